@@ -1,0 +1,1 @@
+"""Leases jobs and executes their attempts."""

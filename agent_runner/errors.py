@@ -1,0 +1,70 @@
+"""Errors of the agent-runner package."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AgentRunnerError(Exception):
+    """Root of everything that this package raises on purpose."""
+
+    reason: ClassVar[str] = "INTERNAL"
+    retryable: ClassVar[bool] = False
+
+
+class InvalidJobSpecError(AgentRunnerError):
+    """A job specification breaks a rule. Names the field, never a value that could be secret."""
+
+    reason: ClassVar[str] = "INVALID_JOB_SPEC"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class InvalidConfigError(AgentRunnerError):
+    """A configuration value of the agent-runner is missing or malformed."""
+
+    reason: ClassVar[str] = "INVALID_CONFIG"
+
+
+class SourceError(AgentRunnerError):
+    """The source of a job could not be prepared."""
+
+    reason: ClassVar[str] = "SOURCE_FAILED"
+
+
+class SecretMissingError(AgentRunnerError):
+    """Secrets that a job asks for have no value here. Names them all, never a value."""
+
+    reason: ClassVar[str] = "SECRET_MISSING"
+
+
+class LeaseLostError(AgentRunnerError):
+    """The server gave the attempt to somebody else, or ended it."""
+
+    reason: ClassVar[str] = "LEASE_LOST"
+
+
+class LogGapError(AgentRunnerError):
+    """Log bytes do not start where the server's log ends."""
+
+    reason: ClassVar[str] = "LOG_GAP"
+
+    def __init__(self, acknowledged: int) -> None:
+        super().__init__(f"the server's log ends at byte {acknowledged}")
+        self.acknowledged = acknowledged
+
+
+class ServerUnavailableError(AgentRunnerError):
+    """The job server cannot be reached now; the call may be repeated."""
+
+    reason: ClassVar[str] = "SERVER_UNAVAILABLE"
+    retryable: ClassVar[bool] = True
+
+
+class ServerRefusedError(AgentRunnerError):
+    """The job server refused a call for good, for example for a wrong token."""
+
+    reason: ClassVar[str] = "SERVER_REFUSED"

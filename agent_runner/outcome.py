@@ -1,0 +1,62 @@
+"""How an attempt ended: the reasons and the record that travels from executor to server. Leaf module."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class EndReason(enum.StrEnum):
+    """Why an attempt or a job ended; data beside the state."""
+
+    EXITED = "EXITED"
+    SIGNALED = "SIGNALED"
+    TIMED_OUT = "TIMED_OUT"
+    IDLE_TIMED_OUT = "IDLE_TIMED_OUT"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    CANCELLED = "CANCELLED"
+    LOST = "LOST"
+    SOURCE_FAILED = "SOURCE_FAILED"
+    SANDBOX_FAILED = "SANDBOX_FAILED"
+    SECRET_MISSING = "SECRET_MISSING"  # noqa: S105 - the name of a reason
+    GATE_FAILED = "GATE_FAILED"
+    AGENT_FAILED = "AGENT_FAILED"
+    DEPENDENCY_FAILED = "DEPENDENCY_FAILED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxRecord:
+    """The sandbox that an attempt really got, in the words of the wire and the store."""
+
+    kind: str = ""
+    tier: str = ""
+    walls_not_held: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSummary:
+    """What the whole masked log of an attempt must look like."""
+
+    length: int = 0
+    sha256: str = ""
+    truncated: str = ""
+    """Why it is shorter than the output: ``size_limit``, ``agent_died``; empty when it is whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The end of one attempt, as the executor reports it."""
+
+    end_reason: EndReason
+    exit_code: int | None = None
+    message: str = ""
+    """What went wrong, in words; masked."""
+    sandbox: SandboxRecord = SandboxRecord()
+    log: LogSummary = LogSummary()
+    interrupted: bool = False
+    """The agent-runner was told to stop: the attempt does not count."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Tell whether this end is a success of the job."""
+        return self.end_reason is EndReason.EXITED and self.exit_code == 0

@@ -1,0 +1,1 @@
+"""The trusted side: CLI, supervisor, secrets, job server and store."""

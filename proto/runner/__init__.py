@@ -1,0 +1,1 @@
+"""Generated API of runner, one sub-package per version; nothing here is written by hand."""

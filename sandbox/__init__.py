@@ -1,0 +1,1 @@
+"""The trust boundary: sandboxes, environment, limits, masking."""

@@ -1,0 +1,245 @@
+"""The Sandbox port: a place to run commands, and the values that cross it.
+
+Flow, per attempt: ``SandboxProvider.create`` → ``Sandbox.upload`` (0..n) → ``Sandbox.exec`` (1..n, one
+at a time) → ``Command.stream`` until it ends → ``Command.wait`` → ``Sandbox.download`` (0..n) →
+``Sandbox.destroy``. ``Command.stop``, ``Command.kill`` and ``Sandbox.destroy`` may be called at any moment and
+repeatedly. Every backend passes ``tests/contract/test_sandbox_contract.py``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from sandbox.limits import Limits
+
+
+class Tier(enum.IntEnum):
+    """How strong the walls of the filesystem sandbox are; a higher value holds more."""
+
+    PLAIN = 0
+    """A directory and a process group. No walls."""
+    LANDLOCK = 1
+    """Kernel access rules on the command and all its descendants."""
+    BWRAP = 2
+    """Bubblewrap: own mount, process, user, IPC and host-name namespaces."""
+
+    @property
+    def label(self) -> str:
+        """Return the word used in job files, records and on the wire."""
+        return self.name.lower()
+
+    @classmethod
+    def parse(cls, label: str) -> Tier:
+        """Return the tier with this label.
+
+        Raises:
+            ValueError: No tier has this label.
+        """
+        for tier in cls:
+            if tier.label == label:
+                return tier
+        raise ValueError(f"{label!r} is not a sandbox tier: use {', '.join(t.label for t in cls)}")
+
+
+class Network(enum.StrEnum):
+    """What a command may reach."""
+
+    ON = "on"
+    OFF = "off"
+
+
+class Wall(enum.StrEnum):
+    """One promise of a sandbox. What a backend cannot hold is recorded with the attempt."""
+
+    FS_WRITE = "fs_write"
+    """Writes only below the workspace, the private home and the private /tmp."""
+    FS_READ = "fs_read"
+    """Home directories, the runner's state and other workspaces cannot be read."""
+    PROCESSES = "processes"
+    """Other processes of the host can be neither seen nor signalled."""
+    TREE_KILL = "tree_kill"
+    """No descendant outlives the command, whatever it does."""
+    NETWORK = "network"
+    """The network is as the job asked for."""
+    JOB_UID = "job_uid"
+    """A runner that was started by root runs the command as somebody else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a provider can do on this host, found by trying it."""
+
+    kind: str
+    tier: Tier
+    walls_not_held: tuple[Wall, ...] = ()
+    reason: str = ""
+    """Why no stronger tier was reached; empty at the strongest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxInfo:
+    """What one sandbox really is; recorded with the attempt."""
+
+    kind: str
+    tier: Tier
+    walls_not_held: tuple[Wall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxRequest:
+    """What one attempt asks of a provider."""
+
+    name: str
+    """Labels the sandbox: ``<job id>-<attempt>``, letters, digits and dashes. Unique among live sandboxes."""
+    min_tier: Tier = Tier.LANDLOCK
+    """The weakest tier that is acceptable. ``Tier.PLAIN`` is the job's consent to no walls."""
+    network: Network = Network.ON
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecRequest:
+    """One command."""
+
+    argv: tuple[str, ...]
+    """Looked up on the sandbox's PATH when it holds no slash. Never empty."""
+    env: Mapping[str, str]
+    """The whole environment of the command: nothing is added but what ``Sandbox.base_env`` already holds."""
+    cwd: str
+    """Absolute, as the command sees it."""
+    timeout_s: float | None = None
+    """Wall-clock bound, monotonic; then TERM, ``grace_s``, KILL."""
+    idle_timeout_s: float | None = None
+    """Bound on the time without any output."""
+    grace_s: float = 10.0
+    """Seconds between TERM and KILL, for a bound that was hit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecResult:
+    """How a command ended. A command that fails is a result, never an exception."""
+
+    exit_code: int
+    """As a shell sees it: 128 + N after a death by signal N; 127 not found, 126 not executable."""
+    signal: int | None = None
+    timed_out: bool = False
+    idle_timed_out: bool = False
+    oom_killed: bool = False
+    survivors: tuple[str, ...] = ()
+    """``pid command`` of each process that was still there after KILL; empty in a healthy world."""
+
+
+class Command(Protocol):
+    """One command that was started."""
+
+    def stream(self) -> AsyncIterator[bytes]:
+        """Yield the merged stdout and stderr in order, in pieces of at most 256 KiB, until it ends.
+
+        Called once per command. Reading slowly stops the command by back-pressure: at most about
+        1 MiB is held. Ends at the latest 0.1 s after the main process, even if a leftover holds the pipe.
+        """
+        ...
+
+    async def wait(self) -> ExecResult:
+        """Wait until the command and its whole tree are gone. Safe to call repeatedly and concurrently.
+
+        Raises:
+            CommandNotStartedError: The sandbox works but the command could not be executed.
+            SandboxBrokenError: The sandbox itself failed; the attempt may be retried.
+        """
+        ...
+
+    async def stop(self, grace_s: float) -> None:
+        """Send TERM to the whole tree, wait up to ``grace_s``, then kill. Idempotent."""
+        ...
+
+    async def kill(self) -> None:
+        """Kill the whole tree; when it returns no descendant is left. Idempotent."""
+        ...
+
+
+class Sandbox(Protocol):
+    """A place to run commands, made by a provider for one attempt."""
+
+    @property
+    def info(self) -> SandboxInfo:
+        """Tell what the sandbox really is."""
+        ...
+
+    @property
+    def job_root(self) -> str:
+        """Return the absolute path of the workspace as commands see it; ``/job`` where it can be mounted."""
+        ...
+
+    @property
+    def base_env(self) -> Mapping[str, str]:
+        """Return PATH, HOME, TMPDIR, LANG, USER and the like, as they must be inside."""
+        ...
+
+    def inside(self, path: str) -> str:
+        """Map an absolute path of the job file (``/job/…``) to the one that commands see."""
+        ...
+
+    async def upload(self, source: Path, target: str) -> None:
+        """Copy a host folder (its content) to ``target``, a path relative to the job root.
+
+        Regular files, folders and links are copied as they are; links are never followed. Called by
+        source preparation, before ``exec``.
+
+        Raises:
+            TransferRefusedError: The source holds a device, socket or FIFO, or cannot be read.
+        """
+        ...
+
+    async def download(self, path: str, limit_bytes: int) -> bytes:
+        """Read a regular file below the job root without following any link. Called after ``exec``.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            TransferRefusedError: The path leaves the job root, crosses a link, or is no regular file within the limit.
+        """
+        ...
+
+    async def exec(self, request: ExecRequest) -> Command:
+        """Start one command. Called again only after the one before has ended.
+
+        Raises:
+            SandboxBrokenError: The sandbox cannot run commands at all.
+        """
+        ...
+
+    async def destroy(self) -> None:
+        """Kill what runs and remove the workspace. Idempotent; safe after any failure."""
+        ...
+
+
+class SandboxProvider(Protocol):
+    """Makes sandboxes of one kind. One per process; used concurrently."""
+
+    async def probe(self) -> Capabilities:
+        """Find out what works here by trying it. Called at start; the answer is kept."""
+        ...
+
+    async def create(self, request: SandboxRequest) -> Sandbox:
+        """Make an empty sandbox: folders ``src`` and ``ci`` exist below its job root.
+
+        Raises:
+            SandboxUnavailableError: This host cannot reach ``request.min_tier``, or plain was not allowed.
+            SandboxBrokenError: It could have, and failed.
+        """
+        ...
+
+    async def reap(self) -> list[str]:
+        """Remove what an earlier process of the same owner left: processes and workspaces; return their names.
+
+        Called once, before the first ``create``.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Destroy every sandbox that is left. Idempotent."""
+        ...

@@ -1,0 +1,37 @@
+"""Errors of the sandbox package. A command that failed is a result; these are machines that failed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SandboxError(Exception):
+    """Root of everything that this package raises on purpose."""
+
+    reason: ClassVar[str] = "SANDBOX_FAILED"
+    retryable: ClassVar[bool] = False
+
+
+class SandboxUnavailableError(SandboxError):
+    """The host cannot give a sandbox as good as the one that was asked for."""
+
+    reason: ClassVar[str] = "SANDBOX_UNAVAILABLE"
+
+
+class SandboxBrokenError(SandboxError):
+    """The sandbox could not be built, or broke while it was in use."""
+
+    reason: ClassVar[str] = "SANDBOX_FAILED"
+    retryable: ClassVar[bool] = True
+
+
+class CommandNotStartedError(SandboxError):
+    """The command could not be executed at all: it does not exist or is not executable."""
+
+    reason: ClassVar[str] = "COMMAND_NOT_STARTED"
+
+
+class TransferRefusedError(SandboxError):
+    """A path of an upload or download leaves the workspace, or names something that is no plain file."""
+
+    reason: ClassVar[str] = "TRANSFER_REFUSED"
