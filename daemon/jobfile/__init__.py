@@ -1,0 +1,1 @@
+"""Reads job files: YAML or JSON to JobSpec, with positions in every error."""

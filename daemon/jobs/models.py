@@ -1,0 +1,133 @@
+"""The values that the queue is made of. Frozen; a change makes a new value. Times are microseconds since the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent_runner.job_spec import JobSpec
+from agent_runner.outcome import EndReason, LogSummary, SandboxRecord
+from daemon.jobs.states import JobState
+
+MAX_LOSSES = 3
+"""How often a job is run again after its agent-runner died, before it is FAILED/LOST (DESIGN §6)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentIdentity:
+    """One start of one agent-runner."""
+
+    name: str
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRef:
+    """The exclusive right to one attempt; every write of an attempt is checked against it."""
+
+    job_id: str
+    attempt: int
+    lease_token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job that passed validation and is to be stored."""
+
+    id: str
+    spec: JobSpec
+    request_id: str | None
+    payload_sha256: str
+    """Tells a repeated submit from a re-used request id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """An accepted job without its attempts."""
+
+    id: str
+    spec: JobSpec
+    state: JobState
+    create_us: int
+    attempt: int = 0
+    """How many attempts began."""
+    losses: int = 0
+    """How many of them ended because their agent-runner died."""
+    end_reason: EndReason | None = None
+    exit_code: int | None = None
+    message: str = ""
+    start_us: int | None = None
+    end_us: int | None = None
+    sandbox: SandboxRecord = SandboxRecord()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at a job."""
+
+    job_id: str
+    number: int
+    state: JobState
+    agent: AgentIdentity
+    lease_token: str
+    start_us: int
+    expire_us: int
+    """When the lease ends unless it is renewed; on the steady clock."""
+    end_us: int | None = None
+    end_reason: EndReason | None = None
+    exit_code: int | None = None
+    message: str = ""
+    sandbox: SandboxRecord = SandboxRecord()
+    log: LogSummary = LogSummary()
+
+    @property
+    def lease(self) -> LeaseRef:
+        """Return the right that its agent-runner holds."""
+        return LeaseRef(job_id=self.job_id, attempt=self.number, lease_token=self.lease_token)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """An attempt that was just given to an agent-runner."""
+
+    lease: LeaseRef
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """One change of a job, numbered by the store without gaps in what it keeps."""
+
+    id: int
+    job_id: str
+    state: JobState
+    attempt: int
+    time_us: int
+    end_reason: EndReason | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """The answer to a renewal of leases."""
+
+    lost: tuple[LeaseRef, ...] = ()
+    """Not held any more: kill and do not report."""
+    cancelling: tuple[LeaseRef, ...] = ()
+    """Held, but the job was cancelled: stop and report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPage:
+    """A page of jobs, newest first."""
+
+    jobs: tuple[Job, ...]
+    next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOffer:
+    """What an agent-runner can take when it claims."""
+
+    agent: AgentIdentity
+    labels: Mapping[str, str] = field(default_factory=dict)
