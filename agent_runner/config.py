@@ -1,0 +1,137 @@
+"""The configuration of one agent-runner, and the environment contract by which the daemon hands it over.
+
+The only module of this package besides ``job_spec``, ``outcome`` and ``one_shot`` that the daemon imports. Secrets
+and the server's token are not here: they travel over an inherited pipe (see ``handover``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent_runner.errors import InvalidConfigError
+
+ENV_PREFIX = "RUNNER_AGENT_"
+MAX_SLOTS = 256
+AGENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+TIERS = ("auto", "bwrap", "landlock", "plain")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRunnerConfig:
+    """Everything that an agent-runner is told at start."""
+
+    name: str
+    """Stays the same over restarts; the server ends the leases of earlier starts of this name."""
+    endpoint: str
+    """Address of the job server: ``unix:/path`` or ``host:port``."""
+    spool_dir: Path
+    """Where masked log bytes lie until the server has acknowledged them."""
+    workspace_dir: Path
+    """Where sandboxes get their folders."""
+    owner_label: str
+    """Marks processes and folders of this installation, so that a later start finds leftovers."""
+    mode: str = "local"
+    """Shown in the banner; decides nothing."""
+    slots: int = 2
+    sandbox_tier: str = "auto"
+    """``auto`` takes the strongest tier that works; another word caps it there."""
+    allow_unsandboxed: bool = False
+    """Lets jobs run in the plain tier where nothing better works."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    cancel_grace_s: float = 10.0
+    """Seconds between TERM and KILL of a cancelled command."""
+    drain_timeout_s: float = 60.0
+    """How long a first signal waits for running attempts before they are interrupted."""
+
+    def to_env(self) -> dict[str, str]:
+        """Return the variables from which ``from_env`` makes an equal value."""
+        values = {
+            "NAME": self.name,
+            "ENDPOINT": self.endpoint,
+            "SPOOL_DIR": str(self.spool_dir),
+            "WORKSPACE_DIR": str(self.workspace_dir),
+            "OWNER_LABEL": self.owner_label,
+            "MODE": self.mode,
+            "SLOTS": str(self.slots),
+            "SANDBOX_TIER": self.sandbox_tier,
+            "ALLOW_UNSANDBOXED": "true" if self.allow_unsandboxed else "false",
+            "LABELS": ",".join(f"{key}={value}" for key, value in sorted(self.labels.items())),
+            "CANCEL_GRACE_S": repr(self.cancel_grace_s),
+            "DRAIN_TIMEOUT_S": repr(self.drain_timeout_s),
+        }
+        return {ENV_PREFIX + name: value for name, value in values.items()}
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> AgentRunnerConfig:
+        """Read the variables that ``to_env`` writes.
+
+        Raises:
+            InvalidConfigError: A variable is missing or malformed; names it and the shape it must have.
+        """
+        read = _EnvReader(env)
+        tier = read.text("SANDBOX_TIER")
+        if tier not in TIERS:
+            raise read.error("SANDBOX_TIER", f"must be one of {', '.join(TIERS)}")
+        name = read.text("NAME")
+        if not AGENT_NAME.fullmatch(name):
+            raise read.error("NAME", "must be 1 to 64 letters, digits, dots, dashes or underscores")
+        slots = read.number("SLOTS")
+        if not (slots.is_integer() and 1 <= slots <= MAX_SLOTS):
+            raise read.error("SLOTS", f"must be a whole number from 1 to {MAX_SLOTS}")
+        return cls(
+            name=name,
+            endpoint=read.text("ENDPOINT"),
+            spool_dir=Path(read.text("SPOOL_DIR")),
+            workspace_dir=Path(read.text("WORKSPACE_DIR")),
+            owner_label=read.text("OWNER_LABEL"),
+            mode=read.text("MODE"),
+            slots=int(slots),
+            sandbox_tier=tier,
+            allow_unsandboxed=read.flag("ALLOW_UNSANDBOXED"),
+            labels=read.pairs("LABELS"),
+            cancel_grace_s=read.number("CANCEL_GRACE_S"),
+            drain_timeout_s=read.number("DRAIN_TIMEOUT_S"),
+        )
+
+
+class _EnvReader:
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+
+    def error(self, name: str, problem: str) -> InvalidConfigError:
+        return InvalidConfigError(f"{ENV_PREFIX}{name} {problem}")
+
+    def text(self, name: str) -> str:
+        value = self._env.get(ENV_PREFIX + name, "")
+        if not value:
+            raise self.error(name, "is not set; the daemon sets it")
+        return value
+
+    def number(self, name: str) -> float:
+        text = self.text(name)
+        try:
+            value = float(text)
+        except ValueError:
+            raise self.error(name, f"must be a number, not {text!r}") from None
+        if not 0 <= value < 1e9:
+            raise self.error(name, "must not be negative or endless")
+        return value
+
+    def flag(self, name: str) -> bool:
+        text = self.text(name)
+        if text not in ("true", "false"):
+            raise self.error(name, f"must be true or false, not {text!r}")
+        return text == "true"
+
+    def pairs(self, name: str) -> dict[str, str]:
+        text = self._env.get(ENV_PREFIX + name, "")
+        pairs = {}
+        for item in filter(None, text.split(",")):
+            key, equals, value = item.partition("=")
+            if not equals or not key:
+                raise self.error(name, f"must be NAME=VALUE pairs, not {item!r}")
+            pairs[key] = value
+        return pairs

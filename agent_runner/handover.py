@@ -1,0 +1,90 @@
+"""How the daemon hands a child what it needs, and how the child answers: four inherited descriptors.
+
+Secrets and the token never stand in argv, a file or the environment of a long-lived process, so they come through
+a pipe. The numbers of the descriptors come in the environment; the child closes none of them to its own children
+because Python makes every descriptor non-inheritable on exec (PEP 446).
+
+| variable | direction | what |
+|---|---|---|
+| ``RUNNER_HANDOVER_FD`` | in | one JSON object, then end of file |
+| ``RUNNER_READY_FD`` | out | one JSON line: ``{"ready": {…}}`` or ``{"error": "…"}`` |
+| ``RUNNER_LIFE_FD`` | in | never any byte; end of file means that the daemon has died |
+| ``RUNNER_LOCK_FD`` | – | the state directory's lock, held until the last process of the installation has gone |
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent_runner.errors import InvalidConfigError
+
+HANDOVER_FD = "RUNNER_HANDOVER_FD"
+READY_FD = "RUNNER_READY_FD"
+LIFE_FD = "RUNNER_LIFE_FD"
+LOCK_FD = "RUNNER_LOCK_FD"
+
+MAX_HANDOVER_BYTES = 64 << 20
+_PR_SET_DUMPABLE = 4
+
+
+@dataclass(slots=True)
+class Handover:
+    """The child's end. Made once, first thing in the process."""
+
+    payload: Mapping[str, Any]
+    life_fd: int
+    """Becomes readable (end of file) when the daemon dies; -1 without a daemon."""
+    _ready_fd: int
+
+    def ready(self, facts: Mapping[str, Any]) -> None:
+        """Tell the daemon that this process works; called once. A daemon that is gone is no error here."""
+        self._answer({"ready": dict(facts)})
+
+    def failed(self, message: str) -> None:
+        """Tell the daemon why this process cannot start; called once, before leaving."""
+        self._answer({"error": message})
+
+    def _answer(self, answer: Mapping[str, Any]) -> None:
+        if self._ready_fd < 0:
+            return
+        try:
+            os.write(self._ready_fd, json.dumps(answer).encode() + b"\n")
+        except BrokenPipeError:
+            pass  # The life descriptor tells the same, and that is where it is handled.
+        finally:
+            os.close(self._ready_fd)
+            self._ready_fd = -1
+
+
+def receive(env: Mapping[str, str]) -> Handover:
+    """Read the handover of this process and make its descriptors private to it.
+
+    Raises:
+        InvalidConfigError: The process was not started by the daemon.
+    """
+    numbers = {}
+    for name in (HANDOVER_FD, READY_FD, LIFE_FD, LOCK_FD):
+        text = env.get(name, "")
+        if not text.isdecimal():
+            raise InvalidConfigError(f"{name} is not set; this process is started by `runner local start`")
+        numbers[name] = int(text)
+        os.set_inheritable(numbers[name], False)
+    with os.fdopen(numbers[HANDOVER_FD], "rb") as pipe:
+        payload = json.loads(pipe.read(MAX_HANDOVER_BYTES))
+    return Handover(payload=payload, life_fd=numbers[LIFE_FD], _ready_fd=numbers[READY_FD])
+
+
+def harden() -> None:
+    """Keep other processes of the same user from reading this one's memory and environment.
+
+    PR_SET_DUMPABLE 0 closes ``/proc/PID/{environ,mem,maps}`` and ptrace (prctl(2)); RLIMIT_CORE 0 keeps secrets
+    out of core files. Called first thing by every long-lived process. A kernel that refuses is no reason not to run.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -1,0 +1,52 @@
+"""Logging of the long-lived processes: one JSON object per line on standard error, which the daemon masks and files.
+
+A record is a constant sentence with ``extra={"action": …}``; ``action`` is stable snake_case, the sentence is for people.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonLineFormatter(logging.Formatter):
+    """Turns one record, with its traceback and extras, into one line of JSON."""
+
+    def __init__(self, process: str, mask: Callable[[str], str]) -> None:
+        super().__init__()
+        self._process = process
+        self._mask = mask
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line. Masking is done last, on the whole, so that nothing escapes it."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, object] = {
+            "time": f"{seconds}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "process": self._process,
+            "message": record.getMessage(),
+        }
+        for name, value in vars(record).items():
+            if name not in _STANDARD:
+                line[name] = value if isinstance(value, int | float | bool) else str(value)
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return self._mask(json.dumps(line, ensure_ascii=False))
+
+
+def configure(process: str, mask: Callable[[str], str] = str, level: int = logging.INFO) -> None:
+    """Send every record of this process to standard error as JSON lines; called once, at start.
+
+    A reader that has gone away (a daemon that was killed) must not disturb the work: write errors are dropped.
+    """
+    logging.raiseExceptions = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLineFormatter(process, mask))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)

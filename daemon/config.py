@@ -1,0 +1,290 @@
+"""The configuration: flags, then environment, then file, then defaults; each value knows where it came from.
+
+The only reader of the environment in this package. A setting is declared once, in ``SETTINGS``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.errors import InvalidConfigError, UsageError
+from daemon.paths import config_file
+
+DEFAULT_LISTEN = "127.0.0.1:50051"
+SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: ``table.key`` in the file, ``RUNNER_…`` in the environment, a flag on the command line."""
+
+    key: str
+    env: str
+    default: object
+    parse: Callable[[object], object]
+    """Returns the value or raises ValueError with what was expected."""
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value and its origin: ``flag``, ``environment NAME``, ``file PATH`` or ``default``."""
+
+    value: object
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretWish:
+    """A secret that ``local start`` gathers."""
+
+    name: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalConfig:
+    """What ``local start`` runs with."""
+
+    listen: str
+    """``host:port`` of the TCP listener, or ``none``."""
+    slots: int
+    sandbox_tier: str
+    allow_unsandboxed: bool
+    agent_name: str
+    drain_timeout_s: float
+    secrets: tuple[SecretWish, ...]
+    env_label: str
+
+
+def environ() -> dict[str, str]:
+    """Return a copy of this process's environment; the one place that reads it."""
+    return dict(os.environ)
+
+
+def parse_listen(raw: object) -> str:
+    """Return ``host:port`` for a listen address; only loopback hosts, because local mode has no TLS.
+
+    Raises:
+        ValueError: It is no such address.
+    """
+    text = str(raw)
+    if text == "none":
+        return text
+    host, colon, port = text.rpartition(":")
+    if not colon or host not in ("127.0.0.1", "localhost", "[::1]"):
+        raise ValueError("expected 127.0.0.1:PORT, [::1]:PORT or none (local mode listens on loopback only)")
+    if not port.isdecimal() or not 0 <= int(port) <= 65535:  # noqa: PLR2004
+        raise ValueError("expected a port from 0 to 65535 (0 takes a free one)")
+    return f"{host}:{int(port)}"
+
+
+def _whole(low: int, high: int) -> Callable[[object], object]:
+    def parse(raw: object) -> object:
+        if isinstance(raw, bool) or not re.fullmatch(r"[0-9]{1,9}", str(raw)):
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        number = int(str(raw))
+        if not low <= number <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        return number
+
+    return parse
+
+
+def parse_seconds(raw: object) -> float:
+    """Return a number of seconds from ``90``, ``1.5``, ``30s`` or ``2m``.
+
+    Raises:
+        ValueError: It is none.
+    """
+    match = re.fullmatch(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(s|m|h)?", str(raw))
+    if isinstance(raw, bool) or not match:
+        raise ValueError("expected seconds, such as 90, 30s or 2m")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2] or "s"]
+
+
+def _flag(raw: object) -> object:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if isinstance(raw, bool):
+        return raw
+    if str(raw).lower() not in words:
+        raise ValueError("expected true or false")
+    return words[str(raw).lower()]
+
+
+def _choice(*allowed: str) -> Callable[[object], object]:
+    def parse(raw: object) -> object:
+        if raw not in allowed:
+            raise ValueError(f"expected one of {', '.join(allowed)}")
+        return raw
+
+    return parse
+
+
+def _name(raw: object) -> object:
+    if not isinstance(raw, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", raw):
+        raise ValueError("expected 1 to 64 letters, digits, dots, dashes or underscores")
+    return raw
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("local.listen", "RUNNER_LISTEN", DEFAULT_LISTEN, parse_listen, "TCP address, or none"),
+    Setting("local.slots", "RUNNER_SLOTS", 2, _whole(1, 256), "attempts at once"),
+    Setting(
+        "local.sandbox_tier",
+        "RUNNER_SANDBOX_TIER",
+        "auto",
+        _choice("auto", "bwrap", "landlock", "plain"),
+        "strongest sandbox tier to use",
+    ),
+    Setting(
+        "local.allow_unsandboxed",
+        "RUNNER_ALLOW_UNSANDBOXED",
+        False,  # noqa: FBT003
+        _flag,
+        "let jobs run without walls where nothing better works",
+    ),
+    Setting("local.agent_name", "RUNNER_AGENT_NAME", "local", _name, "name of the agent-runner"),
+    Setting("local.drain_timeout", "RUNNER_DRAIN_TIMEOUT", 60.0, parse_seconds, "seconds to drain"),
+    Setting("env", "ENV", "dev", _name, "a label; changes no behaviour"),
+)
+
+
+def load(env: Mapping[str, str], flags: Mapping[str, object]) -> dict[str, Value]:
+    """Return every setting with its origin; ``flags`` holds only what was given, by key.
+
+    Raises:
+        InvalidConfigError: The file or a variable is malformed. UsageError: a flag is.
+    """
+    document, origin = read_config_file(env)
+    values = {}
+    for setting in SETTINGS:
+        raw, source = setting.default, "default"
+        table = _table(document, setting.key, origin)
+        if table is not None:
+            raw, source = table, f"file {origin}"
+        if env.get(setting.env):
+            raw, source = env[setting.env], f"environment {setting.env}"
+        if flags.get(setting.key) is not None:
+            raw, source = flags[setting.key], "flag"
+        values[setting.key] = Value(_parsed(setting, raw, source), source)
+    return values
+
+
+def _parsed(setting: Setting, raw: object, source: str) -> object:
+    try:
+        return setting.parse(raw)
+    except ValueError as error:
+        if source == "flag":
+            flag = setting.key.rpartition(".")[2].replace("_", "-")
+            raise UsageError(f"--{flag} {raw}: {error}") from None
+        raise InvalidConfigError(f"{source}: {setting.key} = {raw!r}: {error}") from None
+
+
+def read_config_file(env: Mapping[str, str]) -> tuple[dict[str, object], Path | None]:
+    """Return the parsed configuration file and its path; empty if there is none.
+
+    Raises:
+        InvalidConfigError: It cannot be read, is not TOML, or has an unknown key.
+    """
+    path = config_file(env)
+    if path is None:
+        return {}, None
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        if env.get("RUNNER_CONFIG"):
+            raise InvalidConfigError(f"RUNNER_CONFIG names {path}, which does not exist") from None
+        return {}, path
+    except OSError as error:
+        raise InvalidConfigError(f"cannot read {path}: {error.strerror}") from error
+    import tomllib  # noqa: PLC0415 - most runs have no file
+
+    try:
+        document = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidConfigError(f"{path}: {error}") from None
+    _refuse_unknown(document, path)
+    return document, path
+
+
+def _refuse_unknown(document: Mapping[str, object], path: Path) -> None:
+    known = {setting.key for setting in SETTINGS} | {"local.secrets"}
+    for key, value in document.items():
+        names = [f"{key}.{inner}" for inner in value] if isinstance(value, dict) else [key]
+        for name in names:
+            if name not in known:
+                import difflib  # noqa: PLC0415 - only on the way to an error
+
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise InvalidConfigError(f"{path}: unknown setting {name!r}{hint}")
+
+
+def _table(document: Mapping[str, object], key: str, path: Path | None) -> object | None:
+    node: object = document
+    for part in key.split("."):
+        if node is None:
+            return None
+        if not isinstance(node, dict):
+            raise InvalidConfigError(f"{path}: {key.partition('.')[0]} must be a table")
+        node = node.get(part)
+    return node
+
+
+def secret_wishes(document: Mapping[str, object], path: Path | None) -> tuple[SecretWish, ...]:
+    """Return the secrets that ``[[local.secrets]]`` names; without any, ANTHROPIC_API_KEY as an optional one.
+
+    Raises:
+        InvalidConfigError: An entry is malformed.
+    """
+    entries = _table(document, "local.secrets", path)
+    if entries is None:
+        return (SecretWish(name="ANTHROPIC_API_KEY"),)
+    wishes = []
+    if not isinstance(entries, list):
+        raise InvalidConfigError(f"{path}: local.secrets must be [[local.secrets]] tables")
+    for entry in entries:
+        name = entry.get("name") if isinstance(entry, dict) else None
+        required = entry.get("required", False) if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not SECRET_NAME.fullmatch(name):
+            raise InvalidConfigError(f"{path}: each [[local.secrets]] needs name = \"VARIABLE_NAME\"")
+        if not isinstance(required, bool) or set(entry) - {"name", "required"}:
+            raise InvalidConfigError(f"{path}: secret {name}: only name and required = true|false")
+        wishes.append(SecretWish(name=name, required=required))
+    return tuple(wishes)
+
+
+def local_config(
+    env: Mapping[str, str], flags: Mapping[str, object], extra_secrets: tuple[str, ...] = ()
+) -> LocalConfig:
+    """Return what ``local start`` runs with; ``extra_secrets`` are the required ones of ``--secret``.
+
+    Raises:
+        InvalidConfigError, UsageError: As ``load``.
+    """
+    values = load(env, flags)
+    document, path = read_config_file(env)
+    wishes = {wish.name: wish for wish in secret_wishes(document, path)}
+    for name in extra_secrets:
+        if not SECRET_NAME.fullmatch(name):
+            raise UsageError(f"--secret {name!r}: expected the name of a variable, never a value")
+        wishes[name] = SecretWish(name=name, required=True)
+
+    def text(key: str) -> str:
+        return str(values[key].value)
+
+    return LocalConfig(
+        listen=text("local.listen"),
+        slots=int(text("local.slots")),
+        sandbox_tier=text("local.sandbox_tier"),
+        allow_unsandboxed=values["local.allow_unsandboxed"].value is True,
+        agent_name=text("local.agent_name"),
+        drain_timeout_s=float(text("local.drain_timeout")),
+        secrets=tuple(wishes.values()),
+        env_label=text("env"),
+    )

@@ -1,0 +1,75 @@
+"""The configuration of one job server, and the environment contract by which the daemon hands it over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.errors import InvalidConfigError
+
+ENV_PREFIX = "RUNNER_SERVER_"
+LEASE_S = 30.0
+RENEW_S = 10.0
+MAX_PENDING = 100_000
+"""How many jobs may wait before a submit is refused with QUEUE_FULL."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Everything that a job server is told at start, but the token."""
+
+    database: Path
+    log_dir: Path
+    socket: Path
+    listen: str
+    """``host:port`` (port 0 takes a free one) or ``none``."""
+    lease_s: float = LEASE_S
+    renew_s: float = RENEW_S
+    max_pending: int = MAX_PENDING
+
+    def to_env(self) -> dict[str, str]:
+        """Return the variables from which ``from_env`` makes an equal value."""
+        values = {
+            "DATABASE": str(self.database),
+            "LOG_DIR": str(self.log_dir),
+            "SOCKET": str(self.socket),
+            "LISTEN": self.listen,
+            "LEASE_S": repr(self.lease_s),
+            "RENEW_S": repr(self.renew_s),
+            "MAX_PENDING": str(self.max_pending),
+        }
+        return {ENV_PREFIX + name: value for name, value in values.items()}
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> ServerConfig:
+        """Read the variables that ``to_env`` writes.
+
+        Raises:
+            InvalidConfigError: One is missing or malformed.
+        """
+
+        def text(name: str) -> str:
+            value = env.get(ENV_PREFIX + name, "")
+            if not value:
+                raise InvalidConfigError(f"{ENV_PREFIX}{name} is not set; the daemon sets it")
+            return value
+
+        def number(name: str) -> float:
+            try:
+                value = float(text(name))
+            except ValueError:
+                raise InvalidConfigError(f"{ENV_PREFIX}{name} must be a number") from None
+            if not 0 < value < 1e9:  # noqa: PLR2004 - no NaN, no infinity
+                raise InvalidConfigError(f"{ENV_PREFIX}{name} must be positive")
+            return value
+
+        return cls(
+            database=Path(text("DATABASE")),
+            log_dir=Path(text("LOG_DIR")),
+            socket=Path(text("SOCKET")),
+            listen=text("LISTEN"),
+            lease_s=number("LEASE_S"),
+            renew_s=number("RENEW_S"),
+            max_pending=int(number("MAX_PENDING")),
+        )
