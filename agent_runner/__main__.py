@@ -1,0 +1,141 @@
+"""Entry point of the agent-runner process: ``python -P -m agent_runner --instance NONCE``, started by the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets as secrets_module
+import signal
+import sys
+
+from agent_runner import handover as handovers
+from agent_runner import process_logs
+from agent_runner.config import AgentRunnerConfig
+from agent_runner.errors import AgentRunnerError
+from agent_runner.grpc_client import GrpcDaemonClient
+from agent_runner.handover import Handover
+from agent_runner.outcome import SandboxRecord
+from agent_runner.worker import Worker
+from sandbox.base import Capabilities, Tier
+from sandbox.errors import SandboxError
+from sandbox.factory import open_provider
+from sandbox.masking import Masker
+from sandbox.process import apply_process_defaults
+
+logger = logging.getLogger("agent_runner")
+
+ORPHANED_GRACE_S = 3.0
+"""The daemon has died: everything must be gone within 10 s (DESIGN §2), so TERM is followed by KILL sooner."""
+TIER_TEXT = {
+    Tier.BWRAP: "bubblewrap",
+    Tier.LANDLOCK: "landlock",
+    Tier.PLAIN: "none (plain)",
+}
+
+
+def main() -> int:
+    """Run until told to leave; return the exit code."""
+    handovers.harden()
+    env = dict(os.environ)
+    try:
+        handover = handovers.receive(env)
+    except AgentRunnerError as error:
+        print(f"agent-runner: {error}", file=sys.stderr)
+        return 2
+    masker = Masker()
+    for name, value in [*handover.payload["secrets"].items(), ("token", handover.payload["token"])]:
+        masker.add(name, value)
+    process_logs.configure("agent-runner", masker.mask_text)
+    try:
+        config = AgentRunnerConfig.from_env(env)
+        return asyncio.run(_serve(config, handover))
+    except (AgentRunnerError, SandboxError) as error:
+        logger.error("cannot run", extra={"action": "start_failed", "why": str(error)})  # noqa: TRY400
+        handover.failed(str(error))
+        return 1
+
+
+async def _serve(config: AgentRunnerConfig, handover: Handover) -> int:
+    apply_process_defaults()
+    provider = open_provider(
+        "filesystem",
+        root=config.workspace_dir,
+        owner_label=config.owner_label,
+        tier=None if config.sandbox_tier == "auto" else Tier.parse(config.sandbox_tier),
+        allow_plain=config.allow_unsandboxed,
+    )
+    token, secrets = handover.payload["token"], handover.payload["secrets"]
+    client = GrpcDaemonClient(config.endpoint, token, config.name, secrets_module.token_hex(8))
+    reaped = await provider.reap()
+    if reaped:
+        logger.warning("leftovers removed", extra={"action": "leftovers_removed", "names": " ".join(reaped)})
+    capabilities = await provider.probe()
+    record = SandboxRecord(
+        kind=capabilities.kind,
+        tier=capabilities.tier.label,
+        walls_not_held=tuple(str(wall) for wall in capabilities.walls_not_held),
+    )
+    values = {("local", name): value for name, value in secrets.items()}
+    worker = Worker(config, client, provider, record, values)
+    _listen_for_signals(worker, config, handover)
+    try:
+        await worker.run(lambda: _announce(config, capabilities, handover))
+    finally:
+        await client.close()
+    logger.info("stopped", extra={"action": "stopped"})
+    return 0
+
+
+def _announce(config: AgentRunnerConfig, capabilities: Capabilities, handover: Handover) -> None:
+    text = TIER_TEXT[capabilities.tier]
+    logger.info(
+        "agent-runner ready",
+        extra={
+            "action": "ready",
+            "mode": config.mode,
+            "endpoint": config.endpoint,
+            "slots": config.slots,
+            "sandbox": text,
+            "walls_not_held": " ".join(str(wall) for wall in capabilities.walls_not_held),
+            "why_not_stronger": capabilities.reason,
+        },
+    )
+    handover.ready(
+        {
+            "slots": config.slots,
+            "sandbox": text,
+            "tier": capabilities.tier.label,
+            "reason": capabilities.reason,
+        }
+    )
+
+
+def _listen_for_signals(worker: Worker, config: AgentRunnerConfig, handover: Handover) -> None:
+    """Map the three signals of DESIGN §6 and the daemon's death to the worker's ways to leave."""
+    loop = asyncio.get_running_loop()
+    received = 0
+
+    def told() -> None:
+        nonlocal received
+        received += 1
+        if received == 1:
+            worker.drain(config.drain_timeout_s)
+        elif received == 2:  # noqa: PLR2004 - the second signal
+            worker.interrupt(config.cancel_grace_s)
+        else:
+            worker.leave_now()
+
+    def orphaned() -> None:
+        loop.remove_reader(handover.life_fd)
+        logger.error("the daemon has died; stopping", extra={"action": "daemon_died"})
+        worker.interrupt(ORPHANED_GRACE_S)
+
+    loop.add_signal_handler(signal.SIGTERM, told)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    if handover.life_fd >= 0:
+        loop.add_reader(handover.life_fd, orphaned)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""The DaemonClient port: everything that an agent-runner says to the job server, in domain values."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent_runner.job_spec import JobSpec
+from agent_runner.outcome import Outcome, SandboxRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The exclusive right to one attempt."""
+
+    job_id: str
+    attempt: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """The server knows this stream; assignments may follow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assigned:
+    """An attempt was given to this agent-runner."""
+
+    lease: Lease
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelAsked:
+    """The job of a running attempt was cancelled."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseEnded:
+    """A lease is held no more."""
+
+    lease: Lease
+
+
+Message = Welcome | Assigned | CancelAsked | LeaseEnded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """How the server wants an agent-runner to behave."""
+
+    lease_s: float
+    renew_s: float
+
+
+class WorkStream(Protocol):
+    """One open Work stream."""
+
+    def messages(self) -> AsyncIterator[Message]:
+        """Yield what the server says until the stream ends.
+
+        Raises:
+            ServerUnavailableError: It ended and may be opened again.
+            ServerRefusedError: The server does not want this agent-runner.
+        """
+        ...
+
+    async def renew(self, leases: Sequence[Lease]) -> None:
+        """Renew leases. Raises as ``messages``."""
+        ...
+
+    async def drain(self) -> None:
+        """Ask for no more assignments. Raises as ``messages``."""
+        ...
+
+    def close(self) -> None:
+        """End the stream at once. Idempotent."""
+        ...
+
+
+class LogStream(Protocol):
+    """One open AppendLog stream."""
+
+    async def send(self, offset: int, data: bytes) -> None:
+        """Send bytes; waits while the connection is full."""
+        ...
+
+    def acknowledgements(self) -> AsyncIterator[int]:
+        """Yield how much the server has: at once after opening, then after each piece.
+
+        Raises:
+            ServerUnavailableError, LeaseLostError, LogGapError: As ``DaemonClient.finish``.
+        """
+        ...
+
+    async def end(self) -> None:
+        """Say that nothing follows. Acknowledgements end after the last piece."""
+        ...
+
+    def close(self) -> None:
+        """End the stream at once. Idempotent."""
+        ...
+
+
+class DaemonClient(Protocol):
+    """The job server, seen from an agent-runner. Used concurrently on one event loop."""
+
+    async def register(self, slots: int, labels: dict[str, str], sandbox: SandboxRecord) -> Registration:
+        """Make this start of the agent-runner known; called once per connection.
+
+        Raises:
+            ServerUnavailableError, ServerRefusedError.
+        """
+        ...
+
+    async def work(self, active: Sequence[Lease], draining: bool) -> WorkStream:  # noqa: FBT001
+        """Open the Work stream."""
+        ...
+
+    async def append_log(self, lease: Lease) -> LogStream:
+        """Open an AppendLog stream for one attempt."""
+        ...
+
+    async def finish(self, lease: Lease, outcome: Outcome, log_offset: int, log_tail: bytes) -> None:
+        """Report the end of an attempt; repeated until it succeeds.
+
+        Raises:
+            ServerUnavailableError: Repeat it later.
+            LeaseLostError: Drop it.
+            LogGapError: Send the log from where the server says first.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close the connection. Idempotent."""
+        ...

@@ -1,0 +1,278 @@
+"""Runs one attempt end to end: secrets → sandbox → source → environment → command → masked log → outcome.
+
+The same code runs under the worker and under ``run-local``: it knows no server, only a LogWriter and an
+AttemptControl. Whatever goes wrong becomes an Outcome; only a defect raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from agent_runner.errors import SecretMissingError, SourceError
+from agent_runner.job_environment import job_environment
+from agent_runner.job_spec import JobSpec
+from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
+from agent_runner.secret_refs import find_refs, resolve
+from agent_runner.source import prepare_source
+from sandbox.base import (
+    Command,
+    ExecRequest,
+    ExecResult,
+    Network,
+    Sandbox,
+    SandboxProvider,
+    SandboxRequest,
+    Tier,
+)
+from sandbox.errors import CommandNotStartedError, SandboxError
+from sandbox.limits import Limits
+from sandbox.masking import Masker, MaskingStream
+
+logger = logging.getLogger(__name__)
+
+WITHHELD = b"\n[runner: output withheld, masking failed]\n"
+DEFAULT_GRACE_S = 10.0
+
+SecretValues = Mapping[tuple[str, str], str]
+"""Values by (path, key); only these can be referenced."""
+
+
+class LogWriter(Protocol):
+    """Where the masked bytes of one attempt go."""
+
+    def write(self, data: bytes) -> None:
+        """Take bytes, in order. Never blocks for long."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait until more may be written; this is the back-pressure on the command."""
+        ...
+
+    def summary(self) -> LogSummary:
+        """Return length and digest of all that was written."""
+        ...
+
+
+class StopReason(enum.IntEnum):
+    """Why a running attempt has to end early; a higher one overrules a lower one."""
+
+    CANCEL = 1
+    """Somebody cancelled the job."""
+    INTERRUPT = 2
+    """The agent-runner is going away; the attempt does not count."""
+    LOST = 3
+    """The lease is held no more; nothing is to be reported."""
+
+
+class AttemptControl:
+    """Carries the request to stop from the worker to the executor; used on one event loop."""
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+        self.grace_s = DEFAULT_GRACE_S
+        self._changed = asyncio.Event()
+
+    def stop(self, reason: StopReason, grace_s: float) -> None:
+        """Ask for the end. Repeating it can only make it more urgent."""
+        if self.reason is None or reason > self.reason or grace_s < self.grace_s:
+            self.reason = max(reason, self.reason or reason)
+            self.grace_s = grace_s if self.reason is None else min(grace_s, self.grace_s)
+            self._changed.set()
+
+    async def changed(self) -> None:
+        """Wait for the next request."""
+        await self._changed.wait()
+        self._changed.clear()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRequest:
+    """One attempt to run."""
+
+    job_id: str
+    attempt: int
+    spec: JobSpec
+
+
+class AttemptRun:
+    """One attempt. ``run`` once, then ``clean_up``, which is safe at any moment and repeatedly."""
+
+    def __init__(
+        self,
+        provider: SandboxProvider,
+        request: AttemptRequest,
+        secrets: SecretValues,
+        log: LogWriter,
+        control: AttemptControl,
+    ) -> None:
+        self._provider = provider
+        self._request = request
+        self._spec = request.spec
+        self._secrets = secrets
+        self._log = log
+        self._control = control
+        self._masker = Masker()
+        self._sandbox: Sandbox | None = None
+        self._written = 0
+        self._truncated = False
+
+    async def run(self) -> Outcome:
+        """Run the attempt and tell how it ended."""
+        try:
+            outcome = await self._run()
+        except SecretMissingError as error:
+            outcome = Outcome(end_reason=EndReason.SECRET_MISSING, message=str(error))
+        except SourceError as error:
+            outcome = Outcome(end_reason=EndReason.SOURCE_FAILED, message=str(error))
+        except SandboxError as error:
+            outcome = Outcome(end_reason=EndReason.SANDBOX_FAILED, message=str(error))
+        log = self._log.summary()
+        if self._truncated:
+            log = replace(log, truncated="size_limit")
+        return replace(
+            outcome,
+            message=self._masker.mask_text(outcome.message),
+            sandbox=self._sandbox_record(),
+            log=log,
+        )
+
+    async def clean_up(self) -> None:
+        """Destroy the sandbox, if there is one."""
+        if self._sandbox is not None:
+            await self._sandbox.destroy()
+
+    async def _run(self) -> Outcome:
+        env = resolve(self._spec.env, self._secrets)
+        for ref in find_refs(self._spec.env):
+            name = f"{ref.path}:{ref.key}"
+            if not self._masker.add(name, self._secrets[ref.path, ref.key]):
+                logger.warning(
+                    "a secret is too short or too common to be masked",
+                    extra={"action": "secret_not_masked", "secret": name},
+                )
+        self._sandbox = sandbox = await self._provider.create(self._sandbox_request())
+        await prepare_source(self._spec, sandbox)
+        if self._control.reason is not None:
+            return self._stopped()
+        command = await sandbox.exec(
+            ExecRequest(
+                argv=self._spec.argv,
+                env={**job_environment(self._request.job_id, self._request.attempt, self._spec, sandbox), **env},
+                cwd=sandbox.inside(self._spec.working_dir),
+                timeout_s=self._spec.timeout_s,
+                idle_timeout_s=self._spec.idle_timeout_s,
+                grace_s=DEFAULT_GRACE_S,
+            )
+        )
+        stopper = asyncio.create_task(self._stop_when_told(command))
+        try:
+            await self._pump(command)
+            return self._outcome(await command.wait())
+        except CommandNotStartedError as error:
+            raise SourceError(f"the command could not be started: {error}") from error
+        finally:
+            stopper.cancel()
+            await asyncio.wait([stopper])
+
+    async def _pump(self, command: Command) -> None:
+        stream: MaskingStream | None = self._masker.stream()
+        async for chunk in command.stream():
+            stream = self._forward(stream, chunk)
+            await self._log.drained()
+        self._forward(stream, None)
+
+    def _forward(self, stream: MaskingStream | None, chunk: bytes | None) -> MaskingStream | None:
+        """Mask and log one chunk (``None``: the end). Fails closed: after a defect nothing more is shown."""
+        if stream is None:
+            return None
+        try:
+            masked = stream.close() if chunk is None else stream.feed(chunk)
+        except Exception:
+            logger.exception("masking failed; the rest of the output is withheld", extra={"action": "masking_failed"})
+            self._write(WITHHELD)
+            return None
+        self._write(masked)
+        return stream
+
+    def _write(self, data: bytes) -> None:
+        limit = self._limits().output_bytes
+        room = limit - self._written
+        if len(data) > room:
+            self._truncated = True
+            data = data[:room]
+        if data:
+            self._written += len(data)
+            self._log.write(data)
+
+    async def _stop_when_told(self, command: Command) -> None:
+        """Stop the command at each request; a later, more urgent one shortens the grace of the first."""
+        running: asyncio.Task[None] | None = None
+        try:
+            while True:
+                if self._control.reason is not None:
+                    grace_s = self._control.grace_s
+                    urgent = self._control.reason is StopReason.LOST or grace_s <= 0
+                    stop = command.kill() if urgent else command.stop(grace_s)
+                    previous, running = running, asyncio.create_task(stop)
+                    if previous is not None:
+                        previous.cancel()
+                await self._control.changed()
+        finally:
+            if running is not None:
+                await asyncio.wait([running])
+
+    def _outcome(self, result: ExecResult) -> Outcome:
+        message = ""
+        if result.survivors:
+            message = f"processes survived KILL: {', '.join(result.survivors)}"
+            logger.error("processes survived KILL", extra={"action": "processes_survived", "processes": message})
+        if self._control.reason is not None and not (result.exit_code == 0 and result.signal is None):
+            return replace(self._stopped(), exit_code=result.exit_code, message=message)
+        if result.timed_out:
+            reason, message = EndReason.TIMED_OUT, f"ran longer than {self._spec.timeout_s:g} s"
+        elif result.idle_timed_out:
+            reason = EndReason.IDLE_TIMED_OUT
+            message = f"printed nothing for {self._spec.idle_timeout_s or 0:g} s"
+        elif result.oom_killed:
+            reason, message = EndReason.OUT_OF_MEMORY, "needed more memory than it may have"
+        elif result.signal is not None:
+            reason, message = EndReason.SIGNALED, message or f"ended by signal {result.signal}"
+        else:
+            reason = EndReason.EXITED
+        return Outcome(end_reason=reason, exit_code=result.exit_code, message=message)
+
+    def _stopped(self) -> Outcome:
+        interrupted = self._control.reason is not StopReason.CANCEL
+        return Outcome(end_reason=EndReason.CANCELLED, interrupted=interrupted)
+
+    def _limits(self) -> Limits:
+        asked = self._spec.sandbox
+        defaults = Limits()
+        return Limits(
+            memory_bytes=asked.memory_bytes or None,
+            pids=asked.pids or None,
+            output_bytes=asked.output_bytes or defaults.output_bytes,
+        )
+
+    def _sandbox_request(self) -> SandboxRequest:
+        return SandboxRequest(
+            name=f"{self._request.job_id}-{self._request.attempt}",
+            min_tier=Tier.parse(self._spec.sandbox.min),
+            network=Network(self._spec.sandbox.network),
+            limits=self._limits(),
+        )
+
+    def _sandbox_record(self) -> SandboxRecord:
+        if self._sandbox is None:
+            return SandboxRecord()
+        info = self._sandbox.info
+        return SandboxRecord(
+            kind=info.kind,
+            tier=info.tier.label,
+            walls_not_held=tuple(str(wall) for wall in info.walls_not_held),
+        )

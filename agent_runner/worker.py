@@ -1,0 +1,212 @@
+"""The work loop: keeps one Work stream open, runs what is assigned, renews leases, and leaves in good order.
+
+It never exits because the server is away. How it leaves: ``drain`` takes nothing new and lets attempts end;
+``interrupt`` stops them and gives them back (they do not count); ``leave_now`` kills them and goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from agent_runner.backoff import Backoff
+from agent_runner.client import (
+    Assigned,
+    CancelAsked,
+    DaemonClient,
+    Lease,
+    LeaseEnded,
+    Message,
+    Registration,
+    Welcome,
+    WorkStream,
+)
+from agent_runner.config import AgentRunnerConfig
+from agent_runner.errors import ServerRefusedError, ServerUnavailableError
+from agent_runner.executor import SecretValues, StopReason
+from agent_runner.leased_attempt import LeasedAttempt
+from agent_runner.outcome import SandboxRecord
+from sandbox.base import SandboxProvider
+
+logger = logging.getLogger(__name__)
+
+REPORT_DEADLINE_S = 3.0
+"""After an interrupt, how long the server may take to accept the reports before this process leaves."""
+
+
+class Worker:
+    """One per process. ``run`` once; the three ways to leave may be called at any moment, in any order."""
+
+    def __init__(
+        self,
+        config: AgentRunnerConfig,
+        client: DaemonClient,
+        provider: SandboxProvider,
+        sandbox: SandboxRecord,
+        secrets: SecretValues,
+    ) -> None:
+        self._config = config
+        self._client = client
+        self._provider = provider
+        self._sandbox = sandbox
+        self._secrets = secrets
+        self._slots = asyncio.Semaphore(config.slots)
+        self._attempts: dict[Lease, tuple[LeasedAttempt, asyncio.Task[None]]] = {}
+        self._stream: WorkStream | None = None
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._timers: list[asyncio.TimerHandle] = []
+
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        """Work until told to leave and everything is reported.
+
+        Raises:
+            ServerRefusedError: The server refused the very first registration.
+        """
+        session = asyncio.create_task(self._stay_connected(on_ready))
+        leaving = asyncio.create_task(self._idle.wait())
+        try:
+            await asyncio.wait({session, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if session.done():
+                session.result()
+        finally:
+            for timer in self._timers:
+                timer.cancel()
+            session.cancel()
+            leaving.cancel()
+            await asyncio.wait({session, leaving})
+            await self._end_attempts()
+
+    def drain(self, timeout_s: float) -> None:
+        """Take nothing new; after ``timeout_s`` interrupt what still runs."""
+        if not self._draining:
+            self._draining = True
+            logger.info("draining", extra={"action": "draining", "running": len(self._attempts)})
+            if self._stream is not None:
+                self._say(self._stream.drain())
+            loop = asyncio.get_running_loop()
+            grace_s = self._config.cancel_grace_s
+            self._timers.append(loop.call_later(timeout_s, self.interrupt, grace_s))
+        self._check_idle()
+
+    def interrupt(self, grace_s: float) -> None:
+        """Stop what runs and give it back to the queue; leave at the latest soon after."""
+        self.drain(grace_s)
+        logger.info("interrupting", extra={"action": "interrupting", "running": len(self._attempts)})
+        for attempt, _ in self._attempts.values():
+            attempt.control.stop(StopReason.INTERRUPT, grace_s)
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(grace_s + REPORT_DEADLINE_S, self._idle.set))
+
+    def leave_now(self) -> None:
+        """Kill what runs and leave without waiting for the server."""
+        self.interrupt(0)
+        self._idle.set()
+
+    async def _stay_connected(self, on_ready: Callable[[], None]) -> None:
+        backoff = Backoff()
+        known = False
+        while True:
+            try:
+                registration = await self._client.register(
+                    self._config.slots, dict(self._config.labels), self._sandbox
+                )
+                if not known:
+                    known = True
+                    on_ready()
+                backoff.reset()
+                await self._session(registration)
+            except ServerUnavailableError as error:
+                logger.debug("server away", extra={"action": "server_away", "why": str(error)})
+            except ServerRefusedError as error:
+                if not known:
+                    raise
+                logger.error("server refused", extra={"action": "server_refused", "why": str(error)})  # noqa: TRY400
+            await backoff.wait()
+
+    async def _session(self, registration: Registration) -> None:
+        active = [lease for lease, (attempt, _) in self._attempts.items() if not _lost(attempt)]
+        stream = await self._client.work(active, self._draining)
+        self._stream = stream
+        renewing = asyncio.create_task(self._renew(stream, registration.renew_s))
+        try:
+            async for message in stream.messages():
+                self._handle(message)
+        finally:
+            self._stream = None
+            renewing.cancel()
+            await asyncio.wait([renewing])
+            stream.close()
+
+    async def _renew(self, stream: WorkStream, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s * random.uniform(0.8, 1.0))  # noqa: S311 - jitter
+            leases = [lease for lease, (attempt, _) in self._attempts.items() if not _lost(attempt)]
+            if leases:
+                try:
+                    await stream.renew(leases)
+                except ServerUnavailableError:
+                    return  # the reader of the same stream learns it and reconnects
+
+    def _handle(self, message: Message) -> None:
+        match message:
+            case Assigned():
+                self._start(message)
+            case CancelAsked(lease=lease):
+                if lease in self._attempts:
+                    grace_s = self._config.cancel_grace_s
+                    self._attempts[lease][0].control.stop(StopReason.CANCEL, grace_s)
+            case LeaseEnded(lease=lease):
+                if lease in self._attempts:
+                    logger.warning(
+                        "lease lost",
+                        extra={"action": "lease_lost", "job_id": lease.job_id, "attempt": lease.attempt},
+                    )
+                    self._attempts[lease][0].control.stop(StopReason.LOST, 0)
+            case Welcome():
+                logger.info("connected", extra={"action": "server_connected"})
+
+    def _start(self, assigned: Assigned) -> None:
+        if assigned.lease in self._attempts:
+            return
+        attempt = LeasedAttempt(
+            assigned, self._client, self._provider, self._secrets, self._config.spool_dir
+        )
+        if self._draining:
+            # It crossed our drain on the wire: give it back at once instead of starting it.
+            attempt.control.stop(StopReason.INTERRUPT, 0)
+        task = asyncio.create_task(self._in_slot(attempt))
+        self._attempts[assigned.lease] = (attempt, task)
+        task.add_done_callback(lambda done: self._ended(assigned.lease, done))
+
+    async def _in_slot(self, attempt: LeasedAttempt) -> None:
+        async with self._slots:
+            await attempt.run()
+
+    def _ended(self, lease: Lease, task: asyncio.Task[None]) -> None:
+        self._attempts.pop(lease, None)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("attempt hit a defect", exc_info=task.exception(), extra={"action": "attempt_crashed"})
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        if self._draining and not self._attempts:
+            self._idle.set()
+
+    def _say(self, saying: object) -> None:
+        task = asyncio.ensure_future(saying)  # type: ignore[call-overload]
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def _end_attempts(self) -> None:
+        tasks = [task for _, task in self._attempts.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._provider.close()
+
+
+def _lost(attempt: LeasedAttempt) -> bool:
+    return attempt.control.reason is StopReason.LOST
