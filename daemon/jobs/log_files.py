@@ -1,0 +1,255 @@
+"""The logs of attempts: one file each, written by byte offset so that sending a chunk twice changes nothing.
+
+The size of the file is the acknowledged length. Nothing is synced: a log survives every death of a process, and what a
+death of the host takes away the agent-runner sends again, because the file then ends earlier than it remembers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from daemon.errors import DaemonError, LogGapError, StoreUnusableError, UsageError
+from daemon.jobs.log_signal import LogKey, LogSignal
+
+MAX_OPEN = 128
+"""Files kept open between calls."""
+
+HASH_CHUNK_BYTES = 1 << 20
+
+_JOB_ID = re.compile(r"[0-9a-z]{1,64}")
+
+
+class LogNotWrittenError(DaemonError):
+    """Log bytes could not be stored, for example on a full disk; the stored log is as before the call."""
+
+    retryable = True
+
+
+class _OpenLog:
+    """One open log file. Every method is called with ``lock`` held."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.lock = threading.Lock()
+        self.users = 0
+        self.length = os.fstat(fd).st_size
+        self._hash = hashlib.sha256()
+        self._hashed = 0
+
+    def append(self, data: memoryview) -> None:
+        """Write at the end, wholly or not at all."""
+        position = self.length
+        try:
+            for_hash = data
+            while data:
+                written = os.pwrite(self.fd, data, position)
+                position += written
+                data = data[written:]
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self.fd, self.length)
+            raise
+        if self._hashed == self.length:
+            self._hash.update(for_hash)
+            self._hashed = position
+        self.length = position
+
+    def sha256(self) -> str:
+        """Return the hash of the whole log; reads what was written before the file was opened."""
+        while self._hashed < self.length:
+            chunk = os.pread(
+                self.fd, min(HASH_CHUNK_BYTES, self.length - self._hashed), self._hashed
+            )
+            if not chunk:
+                break
+            self._hash.update(chunk)
+            self._hashed += len(chunk)
+        return self._hash.hexdigest()
+
+
+class LogFiles:
+    """The log files below one folder: ``<root>/<job id>/<attempt>.log``, mode 0600 in folders of 0700.
+
+    Calls block for as long as the disk does and may come from any thread; those for the same log run one after the other.
+    An attempt without a file has an empty log.
+    """
+
+    def __init__(self, root: Path, max_open: int = MAX_OPEN) -> None:
+        self._root = root
+        self._max_open = max_open
+        self._lock = threading.Lock()
+        self._logs: OrderedDict[LogKey, _OpenLog] = OrderedDict()
+        self._signal = LogSignal()
+
+    def length(self, job_id: str, attempt: int) -> int:
+        """Return how many bytes are stored.
+
+        Raises:
+            UsageError: The id or the number could not name an attempt.
+        """
+        path = self._path(job_id, attempt)
+        log = self._logs.get((job_id, attempt))
+        if log is not None:
+            return log.length
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def append(self, job_id: str, attempt: int, offset: int, data: bytes) -> int:
+        """Store bytes that begin at ``offset`` of the log and return its new length.
+
+        What is stored already is skipped, so repeating a call is harmless. Wakes the followers.
+
+        Raises:
+            LogGapError: The log ends before ``offset``.
+            LogNotWrittenError: The disk did not take them; the log is as before.
+            UsageError: The id or the number could not name an attempt, or ``offset`` is negative.
+        """
+        if offset < 0:
+            raise UsageError("the log offset must not be negative")
+        try:
+            with self._opened(job_id, attempt, create=bool(data)) as log:
+                stored = log.length if log is not None else 0
+                if offset > stored:
+                    raise LogGapError(stored)
+                fresh = memoryview(data)[stored - offset :]
+                if log is None or not fresh:
+                    return stored
+                log.append(fresh)
+                length = log.length
+        except OSError as exc:
+            raise LogNotWrittenError(
+                f"the log of attempt {attempt} of job {job_id} cannot be stored "
+                f"({exc.strerror}): make room below {self._root}"
+            ) from exc
+        self._signal.wake((job_id, attempt))
+        return length
+
+    def read(self, job_id: str, attempt: int, offset: int, limit: int) -> bytes:
+        """Return up to ``limit`` bytes from ``offset``; fewer only at the end of the log.
+
+        Raises:
+            StoreUnusableError: The disk cannot give them back.
+            UsageError: The id or the number could not name an attempt, or ``offset`` is negative.
+        """
+        if offset < 0:
+            raise UsageError("the log offset must not be negative")
+        with _readable(job_id, attempt), self._opened(job_id, attempt) as log:
+            if log is None:
+                return b""
+            return os.pread(log.fd, max(0, min(limit, log.length - offset)), offset)
+
+    def sha256(self, job_id: str, attempt: int) -> str:
+        """Return the SHA-256 of the stored log in hexadecimal.
+
+        Instant for a log that was written through this object and kept open; else it reads the file once.
+
+        Raises:
+            StoreUnusableError: The disk cannot give it back.
+            UsageError: The id or the number could not name an attempt.
+        """
+        with _readable(job_id, attempt), self._opened(job_id, attempt) as log:
+            return log.sha256() if log is not None else hashlib.sha256().hexdigest()
+
+    async def wait_grown(self, job_id: str, attempt: int, known_length: int) -> int:
+        """Wait until the log is longer than ``known_length`` or has ended; return its length.
+
+        Called by each follower when it has read everything. The length may be the known one: then the attempt ended
+        or the files were closed. A caller checks the attempt's state right before each call, with no other
+        wait in between, because an end that has passed wakes nobody.
+        """
+        await self._signal.wait(
+            (job_id, attempt), lambda: self.length(job_id, attempt) > known_length
+        )
+        return self.length(job_id, attempt)
+
+    def close_attempt(self, job_id: str, attempt: int) -> None:
+        """Close the file of an attempt that has ended and wake its followers. Idempotent.
+
+        Called after the end is durable. A file that another call still uses is closed later, as the oldest one.
+        """
+        key = (job_id, attempt)
+        with self._lock:
+            log = self._logs.get(key)
+            if log is not None and not log.users:
+                del self._logs[key]
+                os.close(log.fd)
+        self._signal.wake(key)
+
+    def close(self) -> None:
+        """Close every file and wake every follower; called once, when no other call runs. Idempotent."""
+        with self._lock:
+            while self._logs:
+                _, log = self._logs.popitem()
+                os.close(log.fd)
+        self._signal.wake_all()
+
+    @contextmanager
+    def _opened(
+        self, job_id: str, attempt: int, *, create: bool = False
+    ) -> Iterator[_OpenLog | None]:
+        """Hold the log of an attempt open and locked; ``None`` if it has no file and none is to be made."""
+        path = self._path(job_id, attempt)
+        key = (job_id, attempt)
+        with self._lock:
+            log = self._logs.get(key)
+            if log is None:
+                fd = _open(path, create=create)
+                if fd is not None:
+                    log = self._logs[key] = _OpenLog(fd)
+            if log is not None:
+                log.users += 1
+                self._logs.move_to_end(key)
+            self._close_idle()
+        if log is None:
+            yield None
+            return
+        try:
+            with log.lock:
+                yield log
+        finally:
+            with self._lock:
+                log.users -= 1
+
+    def _close_idle(self) -> None:
+        excess = len(self._logs) - self._max_open
+        if excess <= 0:
+            return
+        idle = [key for key, log in self._logs.items() if not log.users]
+        for key in idle[:excess]:
+            os.close(self._logs.pop(key).fd)
+
+    def _path(self, job_id: str, attempt: int) -> Path:
+        if not _JOB_ID.fullmatch(job_id) or attempt < 1:
+            raise UsageError(f"{job_id!r} attempt {attempt} is not an attempt of a job")
+        return self._root / job_id / f"{attempt}.log"
+
+
+def _open(path: Path, *, create: bool) -> int | None:
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        if not create:
+            return None
+    path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    return os.open(path, flags | os.O_CREAT, 0o600)
+
+
+@contextmanager
+def _readable(job_id: str, attempt: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise StoreUnusableError(
+            f"the log of attempt {attempt} of job {job_id} cannot be read: {exc.strerror}"
+        ) from exc

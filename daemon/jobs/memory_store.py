@@ -1,0 +1,301 @@
+"""The job store that forgets: the behaviour of the SQLite store in dictionaries, for throw-away servers and tests.
+
+No method waits for anything, so each one is atomic on the event loop without a lock.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from agent_runner.outcome import Outcome
+from daemon.clock import Clock
+from daemon.errors import JobNotFoundError
+from daemon.jobs import lifecycle
+from daemon.jobs.labels import label_key, matches
+from daemon.jobs.leases import ended_by, expiry_us, grant, is_held, lease_lost
+from daemon.jobs.models import (
+    AgentIdentity,
+    AgentOffer,
+    Attempt,
+    Claim,
+    Job,
+    JobEvent,
+    JobPage,
+    LeaseRef,
+    NewJob,
+    Renewal,
+)
+from daemon.jobs.page_tokens import check_page_size, decode_page_token, encode_page_token
+from daemon.jobs.request_ids import check_payload
+from daemon.jobs.states import JobState
+
+
+class MemoryJobStore:
+    """A ``JobStore`` whose jobs end with the process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._jobs: dict[str, Job] = {}
+        self._seqs: dict[str, int] = {}
+        self._by_seq: list[str] = []
+        self._requests: dict[str, NewJob] = {}
+        self._attempts: dict[str, list[Attempt]] = {}
+        self._live: dict[str, Attempt] = {}
+        self._events: list[JobEvent] = []
+        self._counts: Counter[JobState] = Counter()
+        # One heap of (-priority, seq) for each set of labels, as in the SQLite store's index.
+        # A job that left PENDING by a cancel stays in its heap until it comes to the top.
+        self._pending: dict[str, list[tuple[int, int]]] = {}
+
+    async def open(self) -> None:
+        """Do nothing: it is usable from the start."""
+
+    async def close(self) -> None:
+        """Do nothing: there is nothing to let go."""
+
+    async def submit(self, jobs: Sequence[NewJob]) -> list[Job]:
+        """Accept all jobs or none; a known request id returns the job it made.
+
+        Raises:
+            RequestIdReusedError: A request id is known with another payload.
+        """
+        requests = dict(self._requests)
+        accepted: dict[str, NewJob] = {}
+        for new in jobs:
+            first = None if new.request_id is None else requests.get(new.request_id)
+            if first is not None:
+                check_payload(new, first.payload_sha256)
+                continue
+            if new.id in self._jobs or new.id in accepted:
+                raise RuntimeError(f"job id {new.id} is already taken")
+            accepted[new.id] = new
+            if new.request_id is not None:
+                requests[new.request_id] = new
+        self._requests = requests
+        for new in accepted.values():
+            self._accept(new)
+        ids = (new.id if new.request_id is None else requests[new.request_id].id for new in jobs)
+        return [self._jobs[job_id] for job_id in ids]
+
+    async def claim(self, offer: AgentOffer, limit: int, lease_s: float) -> list[Claim]:
+        """Give up to ``limit`` pending jobs to an agent-runner, best first."""
+        now_us = self._clock.now_us()
+        expire_us = expiry_us(self._clock, lease_s)
+        heaps = [heap for key, heap in self._pending.items() if matches(key, offer.labels)]
+        claims: list[Claim] = []
+        while len(claims) < limit and (job := self._pop_best(heaps)) is not None:
+            started = lifecycle.started(job, now_us)
+            attempt = grant(started, offer.agent, now_us, expire_us)
+            self._attempts.setdefault(job.id, []).append(attempt)
+            self._live[job.id] = attempt
+            self._save(started)
+            claims.append(Claim(lease=attempt.lease, spec=job.spec))
+        return claims
+
+    async def renew(
+        self, agent: AgentIdentity, leases: Sequence[LeaseRef], lease_s: float
+    ) -> Renewal:
+        """Renew leases of one agent-runner."""
+        expire_us = expiry_us(self._clock, lease_s)
+        lost = []
+        cancelling = []
+        for lease in leases:
+            attempt = self._live.get(lease.job_id)
+            if attempt is None or not is_held(lease, attempt) or attempt.agent != agent:
+                lost.append(lease)
+                continue
+            self._save_attempt(replace(attempt, expire_us=expire_us))
+            if self._jobs[lease.job_id].state is JobState.CANCELLING:
+                cancelling.append(lease)
+        return Renewal(lost=tuple(lost), cancelling=tuple(cancelling))
+
+    async def finish(self, lease: LeaseRef, outcome: Outcome) -> Job:
+        """End an attempt and its job, or put the job back. Repeating it is harmless.
+
+        Raises:
+            LeaseLostError: The lease is not held, and was not ended by this same call before.
+        """
+        attempt = self._attempt(lease)
+        if ended_by(lease, attempt, outcome):
+            return self._jobs[lease.job_id]
+        held = self._held(lease)
+        job = self._jobs[lease.job_id]
+        ended, ended_attempt = lifecycle.finished(job, held, outcome, self._clock.now_us())
+        self._save_attempt(ended_attempt)
+        self._save(ended)
+        return ended
+
+    async def checkpoint_log(self, lease: LeaseRef, length: int) -> None:
+        """Record how long the log of a running attempt is.
+
+        Raises:
+            LeaseLostError: The lease is not held.
+        """
+        attempt = self._held(lease)
+        self._save_attempt(replace(attempt, log=replace(attempt.log, length=length)))
+
+    async def check_lease(self, lease: LeaseRef) -> None:
+        """Check that a lease is held.
+
+        Raises:
+            LeaseLostError: It is not.
+        """
+        self._held(lease)
+
+    async def cancel(self, job_id: str) -> Job:
+        """End a queued job, or mark a running one CANCELLING.
+
+        Raises:
+            JobNotFoundError: No such job.
+            JobNotCancellableError: It has ended.
+        """
+        job = await self.get(job_id)
+        cancelled = lifecycle.cancelled(job, self._clock.now_us())
+        if cancelled.state is not job.state:
+            self._save(cancelled)
+        return cancelled
+
+    async def end_predecessors(self, agent: AgentIdentity) -> list[Job]:
+        """End the leases of every other incarnation of this agent-runner."""
+        return self._lose(
+            attempt
+            for attempt in self._live.values()
+            if attempt.agent.name == agent.name and attempt.agent != agent
+        )
+
+    async def expire_leases(self) -> list[Job]:
+        """End the leases whose time is over."""
+        steady_us = self._clock.steady_us()
+        return self._lose(
+            attempt for attempt in self._live.values() if attempt.expire_us <= steady_us
+        )
+
+    async def extend_all_leases(self, lease_s: float) -> None:
+        """Give each live lease a full term from here."""
+        expire_us = expiry_us(self._clock, lease_s)
+        for attempt in [*self._live.values()]:
+            self._save_attempt(replace(attempt, expire_us=expire_us))
+
+    async def get(self, job_id: str) -> Job:
+        """Return one job.
+
+        Raises:
+            JobNotFoundError: No such job.
+        """
+        try:
+            return self._jobs[job_id]
+        except KeyError:
+            raise JobNotFoundError(f"no job has the id {job_id!r}") from None
+
+    async def attempts(self, job_id: str) -> list[Attempt]:
+        """Return the attempts of one job, oldest first."""
+        return [*self._attempts.get(job_id, ())]
+
+    async def events(self, after_id: int, limit: int, job_ids: Collection[str]) -> list[JobEvent]:
+        """Return events after an id, oldest first; empty ``job_ids`` keeps all."""
+        wanted = frozenset(job_ids)
+        # Ids are positions counted from one.
+        newer = (self._events[at] for at in range(max(after_id, 0), len(self._events)))
+        kept = (event for event in newer if not wanted or event.job_id in wanted)
+        return [*islice(kept, limit)]
+
+    async def last_event_id(self) -> int:
+        """Return the id of the newest event; 0 if there is none."""
+        return len(self._events)
+
+    async def count(self, state: JobState) -> int:
+        """Return how many jobs are in a state."""
+        return self._counts[state]
+
+    def _accept(self, new: NewJob) -> None:
+        self._by_seq.append(new.id)
+        self._seqs[new.id] = len(self._by_seq)
+        self._save(
+            Job(
+                id=new.id,
+                spec=new.spec,
+                state=JobState.PENDING,
+                create_us=self._clock.now_us(),
+            )
+        )
+
+    def _pop_best(self, heaps: list[list[tuple[int, int]]]) -> Job | None:
+        for heap in heaps:
+            while heap and self._job_at(heap[0][1]).state is not JobState.PENDING:
+                heapq.heappop(heap)
+        best = min((heap for heap in heaps if heap), default=None)
+        return None if best is None else self._job_at(heapq.heappop(best)[1])
+
+    def _job_at(self, seq: int) -> Job:
+        return self._jobs[self._by_seq[seq - 1]]
+
+    def _attempt(self, lease: LeaseRef) -> Attempt | None:
+        attempts = self._attempts.get(lease.job_id, [])
+        return attempts[lease.attempt - 1] if 0 < lease.attempt <= len(attempts) else None
+
+    def _held(self, lease: LeaseRef) -> Attempt:
+        attempt = self._attempt(lease)
+        if attempt is None or not is_held(lease, attempt):
+            raise lease_lost(lease)
+        return attempt
+
+    def _lose(self, attempts: Iterable[Attempt]) -> list[Job]:
+        jobs = []
+        for attempt in sorted(attempts, key=lambda attempt: self._seqs[attempt.job_id]):
+            job = self._jobs[attempt.job_id]
+            lost, lost_attempt = lifecycle.lost(job, attempt, self._clock.now_us())
+            self._save_attempt(lost_attempt)
+            self._save(lost)
+            jobs.append(lost)
+        return jobs
+
+    def _save_attempt(self, attempt: Attempt) -> None:
+        self._attempts[attempt.job_id][attempt.number - 1] = attempt
+        if attempt.state.leased:
+            self._live[attempt.job_id] = attempt
+        else:
+            self._live.pop(attempt.job_id)
+
+    def _save(self, job: Job) -> None:
+        """Store a job that has changed its state."""
+        before = self._jobs.get(job.id)
+        if before is not None:
+            self._counts[before.state] -= 1
+        self._counts[job.state] += 1
+        self._jobs[job.id] = job
+        if job.state is JobState.PENDING:
+            heap = self._pending.setdefault(label_key(job.spec.labels), [])
+            heapq.heappush(heap, (-job.spec.priority, self._seqs[job.id]))
+        self._events.append(
+            JobEvent(
+                id=len(self._events) + 1,
+                job_id=job.id,
+                state=job.state,
+                attempt=job.attempt,
+                time_us=self._clock.now_us(),
+                end_reason=job.end_reason,
+                exit_code=job.exit_code,
+            )
+        )
+
+    # Last, because its name hides the built-in one from every annotation after it.
+    async def list(self, states: Collection[JobState], page_size: int, page_token: str) -> JobPage:
+        """Return a page of jobs, newest first; empty ``states`` keeps all.
+
+        Raises:
+            UsageError: The page token is not one of ours.
+        """
+        check_page_size(page_size)
+        before = min(decode_page_token(page_token), len(self._by_seq) + 1)
+        older = (self._job_at(seq) for seq in range(before - 1, 0, -1))
+        kept = (job for job in older if not states or job.state in states)
+        jobs = tuple(islice(kept, page_size))
+        more = next(kept, None) is not None
+        return JobPage(
+            jobs=jobs,
+            next_page_token=encode_page_token(self._seqs[jobs[-1].id]) if more else "",
+        )

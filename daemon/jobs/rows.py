@@ -1,0 +1,235 @@
+"""Rows of the database to values and back. The order of columns here is the order in ``statements``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from agent_runner.job_spec import JobSpec, SandboxSpec, SourceSpec
+from agent_runner.outcome import EndReason, LogSummary, SandboxRecord
+from daemon.errors import StoreUnusableError
+from daemon.jobs.labels import label_key
+from daemon.jobs.models import AgentIdentity, Attempt, Job, JobEvent, NewJob
+from daemon.jobs.states import JobState
+
+Row = tuple[Any, ...]
+
+JOB_STATE_COLUMNS = (
+    "state",
+    "attempt",
+    "losses",
+    "end_reason",
+    "exit_code",
+    "message",
+    "start_us",
+    "end_us",
+    "sandbox_kind",
+    "sandbox_tier",
+    "walls_not_held",
+)
+"""What changes in the life of a job; a read job has ``id``, ``create_us`` and ``spec`` before them."""
+
+ATTEMPT_END_COLUMNS = (
+    "state",
+    "end_us",
+    "end_reason",
+    "exit_code",
+    "message",
+    "sandbox_kind",
+    "sandbox_tier",
+    "walls_not_held",
+    "log_length",
+    "log_sha256",
+    "log_truncated",
+)
+"""What the end of an attempt changes."""
+
+ATTEMPT_COLUMNS = (
+    "job_id",
+    "number",
+    "agent_name",
+    "agent_incarnation",
+    "lease_token",
+    "start_us",
+    "expire_us",
+    *ATTEMPT_END_COLUMNS,
+)
+
+EVENT_COLUMNS = ("job_id", "state", "attempt", "time_us", "end_reason", "exit_code")
+"""An event without its id, which the database gives."""
+
+
+def encode_spec(spec: JobSpec) -> str:
+    """Return a spec as JSON. Every field is written, so that a later default does not change old jobs."""
+    return json.dumps(spec, default=_plain, separators=(",", ":"))
+
+
+def decode_spec(text: str) -> JobSpec:
+    """Return the spec in a JSON text.
+
+    Raises:
+        ValueError, TypeError, KeyError: The text was not made by ``encode_spec``.
+    """
+    values = json.loads(text)
+    values["argv"] = tuple(values["argv"])
+    values["source"] = SourceSpec(**values["source"])
+    values["sandbox"] = SandboxSpec(**values["sandbox"])
+    return JobSpec(**values)
+
+
+def new_job_values(new: NewJob, job: Job) -> Row:
+    """Return what a job's row begins with, in the order of ``INSERT_JOB``."""
+    spec = new.spec
+    return (
+        job.id,
+        job.create_us,
+        new.request_id,
+        new.payload_sha256,
+        encode_spec(spec),
+        label_key(spec.labels),
+        spec.priority,
+        *job_state_values(job),
+    )
+
+
+def job_state_values(job: Job) -> Row:
+    """Return the values of ``JOB_STATE_COLUMNS``."""
+    return (
+        job.state,
+        job.attempt,
+        job.losses,
+        job.end_reason,
+        job.exit_code,
+        job.message,
+        job.start_us,
+        job.end_us,
+        *_sandbox_values(job.sandbox),
+    )
+
+
+def job_from_row(row: Row) -> Job:
+    """Return the job in a row of ``id, create_us, spec`` and ``JOB_STATE_COLUMNS``.
+
+    Raises:
+        StoreUnusableError: The row is damaged.
+    """
+    job_id, create_us, spec, state, attempt, losses, reason, exit_code, message, *rest = row
+    start_us, end_us, *sandbox = rest
+    try:
+        return Job(
+            id=job_id,
+            create_us=create_us,
+            spec=decode_spec(spec),
+            state=JobState(state),
+            attempt=attempt,
+            losses=losses,
+            end_reason=_reason(reason),
+            exit_code=exit_code,
+            message=message,
+            start_us=start_us,
+            end_us=end_us,
+            sandbox=_sandbox(sandbox),
+        )
+    except (ValueError, TypeError, KeyError) as exc:
+        raise StoreUnusableError(f"the stored job {job_id} is damaged: {exc}") from exc
+
+
+def attempt_values(attempt: Attempt) -> Row:
+    """Return the values of ``ATTEMPT_COLUMNS``."""
+    return (
+        attempt.job_id,
+        attempt.number,
+        attempt.agent.name,
+        attempt.agent.incarnation,
+        attempt.lease_token,
+        attempt.start_us,
+        attempt.expire_us,
+        *attempt_end_values(attempt),
+    )
+
+
+def attempt_end_values(attempt: Attempt) -> Row:
+    """Return the values of ``ATTEMPT_END_COLUMNS``."""
+    return (
+        attempt.state,
+        attempt.end_us,
+        attempt.end_reason,
+        attempt.exit_code,
+        attempt.message,
+        *_sandbox_values(attempt.sandbox),
+        attempt.log.length,
+        attempt.log.sha256,
+        attempt.log.truncated,
+    )
+
+
+def attempt_from_row(row: Row) -> Attempt:
+    """Return the attempt in a row of ``ATTEMPT_COLUMNS``.
+
+    Raises:
+        StoreUnusableError: The row is damaged.
+    """
+    job_id, number, name, incarnation, lease_token, start_us, expire_us, *end = row
+    state, end_us, reason, exit_code, message, *sandbox, length, sha256, truncated = end
+    try:
+        return Attempt(
+            job_id=job_id,
+            number=number,
+            state=JobState(state),
+            agent=AgentIdentity(name=name, incarnation=incarnation),
+            lease_token=lease_token,
+            start_us=start_us,
+            expire_us=expire_us,
+            end_us=end_us,
+            end_reason=_reason(reason),
+            exit_code=exit_code,
+            message=message,
+            sandbox=_sandbox(sandbox),
+            log=LogSummary(length=length, sha256=sha256, truncated=truncated),
+        )
+    except (ValueError, TypeError) as exc:
+        raise StoreUnusableError(
+            f"the stored attempt {number} of job {job_id} is damaged: {exc}"
+        ) from exc
+
+
+def event_values(job: Job, time_us: int) -> Row:
+    """Return the values of ``EVENT_COLUMNS`` for a job that has just changed its state."""
+    return (job.id, job.state, job.attempt, time_us, job.end_reason, job.exit_code)
+
+
+def event_from_row(row: Row) -> JobEvent:
+    """Return the event in a row of ``id`` and ``EVENT_COLUMNS``."""
+    event_id, job_id, state, attempt, time_us, reason, exit_code = row
+    return JobEvent(
+        id=event_id,
+        job_id=job_id,
+        state=JobState(state),
+        attempt=attempt,
+        time_us=time_us,
+        end_reason=_reason(reason),
+        exit_code=exit_code,
+    )
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a job spec cannot hold a {type(value).__name__}")
+
+
+def _reason(name: str | None) -> EndReason | None:
+    return None if name is None else EndReason(name)
+
+
+def _sandbox_values(sandbox: SandboxRecord) -> Row:
+    return (sandbox.kind, sandbox.tier, json.dumps(sandbox.walls_not_held))
+
+
+def _sandbox(values: list[Any]) -> SandboxRecord:
+    kind, tier, walls = values
+    return SandboxRecord(kind=kind, tier=tier, walls_not_held=tuple(json.loads(walls)))

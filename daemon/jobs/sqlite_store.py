@@ -1,0 +1,260 @@
+"""The job store of one server: a SQLite file.
+
+Changes go through one writer thread (``group_commit``) and are answered after their commit; reads use a second,
+read-only connection on the event loop's own thread, where they take microseconds and see every answered change.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+import sqlite3
+from collections.abc import Collection, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from agent_runner.outcome import Outcome
+from daemon.clock import Clock
+from daemon.errors import JobNotFoundError, StoreUnusableError
+from daemon.jobs import migrator, statements
+from daemon.jobs.group_commit import GroupCommit
+from daemon.jobs.job_writer import JobWriter
+from daemon.jobs.leases import lease_lost
+from daemon.jobs.models import (
+    AgentIdentity,
+    AgentOffer,
+    Attempt,
+    Claim,
+    Job,
+    JobEvent,
+    JobPage,
+    LeaseRef,
+    NewJob,
+    Renewal,
+)
+from daemon.jobs.page_tokens import check_page_size, decode_page_token, encode_page_token
+from daemon.jobs.rows import Row, attempt_from_row, event_from_row, job_from_row
+from daemon.jobs.sqlite_failures import store_unusable
+from daemon.jobs.states import JobState
+
+BUSY_TIMEOUT_MS = 5000
+WAL_LIMIT_BYTES = 64 << 20
+MIN_SQLITE = (3, 37, 0)
+"""The first with STRICT tables."""
+
+
+class SqliteJobStore:
+    """A ``JobStore`` in one file; the file is made with mode 0600 if it is not there.
+
+    One per file at a time: the caller holds the lock of the state directory.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path.absolute()
+        self._clock = clock
+        self._changes = JobWriter(clock)
+        self._writer = GroupCommit(self._connect_writer, partial(store_unusable, self._path))
+        self._reader: sqlite3.Connection | None = None
+
+    @property
+    def commits(self) -> int:
+        """How many transactions have changed something since ``open``; a measure of cost."""
+        return self._writer.commits
+
+    async def open(self) -> None:
+        """Open or make the file and migrate it.
+
+        Raises:
+            StoreUnusableError: Damaged, not writable, foreign, or written by a newer version.
+        """
+        await self._writer.open()
+        try:
+            self._reader = sqlite3.connect(
+                f"{self._path.as_uri()}?mode=ro", uri=True, isolation_level=None
+            )
+        except sqlite3.Error as exc:
+            await self._writer.close()
+            raise store_unusable(self._path, exc) from exc
+
+    async def close(self) -> None:
+        """Commit what was accepted and close the file. Idempotent."""
+        if self._reader is not None:
+            # First, so that the writer is the last one, which folds the log file into the database.
+            self._reader.close()
+            self._reader = None
+        await self._writer.close()
+
+    async def submit(self, jobs: Sequence[NewJob]) -> list[Job]:
+        """Accept all jobs or none; a known request id returns the job it made.
+
+        Raises:
+            RequestIdReusedError: A request id is known with another payload.
+        """
+        return await self._writer.run(lambda db: self._changes.submit(db, jobs))
+
+    async def claim(self, offer: AgentOffer, limit: int, lease_s: float) -> list[Claim]:
+        """Give up to ``limit`` pending jobs to an agent-runner, best first."""
+        return await self._writer.run(lambda db: self._changes.claim(db, offer, limit, lease_s))
+
+    async def renew(
+        self, agent: AgentIdentity, leases: Sequence[LeaseRef], lease_s: float
+    ) -> Renewal:
+        """Renew leases of one agent-runner."""
+        return await self._writer.run(lambda db: self._changes.renew(db, agent, leases, lease_s))
+
+    async def finish(self, lease: LeaseRef, outcome: Outcome) -> Job:
+        """End an attempt and its job, or put the job back. Repeating it is harmless.
+
+        Raises:
+            LeaseLostError: The lease is not held, and was not ended by this same call before.
+        """
+        return await self._writer.run(lambda db: self._changes.finish(db, lease, outcome))
+
+    async def checkpoint_log(self, lease: LeaseRef, length: int) -> None:
+        """Record how long the log of a running attempt is.
+
+        Raises:
+            LeaseLostError: The lease is not held.
+        """
+        await self._writer.run(lambda db: self._changes.checkpoint_log(db, lease, length))
+
+    async def check_lease(self, lease: LeaseRef) -> None:
+        """Check that a lease is held.
+
+        Raises:
+            LeaseLostError: It is not.
+        """
+        held = (lease.job_id, lease.attempt, lease.lease_token)
+        if not self._read(statements.SELECT_HELD, held):
+            raise lease_lost(lease)
+
+    async def cancel(self, job_id: str) -> Job:
+        """End a queued job, or mark a running one CANCELLING.
+
+        Raises:
+            JobNotFoundError: No such job.
+            JobNotCancellableError: It has ended.
+        """
+        return await self._writer.run(lambda db: self._changes.cancel(db, job_id))
+
+    async def end_predecessors(self, agent: AgentIdentity) -> list[Job]:
+        """End the leases of every other incarnation of this agent-runner."""
+        return await self._writer.run(lambda db: self._changes.end_predecessors(db, agent))
+
+    async def expire_leases(self) -> list[Job]:
+        """End the leases whose time is over. Asks the reader first: mostly there is nothing to write."""
+        if not self._read(statements.SELECT_ANY_EXPIRED, (self._clock.steady_us(),)):
+            return []
+        return await self._writer.run(self._changes.expire_leases)
+
+    async def extend_all_leases(self, lease_s: float) -> None:
+        """Give each live lease a full term from here."""
+        await self._writer.run(lambda db: self._changes.extend_all_leases(db, lease_s))
+
+    async def get(self, job_id: str) -> Job:
+        """Return one job.
+
+        Raises:
+            JobNotFoundError: No such job.
+        """
+        rows = self._read(statements.SELECT_JOB, (job_id,))
+        if not rows:
+            raise JobNotFoundError(f"no job has the id {job_id!r}")
+        return job_from_row(rows[0])
+
+    async def attempts(self, job_id: str) -> list[Attempt]:
+        """Return the attempts of one job, oldest first."""
+        rows = self._read(statements.SELECT_ATTEMPTS, (job_id,))
+        return [attempt_from_row(row) for row in rows]
+
+    async def events(self, after_id: int, limit: int, job_ids: Collection[str]) -> list[JobEvent]:
+        """Return events after an id, oldest first; empty ``job_ids`` keeps all."""
+        if job_ids:
+            ids = json.dumps(list(job_ids))
+            rows = self._read(statements.LIST_EVENTS_OF_JOBS, (after_id, ids, limit))
+        else:
+            rows = self._read(statements.LIST_EVENTS, (after_id, limit))
+        return [event_from_row(row) for row in rows]
+
+    async def last_event_id(self) -> int:
+        """Return the id of the newest event; 0 if there is none."""
+        return int(self._read(statements.LAST_EVENT_ID, ())[0][0])
+
+    async def count(self, state: JobState) -> int:
+        """Return how many jobs are in a state."""
+        return int(self._read(statements.COUNT_JOBS, (state,))[0][0])
+
+    def _read(self, sql: str, values: Row) -> list[Row]:
+        if self._reader is None:
+            raise StoreUnusableError("the job store is closed")
+        try:
+            # All rows at once: a statement left open would pin its snapshot and the write-ahead log.
+            return self._reader.execute(sql, values).fetchall()
+        except sqlite3.Error as exc:
+            raise store_unusable(self._path, exc) from exc
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        if sqlite3.sqlite_version_info < MIN_SQLITE:
+            raise StoreUnusableError(
+                f"SQLite {sqlite3.sqlite_version} is too old: runner needs 3.37 or newer"
+            )
+        _create_private(self._path)
+        connection = sqlite3.connect(self._path, isolation_level=None)
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            migrations = migrator.load_migrations()
+            version = migrator.check_schema(connection, self._path, migrations)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+            migrator.migrate(connection, version, migrations)
+        except sqlite3.Error as exc:
+            connection.close()
+            raise store_unusable(self._path, exc) from exc
+        except StoreUnusableError:
+            connection.close()
+            raise
+        return connection
+
+    # Last, because its name hides the built-in one from every annotation after it.
+    async def list(self, states: Collection[JobState], page_size: int, page_token: str) -> JobPage:
+        """Return a page of jobs, newest first; empty ``states`` keeps all.
+
+        Raises:
+            UsageError: The page token is not one of ours.
+        """
+        check_page_size(page_size)
+        before = decode_page_token(page_token)
+        if states:
+            # One range of the index for each state: filtering by scanning would read the whole table.
+            ranges = [
+                self._read(statements.LIST_JOBS_IN_STATE, (state, before, page_size + 1))
+                for state in set(states)
+            ]
+            merged = heapq.merge(*ranges, key=_position, reverse=True)
+            rows = [*islice(merged, page_size + 1)]
+        else:
+            rows = self._read(statements.LIST_JOBS, (before, page_size + 1))
+        page = rows[:page_size]
+        more = len(rows) > page_size
+        return JobPage(
+            jobs=tuple(job_from_row(row[1:]) for row in page),
+            next_page_token=encode_page_token(_position(page[-1])) if more else "",
+        )
+
+
+def _position(row: Row) -> int:
+    return int(row[0])
+
+
+def _create_private(path: Path) -> None:
+    """Make the file, readable by its owner only; SQLite gives its companions the same mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as exc:
+        raise StoreUnusableError(
+            f"job database {path} cannot be opened for writing: {exc.strerror}"
+        ) from exc
