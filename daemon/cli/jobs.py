@@ -1,0 +1,256 @@
+"""``runner jobs``: submit, list, show, logs, cancel, wait."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daemon.cli.job_input import read_job_file
+from daemon.cli.output import note, print_json, print_table, printable, seconds_text, state_of
+from daemon.cli.verdict import CANCELLED, describe, exit_status
+from daemon.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from daemon.job_client import JobClient, JobDict
+
+STATES = ("PENDING", "BLOCKED", "RUNNING", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED")
+MAX_BATCH = 1000
+
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def jobs() -> None:
+    """Submit jobs, watch them, read their logs."""
+
+
+def connect(ctx: click.Context) -> JobClient:
+    """Return a client for this invocation's state directory. Imports grpc."""
+    from daemon.job_client import JobClient  # noqa: PLC0415 - grpc is heavy
+
+    return JobClient(state_of(ctx))
+
+
+@jobs.command(
+    epilog="Examples: runner jobs submit --file build.yaml --follow; runner jobs submit --wait -- make test"
+)
+@click.option("--file", "-f", "file", metavar="FILE", help="Job file, YAML or JSON; - reads standard input.")
+@click.option("--name", help="Name of a job given as a command.")
+@click.option("--wait", is_flag=True, help="Wait for the end; exit with the command's exit code.")
+@click.option("--follow", is_flag=True, help="Print the log as it comes, then as --wait.")
+@click.option("--count", type=click.IntRange(1, 100_000), default=1, help="Submit it this often.")
+@click.option("--request-id", help="Makes a repeated submit return the same job.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@JSON_OPTION
+@click.pass_context
+def submit(  # noqa: PLR0913 - one parameter per option
+    ctx: click.Context,
+    *,
+    file: str | None,
+    name: str | None,
+    wait: bool,
+    follow: bool,
+    count: int,
+    request_id: str | None,
+    command: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Submit a job file, or a COMMAND after --."""
+    if (file is None) == (not command):
+        raise UsageError("give either --file FILE or a command after --")
+    if follow and (as_json or count > 1):
+        raise UsageError("--follow prints one log: leave out --json and --count")
+    if request_id and count > 1:
+        raise UsageError("--request-id names one job: leave out --count")
+    request = _submit_request(file, name, command)
+    request.request_id = request_id or ""
+    with connect(ctx) as client:
+        submitted: list[JobDict] = []
+        for start in range(0, count, MAX_BATCH):
+            submitted += client.submit([request] * min(MAX_BATCH, count - start))
+        if follow:
+            return _follow(client, submitted[0]["id"])
+        if wait:
+            submitted = _wait(client, [job["id"] for job in submitted], quiet=as_json)
+        _print_submitted(submitted, as_json=as_json, waited=wait)
+    return _verdict(submitted) if wait else 0
+
+
+def _submit_request(file: str | None, name: str | None, command: Sequence[str]) -> Any:
+    from runner.v1 import job_pb2  # noqa: PLC0415 - protobuf is heavy
+    from runner.v1 import job_service_pb2 as pb  # noqa: PLC0415
+
+    if file is None:
+        spec = job_pb2.JobSpec(name=name or printable(command[0])[:80], argv=command)
+        return pb.SubmitJobRequest(spec=spec)
+    if name is not None:
+        raise UsageError("--name is for a command; a job file names its job itself")
+    document = read_job_file(file)
+    job_file = pb.JobFile(
+        name=document.name, content=document.content, base_dir=str(document.base_dir)
+    )
+    return pb.SubmitJobRequest(job_file=job_file)
+
+
+def _print_submitted(submitted: list[JobDict], *, as_json: bool, waited: bool) -> None:
+    if as_json:
+        print_json(submitted[0] if len(submitted) == 1 else submitted)
+    elif waited:
+        for job in submitted:
+            print(f"{job['id']}  {describe(job['end_reason'], job['exit_code'], job['message'])}")
+    else:
+        for job in submitted:
+            print(job["id"])
+
+
+@jobs.command("list", epilog="Example: runner jobs list --state RUNNING --json")
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES, case_sensitive=False))
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@JSON_OPTION
+@click.pass_context
+def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, as_json: bool) -> None:  # noqa: FBT001
+    """List jobs, newest first."""
+    with connect(ctx) as client:
+        found = client.list([state.upper() for state in states], limit)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            job["id"],
+            job["name"],
+            job["state"],
+            "-" if job["exit_code"] is None else str(job["exit_code"]),
+            seconds_text(_duration_s(job)),
+            job["create_time"],
+        )
+        for job in found
+    ]
+    print_table(("ID", "NAME", "STATE", "EXIT", "TIME", "SUBMITTED"), rows)
+
+
+@jobs.command(epilog="Example: runner jobs show JOB --json")
+@click.argument("job_id", metavar="JOB")
+@JSON_OPTION
+@click.pass_context
+def show(ctx: click.Context, job_id: str, as_json: bool) -> None:  # noqa: FBT001
+    """Show one job and its attempts."""
+    with connect(ctx) as client:
+        job = client.get(job_id)
+    if as_json:
+        print_json(job)
+        return
+    sandbox = job["sandbox"]
+    lines = {
+        "id": job["id"],
+        "name": job["name"],
+        "state": job["state"],
+        "end": describe(job["end_reason"], job["exit_code"], job["message"]) if job["end_reason"] else "-",
+        "attempts": str(job["attempt"]),
+        "submitted": job["create_time"],
+        "time": seconds_text(_duration_s(job)),
+        "sandbox": f"{sandbox['kind']}, {sandbox['tier']}" if sandbox else "-",
+    }
+    if sandbox and sandbox["walls_not_held"]:
+        lines["walls not held"] = ", ".join(sandbox["walls_not_held"])
+    for key, value in lines.items():
+        print(f"{key + ':':16}{printable(value)}")
+
+
+@jobs.command(epilog="Example: runner jobs logs JOB --follow")
+@click.argument("job_id", metavar="JOB")
+@click.option("--follow", "-f", is_flag=True, help="Wait for more until the job has ended.")
+@click.option("--attempt", type=click.IntRange(1), help="Which try (default: the newest).")
+@click.option("--offset", type=click.IntRange(0), default=0, help="Start at this byte.")
+@click.pass_context
+def logs(ctx: click.Context, *, job_id: str, follow: bool, attempt: int | None, offset: int) -> None:
+    """Print the masked log of a job."""
+    with connect(ctx) as client:
+        if follow:
+            _print_log(client.follow_log(job_id, attempt or 0, offset), job_id)
+        else:
+            _print_log(client.read_log(job_id, attempt or 0, offset, follow=False), job_id)
+
+
+@jobs.command(epilog="Example: runner jobs cancel JOB")
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@JSON_OPTION
+@click.pass_context
+def cancel(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
+    """Cancel jobs, queued or running."""
+    with connect(ctx) as client:
+        cancelled = [client.cancel(job_id) for job_id in job_ids]
+    if as_json:
+        print_json(cancelled[0] if len(cancelled) == 1 else cancelled)
+    else:
+        for job in cancelled:
+            print(f"{job['id']}  {job['state']}")
+
+
+@jobs.command(epilog="Example: runner jobs wait JOB")
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@JSON_OPTION
+@click.pass_context
+def wait(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> int:  # noqa: FBT001
+    """Wait until jobs have ended; exit with the command's exit code (several jobs: 1 if one failed)."""
+    with connect(ctx) as client:
+        ended = _wait(client, job_ids, quiet=True)
+    _print_submitted(ended, as_json=as_json, waited=True)
+    return _verdict(ended)
+
+
+def _wait(client: JobClient, job_ids: Sequence[str], *, quiet: bool) -> list[JobDict]:
+    show_progress = not quiet and len(job_ids) > 1 and sys.stderr.isatty()
+    try:
+        for done, _ in enumerate(client.wait(job_ids), 1):
+            if show_progress:
+                print(f"\r{done}/{len(job_ids)} jobs ended", end="", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped waiting; the jobs go on (see `runner jobs list`)") from None
+    finally:
+        if show_progress:
+            print(file=sys.stderr)
+    return [client.get(job_id) for job_id in job_ids]
+
+
+def _follow(client: JobClient, job_id: str) -> int:
+    note(f"job {job_id}")
+    _print_log(client.follow_log(job_id, 0, 0), job_id)
+    job = _wait(client, [job_id], quiet=True)[0]
+    note(f"job {job_id} {describe(job['end_reason'], job['exit_code'], job['message'])}")
+    return _verdict([job])
+
+
+def _print_log(pieces: Any, job_id: str) -> None:
+    out = sys.stdout.buffer
+    try:
+        for piece in pieces:
+            if piece.data:
+                out.write(piece.data)
+                out.flush()
+            if piece.HasField("end") and piece.end.truncated:
+                note(f"runner: the log is shorter than the output: {piece.end.truncated}")
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"detached; the job goes on (`runner jobs logs {job_id} --follow`, `runner jobs cancel {job_id}`)"
+        ) from None
+
+
+def _verdict(ended: list[JobDict]) -> int:
+    codes = [exit_status(job["end_reason"], job["exit_code"]) for job in ended]
+    if len(codes) == 1:
+        return codes[0]
+    if all(job["state"] == "CANCELLED" for job in ended):
+        return CANCELLED
+    return 0 if not any(codes) else 1
+
+
+def _duration_s(job: JobDict) -> float | None:
+    if not job["start_time"] or not job["end_time"]:
+        return None
+    start, end = (datetime.fromisoformat(job[key]) for key in ("start_time", "end_time"))
+    return (end - start).total_seconds()

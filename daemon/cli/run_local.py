@@ -1,0 +1,89 @@
+"""``runner run-local``: one job file, here and now, in the same sandbox and with the same verdict."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from daemon.cli.job_input import read_job_file
+from daemon.cli.output import note, printable, state_of
+from daemon.cli.verdict import describe, exit_status
+from daemon.config import environ, load
+
+if TYPE_CHECKING:
+    from agent_runner.job_spec import JobSpec
+    from agent_runner.outcome import Outcome
+    from sandbox.base import Capabilities
+
+
+@click.command(epilog="Example: runner run-local --file job.yaml")
+@click.option("--file", "-f", "file", required=True, metavar="FILE", help="Job file; - reads standard input.")
+@click.option("--quiet", "-q", is_flag=True, help="Print the job's masked output and nothing else.")
+@click.option("--no-input", is_flag=True, help="Never ask for a secret.")
+@click.option("--allow-unsandboxed", is_flag=True, help="Run without walls if this host can build none.")
+@click.pass_context
+def run_local(ctx: click.Context, *, file: str, quiet: bool, no_input: bool, allow_unsandboxed: bool) -> int:
+    """Run one job file here, without the daemon; exit with the command's exit code."""
+    from agent_runner.handover import harden  # noqa: PLC0415 - as late as it is needed
+    from agent_runner.one_shot import OneShot, run_one_shot  # noqa: PLC0415
+    from daemon.jobfile.loader import load_job_file  # noqa: PLC0415 - pydantic and ruamel are heavy
+    from daemon.jobs.ids import new_job_id  # noqa: PLC0415
+
+    document = read_job_file(file)
+    spec = load_job_file(document.content, document.name, document.base_dir)
+    state = state_of(ctx)
+    state.prepare()
+    harden()
+    secrets = _gather_secrets(spec, may_ask=not no_input)
+    config = load(environ(), {"local.allow_unsandboxed": allow_unsandboxed or None})
+    shot = OneShot(
+        job_id=new_job_id(),
+        spec=spec,
+        secrets=secrets,
+        workspace_dir=state.workspaces,
+        owner_label=f"{state.id}-run-local",
+        tier=str(config["local.sandbox_tier"].value),
+        allow_plain=config["local.allow_unsandboxed"].value is True,
+    )
+    outcome = run_one_shot(shot, _write, lambda found: None if quiet else _announce(spec, found))
+    _report(outcome, quiet=quiet)
+    return exit_status(outcome.end_reason, outcome.exit_code)
+
+
+def _gather_secrets(spec: JobSpec, *, may_ask: bool) -> dict[str, str]:
+    """Return the values that the job refers to: from the caller's environment, else asked for."""
+    from agent_runner.secret_refs import find_refs  # noqa: PLC0415
+    from daemon.secrets.gather import gather  # noqa: PLC0415
+    from daemon.secrets.prompt import ask_secret  # noqa: PLC0415
+    from daemon.secrets.values import WantedSecret  # noqa: PLC0415
+
+    names = sorted({ref.key for ref in find_refs(spec.env) if ref.path == "local"})
+    if not names:
+        return {}
+    wanted = [WantedSecret(name=name, required=True) for name in names]
+    ask = ask_secret if may_ask and sys.stdin.isatty() else None
+    values = gather(wanted, environ(), ask, note)
+    return {name: value.reveal() for name, value in values.items()}
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _announce(spec: JobSpec, found: Capabilities) -> None:
+    walls = ", ".join(str(wall) for wall in found.walls_not_held)
+    note(f"runner: job {printable(spec.name)}, sandbox: {found.kind}/{found.tier.label}")
+    if walls:
+        note(f"runner: warning: walls not held here: {walls} ({found.reason})")
+
+
+def _report(outcome: Outcome, *, quiet: bool) -> None:
+    message = describe(outcome.end_reason, outcome.exit_code, outcome.message)
+    if outcome.log.truncated:
+        note(f"runner: the log is shorter than the output: {outcome.log.truncated}")
+    # A quiet run still says why the runner itself failed; the job's own failure speaks for itself.
+    if not quiet or outcome.exit_code is None:
+        note(f"runner: {printable(message)}")
