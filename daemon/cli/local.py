@@ -1,0 +1,202 @@
+"""``runner local``: start, stop, restart, status, logs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from daemon.cli.output import note, print_json, print_table, state_of
+from daemon.config import LocalConfig, environ, local_config, parse_seconds
+from daemon.errors import UsageError
+from daemon.paths import StateDir
+
+PROCESSES = ("daemon", "job-server", "agent-runner")
+LABELS = {"daemon": "daemon", "job-server": "job server", "agent-runner": "agent-runner"}
+SECRET_LABELS = {"ANTHROPIC_API_KEY": "Anthropic API key"}
+
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+TIER = click.Choice(["auto", "bwrap", "landlock", "plain"])
+
+
+def _settings(command: Any) -> Any:
+    """Add the flags that ``start`` and ``restart`` share."""
+    for option in reversed(
+        (
+            click.option("--listen", metavar="HOST:PORT", help="TCP address of the job server, or none."),
+            click.option("--slots", metavar="N", help="How many attempts run at once."),
+            click.option("--sandbox-tier", type=TIER, help="The strongest sandbox tier to use."),
+            click.option(
+                "--allow-unsandboxed",
+                is_flag=True,
+                default=None,
+                help="Let jobs run without walls where nothing better works.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def local() -> None:
+    """Start, stop and watch the local instance."""
+
+
+@local.command(epilog="Example: runner local start --secret NPM_TOKEN")
+@_settings
+@click.option("--secret", "secrets", multiple=True, metavar="NAME", help="Also gather this secret; it is required.")
+@click.option("--no-input", is_flag=True, help="Never ask for anything.")
+@click.option("--foreground", is_flag=True, help="Stay in the foreground (systemd, containers).")
+@click.pass_context
+def start(ctx: click.Context, *, secrets: tuple[str, ...], no_input: bool, foreground: bool, **flags: Any) -> int:
+    """Gather the secrets, then start daemon, job server and agent-runner."""
+    from daemon import local as use_cases  # noqa: PLC0415 - as late as it is needed
+
+    state = state_of(ctx)
+    config = local_config(environ(), _keys(flags), secrets)
+    running = use_cases.running_status(state)
+    if running is not None:
+        note(f"already running: {_pids(running)}")
+        return 0
+    values = _gather(config, may_ask=not no_input)
+    if foreground:
+        return use_cases.run_foreground(state, config, values)
+    return _report_start(state, use_cases.start_local(state, config, values, _progress))
+
+
+def _report_start(state: StateDir, result: Any) -> int:
+    if result.already:
+        note(f"already running: {_pids(result.status)}")
+    return 0
+
+
+def _gather(config: LocalConfig, *, may_ask: bool) -> dict[str, str]:
+    from daemon.secrets.gather import gather  # noqa: PLC0415
+    from daemon.secrets.values import WantedSecret  # noqa: PLC0415
+
+    ask = None
+    if may_ask and sys.stdin.isatty():
+        from daemon.secrets.prompt import ask_secret as ask  # noqa: PLC0415
+    wanted = [
+        WantedSecret(name=wish.name, required=wish.required, description=SECRET_LABELS.get(wish.name, ""))
+        for wish in config.secrets
+    ]
+    return {name: value.reveal() for name, value in gather(wanted, environ(), ask, note).items()}
+
+
+@local.command(epilog="Example: runner local stop --drain-timeout 10s")
+@click.option("--drain-timeout", metavar="SECONDS", help="How long running jobs may take to end (default 60).")
+@click.option("--now", is_flag=True, help="Stop running jobs at once; they run again at the next start.")
+@click.pass_context
+def stop(ctx: click.Context, drain_timeout: str | None, now: bool) -> None:
+    """Drain the agent-runner, then stop all three processes."""
+    from daemon import local as use_cases  # noqa: PLC0415
+
+    config = local_config(environ(), {})
+    timeout_s = config.drain_timeout_s if drain_timeout is None else _seconds(drain_timeout)
+    use_cases.stop_local(state_of(ctx), timeout_s, now, _progress)
+
+
+@local.command(epilog="Example: runner local restart --slots 4")
+@_settings
+@click.option("--drain-timeout", metavar="SECONDS", help="How long running jobs may take to end (default 60).")
+@click.pass_context
+def restart(ctx: click.Context, *, drain_timeout: str | None, **flags: Any) -> None:
+    """Stop and start again with the secrets that the daemon holds."""
+    from daemon import local as use_cases  # noqa: PLC0415
+
+    config = local_config(environ(), _keys(flags))
+    timeout_s = config.drain_timeout_s if drain_timeout is None else _seconds(drain_timeout)
+    use_cases.restart_local(state_of(ctx), config, timeout_s, _progress)
+
+
+@local.command(epilog="Example: runner local status --json")
+@JSON_OPTION
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> int:
+    """Show what runs. Exits with 3 when nothing does."""
+    from daemon import local as use_cases  # noqa: PLC0415
+
+    document = use_cases.status_local(state_of(ctx))
+    if as_json:
+        print_json(document)
+        return 0
+    endpoints = document["endpoints"]
+    print(f"mode       {document['mode']}")
+    for name, address in endpoints.items():
+        print(f"{name:10} {address or '-'}")
+    rows = [_status_row(name, document["processes"][name]) for name in PROCESSES]
+    print_table(("PROCESS", "STATE", "PID", "STARTED", "RESTARTS", "MEMORY", "LAST EXIT"), rows)
+    return 0
+
+
+@local.command(epilog="Example: runner local logs agent-runner --follow")
+@click.argument("process", type=click.Choice(PROCESSES), required=False)
+@click.option("--lines", "-n", type=click.IntRange(0), default=50, show_default=True)
+@click.option("--follow", "-f", is_flag=True, help="Wait for more.")
+@click.pass_context
+def logs(ctx: click.Context, *, process: str | None, lines: int, follow: bool) -> None:
+    """Print the runner's own logs (one process, or all three)."""
+    from daemon import local as use_cases  # noqa: PLC0415
+
+    if follow and process is None:
+        raise UsageError("--follow needs the name of one process: daemon, job-server or agent-runner")
+    for name in (process,) if process else PROCESSES:
+        for line in use_cases.local_logs(state_of(ctx), name, lines, follow):
+            sys.stdout.write(line)
+            sys.stdout.flush()
+
+
+def _keys(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"local.{name}": value for name, value in flags.items()}
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_seconds(text)
+    except ValueError as error:
+        raise UsageError(f"--drain-timeout {text}: {error}") from None
+
+
+def _progress(event: Mapping[str, Any]) -> None:
+    """Print one line per process as it becomes ready or stops."""
+    name = LABELS.get(str(event.get("process")), "")
+    if event.get("state") == "ready":
+        facts = _facts(event)
+        line = f"{name:13} pid {event['pid']}  {facts}"
+    elif event.get("state") == "stopped":
+        line = f"{name:13} stopped"
+    else:
+        line = str(event.get("message", ""))
+    if line:
+        note(line.rstrip())
+
+
+def _facts(event: Mapping[str, Any]) -> str:
+    if event["process"] == "job-server":
+        tcp = event.get("listen")
+        return f"{tcp}, unix socket" if tcp else "unix socket"
+    if event["process"] == "agent-runner":
+        slots = event.get("slots", 0)
+        return f"{slots} slot{'' if slots == 1 else 's'}, sandbox: {event.get('sandbox')}"
+    return "ready"
+
+
+def _pids(document: Mapping[str, Any]) -> str:
+    return ", ".join(f"{LABELS[name]} pid {document['processes'][name]['pid']}" for name in PROCESSES)
+
+
+def _status_row(name: str, process: Mapping[str, Any]) -> tuple[str, ...]:
+    memory = process["memory_bytes"]
+    return (
+        LABELS[name],
+        str(process["state"]),
+        str(process["pid"] or "-"),
+        str(process["start_time"] or "-"),
+        str(process["restarts"]),
+        f"{memory / (1 << 20):.0f} MiB" if memory else "-",
+        str(process["last_exit"] or "-"),
+    )
