@@ -1,0 +1,61 @@
+"""Fixtures and checks for every tier: nothing may be left behind, and in CI nothing may be skipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.waiting import wait_until
+
+PROCESS_TIERS = ("integration", "e2e", "contract")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """In CI a skipped test is a missing part of the machine, and that is a failure."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("RUNNER_CI") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI, which has every part: {report.longrepr}"
+
+
+@pytest.fixture(autouse=True)
+def no_process_left(request) -> Iterator[None]:
+    """Fail a test of a process tier that leaves a child process behind."""
+    tier = Path(str(request.fspath)).parent.name
+    if tier not in PROCESS_TIERS:
+        yield
+        return
+    me = psutil.Process()
+    before = {child.pid for child in me.children(recursive=True)}
+    yield
+
+    def leftovers() -> list[str]:
+        names = []
+        for child in me.children(recursive=True):
+            if child.pid in before:
+                continue
+            try:
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    names.append(f"{child.pid} {' '.join(child.cmdline())}")
+            except psutil.NoSuchProcess:
+                continue
+        return names
+
+    wait_until(lambda: not leftovers(), 10, lambda: f"processes left behind: {leftovers()}")
+
+
+@pytest.fixture
+def reachable_dir() -> Iterator[Path]:
+    """A folder that an unprivileged user can reach, for what root's sandboxes need."""
+    path = Path("/var/tmp") / f"runner-test-{os.getpid()}-{os.urandom(4).hex()}"
+    path.mkdir(mode=0o711)
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,31 @@
+"""Fixtures of the end-to-end tier."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.instance import Instance
+
+
+@pytest.fixture
+def instance() -> Iterator[Instance]:
+    """An installation that is not started; whatever the test leaves running is stopped and must be gone."""
+    # Not below pytest's own folder: its path would leave no room for a socket's name.
+    root = Path(tempfile.mkdtemp(prefix="runner-e2e-"))
+    made = Instance(root)
+    yield made
+    made.stop()
+    made.wait_gone()
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def started(instance: Instance) -> Instance:
+    """An installation that runs, without secrets."""
+    instance.start()
+    return instance
