@@ -1,0 +1,63 @@
+"""The environment of a command, by allow-list: what is not listed here or asked for does not exist inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SANDBOX_MARKER = "RUNNER_SANDBOX"
+"""Names the sandbox in every process of a command; the tree kill finds runaways by it."""
+OWNER_MARKER = "RUNNER_OWNER"
+"""Names the agent-runner in every process of a command; ``reap`` finds leftovers by it."""
+JOB_ROOT = "/job"
+JOB_USER = "job"
+JOB_UID = 1000
+"""Uid and gid inside a user namespace."""
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def base_env(*, name: str, owner: str, job_root: str, home: str, tmp: str) -> dict[str, str]:
+    """Return the variables that every command has, on every backend.
+
+    Called once per sandbox.
+
+    Args:
+        name: The sandbox, for ``RUNNER_SANDBOX``.
+        owner: The agent-runner, for ``RUNNER_OWNER``.
+        job_root: The workspace, as the command sees it.
+        home: The private home, as the command sees it.
+        tmp: The private temporary folder, as the command sees it.
+    """
+    return {
+        "PATH": _PATH,
+        "HOME": home,
+        "TMPDIR": tmp,
+        "LANG": "C.UTF-8",
+        "USER": JOB_USER,
+        "LOGNAME": JOB_USER,
+        "SHELL": "/bin/sh",
+        "TERM": "dumb",
+        "RUNNER_JOB_ROOT": job_root,
+        SANDBOX_MARKER: name,
+        OWNER_MARKER: owner,
+    }
+
+
+def command_env(base: Mapping[str, str], requested: Mapping[str, str]) -> dict[str, str]:
+    """Return the whole environment of one command: the base, overridden by what the job asked for.
+
+    The markers cannot be overridden: the tree kill and ``reap`` depend on them.
+
+    Raises:
+        ValueError: A name is empty or holds ``=``, or a name or value holds a NUL byte.
+    """
+    env = {**base, **requested}
+    for marker in (SANDBOX_MARKER, OWNER_MARKER):
+        if marker in base:
+            env[marker] = base[marker]
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name:
+            raise ValueError(f"{name!r} cannot be the name of an environment variable")
+        if "\0" in value:
+            raise ValueError(f"the value of the environment variable {name} holds a NUL byte")
+    return env

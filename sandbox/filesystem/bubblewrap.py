@@ -1,0 +1,112 @@
+"""The command line of bubblewrap: pure, so that what a wall rests on can be read and tested.
+
+The options travel by ``--args FD`` as NUL-separated blocks: on the command line they would show the
+job's environment to everybody who can run ps. Blocks that do not change are joined once.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sandbox.base import Network
+from sandbox.env import JOB_ROOT, JOB_UID
+from sandbox.errors import SandboxUnavailableError
+from sandbox.filesystem.system_files import SYSTEM_FOLDERS
+from sandbox.filesystem.workspace import Workspace
+
+BWRAP = "/usr/bin/bwrap"
+SETPRIV = "/usr/bin/setpriv"
+HOME = "/home/job"
+TMP = "/tmp"  # noqa: S108  # the private one inside
+HELD_PREFIXES = (b"bwrap: ", b"setpriv: ", b"prlimit: ")
+"""How the lines of the programs in front of a command begin; they share its stderr."""
+
+
+def block(options: Sequence[str]) -> bytes:
+    """Return options as bubblewrap reads them from a descriptor."""
+    return b"".join(os.fsencode(option) + b"\0" for option in options)
+
+
+def trusted_program(path: str) -> str:
+    """Return the path of a program that only root can have put there.
+
+    Raises:
+        SandboxUnavailableError: It is missing, writable by others, not root's, or setuid.
+    """
+    name = Path(path).name
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        raise SandboxUnavailableError(f"{name} is missing: install it as {path}") from error
+    if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise SandboxUnavailableError(f"{path} is not trusted: it is not root's, or others can write it")
+    if found.st_mode & stat.S_ISUID:
+        raise SandboxUnavailableError(f"{path} is setuid root: use a bubblewrap without it")
+    return path
+
+
+def launcher(job_uid: int | None) -> list[str]:
+    """Return the programs that precede the options: a user for the command when started by root.
+
+    bubblewrap as root keeps rights over the host that no namespace takes away (core_pattern, setuid
+    files), so root becomes somebody else first.
+    """
+    bwrap = trusted_program(BWRAP)
+    if job_uid is None:
+        return [bwrap]
+    return [
+        trusted_program(SETPRIV),
+        f"--reuid={job_uid}",
+        f"--regid={job_uid}",
+        "--clear-groups",
+        "--no-new-privs",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+        "--",
+        bwrap,
+    ]
+
+
+def wall_options(etc: Path, *, disable_userns: bool) -> list[str]:
+    """Return what is the same for every sandbox of a provider: namespaces and the read-only root."""
+    options = [
+        *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"),
+        "--unshare-cgroup-try",
+        *(("--disable-userns",) if disable_userns else ()),
+        *("--cap-drop", "ALL", "--uid", str(JOB_UID), "--gid", str(JOB_UID), "--hostname", "job"),
+        *("--clearenv", "--die-with-parent", "--new-session"),
+    ]
+    for folder in SYSTEM_FOLDERS:
+        path = Path(folder)
+        if path.is_symlink():
+            options += ["--symlink", str(path.readlink()), folder]
+        elif path.is_dir():
+            options += ["--ro-bind", folder, folder]
+    options += ["--ro-bind", str(etc), "/etc"]
+    # A second line for a kernel that does not protect /proc/sys by the user namespace.
+    options += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"]
+    # /dev is a tmpfs of its own, so /dev/shm is private too.
+    return [*options, "--dev", "/dev"]
+
+
+def workspace_options(workspace: Workspace, network: Network) -> list[str]:
+    """Return what one sandbox adds: its folders, its network, and the end of all writing elsewhere."""
+    return [
+        *(("--unshare-net",) if network is Network.OFF else ()),
+        *("--bind", str(workspace.tmp), TMP),
+        *("--bind", str(workspace.home), HOME),
+        *("--bind", str(workspace.job), JOB_ROOT),
+        *("--ro-bind", str(workspace.ci), f"{JOB_ROOT}/ci"),
+        *("--remount-ro", "/"),
+    ]
+
+
+def command_options(env: Mapping[str, str], cwd: str) -> list[str]:
+    """Return what one command adds."""
+    options = ["--chdir", cwd]
+    for name, value in env.items():
+        options += ["--setenv", name, value]
+    return options

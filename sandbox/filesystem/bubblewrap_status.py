@@ -1,0 +1,74 @@
+"""What bubblewrap tells about itself on ``--json-status-fd``.
+
+It writes ``{"child-pid": N, …}`` when the namespaces exist and ``{"exit-code": N}`` when the command has
+ended, the latter only if the command was reached at all: without it a failure was the sandbox's, not the
+command's. The descriptor is read to its end, because a closed pipe kills bubblewrap half way in
+its set-up and leaves a child that waits for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+
+
+class BubblewrapStatus:
+    """The status pipe of one bubblewrap. Used on its loop only."""
+
+    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._fd = fd
+        self._loop = loop
+        self._buffer = b""
+        self._open = True
+        self._reported = asyncio.Event()
+        self.child_pid: int | None = None
+        """The init of the PID namespace, as the host numbers it."""
+        self.exit_code: int | None = None
+        """What the command ended with; 128 + N for a signal. None: it was never reached."""
+        os.set_blocking(fd, False)
+        loop.add_reader(fd, self.drain)
+
+    @property
+    def reported(self) -> bool:
+        """Tell whether the namespaces' init is known."""
+        return self.child_pid is not None
+
+    async def wait_reported(self, timeout_s: float) -> None:
+        """Wait until the init is known or bubblewrap has nothing more to say, but not for long."""
+        try:
+            await asyncio.wait_for(self._reported.wait(), timeout_s)
+        except TimeoutError:
+            return
+
+    def drain(self) -> None:
+        """Read what there is. Called by the loop, and once more after bubblewrap has ended."""
+        while self._open:
+            try:
+                data = os.read(self._fd, 4096)
+            except BlockingIOError:
+                return
+            if not data:
+                self.close()
+                return
+            self._receive(data)
+
+    def close(self) -> None:
+        """Stop reading. Idempotent."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._reported.set()
+
+    def _receive(self, data: bytes) -> None:
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            if not line.strip():
+                continue
+            fields = json.loads(line)
+            if "child-pid" in fields:
+                self.child_pid = int(fields["child-pid"])
+                self._reported.set()
+            if "exit-code" in fields:
+                self.exit_code = int(fields["exit-code"])

@@ -1,0 +1,188 @@
+"""One command of the filesystem sandbox: its output, its end, and the end of its tree."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Protocol
+
+from sandbox.base import ExecRequest, ExecResult
+from sandbox.errors import SandboxError
+from sandbox.output import OutputPump
+from sandbox.process import ChildProcess
+
+LINGER_S = 0.1
+"""How long the output is awaited after the main process ended, if a leftover holds the pipe."""
+
+logger = logging.getLogger(__name__)
+
+
+class Tree(Protocol):
+    """All processes of one command, and how a tier gets hold of them."""
+
+    def terminate(self) -> bool:
+        """Send TERM to every process; tell whether there was any to ask."""
+        ...
+
+    async def wait_empty(self) -> None:
+        """Wait until no process is left. Called after ``terminate``."""
+        ...
+
+    async def kill(self) -> tuple[str, ...]:
+        """Kill every process, the main one included; return survivors. Idempotent, bounded."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the tree holds. Called once, at the end."""
+        ...
+
+
+class FilesystemCommand:
+    """A running command. Made by ``FilesystemSandbox.exec``; one task sees it to its end."""
+
+    def __init__(
+        self,
+        *,
+        child: ChildProcess,
+        pump: OutputPump,
+        tree: Tree,
+        request: ExecRequest,
+        conclude: Callable[[int, bool], ExecResult],
+    ) -> None:
+        """Take over a process.
+
+        Args:
+            child: The main process.
+            pump: Its output.
+            tree: All its processes.
+            request: What was asked for; here its bounds.
+            conclude: Makes the result of (status, whether we killed it), or raises a SandboxError.
+        """
+        self._child = child
+        self._pump = pump
+        self._tree = tree
+        self._request = request
+        self._conclude = conclude
+        self._loop = asyncio.get_running_loop()
+        self._killed = asyncio.Event()
+        self._lost: tuple[str, ...] = ()
+        self._terminating = False
+        self._timed_out = False
+        self._idle_timed_out = False
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._stop_task: asyncio.Task[None] | None = None
+        self._task = self._loop.create_task(self._see_to_the_end())
+        self._arm()
+
+    def stream(self) -> AsyncIterator[bytes]:
+        """Yield the merged output; see ``Command.stream``."""
+        return self._pump.stream()
+
+    async def wait(self) -> ExecResult:
+        """Wait for the end of the whole tree; see ``Command.wait``."""
+        outcome = await asyncio.shield(self._task)
+        if isinstance(outcome, SandboxError):
+            raise outcome
+        return outcome
+
+    async def stop(self, grace_s: float) -> None:
+        """Ask the whole tree to end, wait, then kill; see ``Command.stop``."""
+        if self._task.done():
+            return
+        if not self._terminating:
+            self._terminating = True
+            if not self._child.has_exited and not self._tree.terminate():
+                await self.kill()
+                return
+        done, _ = await asyncio.wait({self._task}, timeout=grace_s)
+        if not done:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """Kill the whole tree and return when it is gone; see ``Command.kill``."""
+        self._killed.set()
+        if not self._task.done() and not self._child.has_exited:
+            survivors = await self._tree.kill()
+            if survivors and not self._child.has_exited:
+                self._lost = survivors
+                self._child.give_up()
+        await asyncio.wait({self._task})
+
+    def discard_output(self) -> None:
+        """Drop output that nobody reads. Called by ``destroy`` after ``kill``."""
+        self._pump.close()
+
+    async def _see_to_the_end(self) -> ExecResult | SandboxError:
+        try:
+            await self._child.wait_exited()
+            if self._terminating and not self._killed.is_set():
+                await self._empty_or_killed()
+            self._pump.end_after(LINGER_S)
+            survivors = await self._tree.kill() or self._lost
+            result = self._result()
+        except SandboxError as error:
+            self._pump.end_after(LINGER_S)
+            return error
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+            self._tree.close()
+            self._pump.release_held()
+        if survivors:
+            logger.error(
+                "Processes survived KILL",
+                extra={"action": "processes_survived", "survivors": survivors},
+            )
+        return replace(
+            result,
+            timed_out=self._timed_out,
+            idle_timed_out=self._idle_timed_out,
+            survivors=survivors,
+        )
+
+    async def _empty_or_killed(self) -> None:
+        waits = [
+            self._loop.create_task(self._tree.wait_empty()),
+            self._loop.create_task(self._wait_killed()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _wait_killed(self) -> None:
+        await self._killed.wait()
+
+    def _result(self) -> ExecResult:
+        if not self._child.has_exited:
+            return ExecResult(exit_code=137, signal=9)
+        self._pump.drain()
+        return self._conclude(self._child.reap(), self._killed.is_set() or self._terminating)
+
+    def _arm(self) -> None:
+        if self._request.timeout_s is not None:
+            self._timers["wall"] = self._loop.call_later(self._request.timeout_s, self._on_timeout)
+        if self._request.idle_timeout_s is not None:
+            self._on_idle_check()
+
+    def _on_timeout(self) -> None:
+        if not self._child.has_exited and not self._terminating:
+            self._timed_out = True
+            self._stop_soon()
+
+    def _on_idle_check(self) -> None:
+        limit = self._request.idle_timeout_s
+        assert limit is not None
+        now = self._loop.time()
+        last = now if self._pump.paused else self._pump.last_output
+        if now - last < limit:
+            self._timers["idle"] = self._loop.call_at(last + limit, self._on_idle_check)
+        elif not self._child.has_exited and not self._terminating:
+            self._idle_timed_out = True
+            self._stop_soon()
+
+    def _stop_soon(self) -> None:
+        self._stop_task = self._loop.create_task(self.stop(self._request.grace_s))

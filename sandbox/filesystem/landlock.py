@@ -1,0 +1,173 @@
+"""Landlock by its three system calls (landlock(7)): which rights a kernel knows, and a set of rules.
+
+A ruleset allows: what is below one of its paths with a right is permitted, everything else that it
+handles is denied, for the thread that applies it and all its descendants, for good.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from enum import IntFlag
+
+from sandbox.errors import SandboxUnavailableError
+from sandbox.process import libc
+
+_SYS_CREATE_RULESET, _SYS_ADD_RULE, _SYS_RESTRICT_SELF = 444, 445, 446
+_CREATE_RULESET_VERSION = 1
+_RULE_PATH_BENEATH = 1
+_LATEST_ABI = 7
+
+
+class Fs(IntFlag):
+    """Rights on files and folders, as in linux/landlock.h."""
+
+    EXECUTE = 1 << 0
+    WRITE_FILE = 1 << 1
+    READ_FILE = 1 << 2
+    READ_DIR = 1 << 3
+    REMOVE_DIR = 1 << 4
+    REMOVE_FILE = 1 << 5
+    MAKE_CHAR = 1 << 6
+    MAKE_DIR = 1 << 7
+    MAKE_REG = 1 << 8
+    MAKE_SOCK = 1 << 9
+    MAKE_FIFO = 1 << 10
+    MAKE_BLOCK = 1 << 11
+    MAKE_SYM = 1 << 12
+    REFER = 1 << 13
+    TRUNCATE = 1 << 14
+    IOCTL_DEV = 1 << 15
+
+
+class Net(IntFlag):
+    """Rights on TCP ports."""
+
+    BIND_TCP = 1 << 0
+    CONNECT_TCP = 1 << 1
+
+
+class Scope(IntFlag):
+    """What must not reach processes outside."""
+
+    ABSTRACT_UNIX_SOCKET = 1 << 0
+    SIGNAL = 1 << 1
+
+
+_FIRST_FS = Fs((1 << 13) - 1)
+_ON_FILES = Fs.EXECUTE | Fs.WRITE_FILE | Fs.READ_FILE | Fs.TRUNCATE | Fs.IOCTL_DEV
+READ = Fs.EXECUTE | Fs.READ_FILE | Fs.READ_DIR
+DEVICE = Fs.READ_FILE | Fs.WRITE_FILE
+
+
+def handled_fs(abi: int) -> Fs:
+    """Return the file rights that a kernel of this ABI can deny."""
+    rights = _FIRST_FS
+    for since, right in ((2, Fs.REFER), (3, Fs.TRUNCATE), (5, Fs.IOCTL_DEV)):
+        if abi >= since:
+            rights |= right
+    return rights
+
+
+def handled_net(abi: int) -> Net:
+    """Return the network rights that a kernel of this ABI can deny."""
+    return Net.BIND_TCP | Net.CONNECT_TCP if abi >= 4 else Net(0)  # noqa: PLR2004  # ABI 4
+
+
+def scoped(abi: int) -> Scope:
+    """Return the scopes that a kernel of this ABI knows."""
+    return Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL if abi >= 6 else Scope(0)  # noqa: PLR2004  # ABI 6
+
+
+def writable(abi: int) -> Fs:
+    """Return all rights on an own folder, but making and driving devices."""
+    return handled_fs(abi) & ~(Fs.MAKE_CHAR | Fs.MAKE_BLOCK | Fs.IOCTL_DEV)
+
+
+class _RulesetAttr(ctypes.Structure):
+    _fields_ = (
+        ("handled_access_fs", ctypes.c_uint64),
+        ("handled_access_net", ctypes.c_uint64),
+        ("scoped", ctypes.c_uint64),
+    )
+
+
+class _PathBeneathAttr(ctypes.Structure):
+    _pack_ = 1
+    _layout_ = "ms"
+    _fields_ = (("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
+
+
+def kernel_abi() -> int:
+    """Return the Landlock ABI of this kernel, at most the newest that is known here; 0 for none."""
+    found = libc.syscall(_SYS_CREATE_RULESET, None, ctypes.c_size_t(0), _CREATE_RULESET_VERSION)
+    return max(0, min(int(found), _LATEST_ABI))
+
+
+class Ruleset:
+    """Rules under construction and, applied by ``restrict_thread``, in force. Closed by its owner."""
+
+    def __init__(self, abi: int, *, deny_tcp: bool) -> None:
+        self._abi = abi
+        attr = _RulesetAttr(
+            handled_access_fs=handled_fs(abi),
+            handled_access_net=handled_net(abi) if deny_tcp else 0,
+            scoped=scoped(abi),
+        )
+        self.fd = _checked(
+            libc.syscall(
+                _SYS_CREATE_RULESET, ctypes.byref(attr), ctypes.c_size_t(_attr_size(abi)), 0
+            )
+        )
+        os.set_inheritable(self.fd, False)
+
+    def allow(self, path_fd: int, rights: Fs) -> None:
+        """Permit these rights on what is open, and on everything below it if it is a folder."""
+        rights &= handled_fs(self._abi)
+        if not stat.S_ISDIR(os.fstat(path_fd).st_mode):
+            rights &= _ON_FILES
+        attr = _PathBeneathAttr(allowed_access=rights, parent_fd=path_fd)
+        _checked(libc.syscall(_SYS_ADD_RULE, self.fd, _RULE_PATH_BENEATH, ctypes.byref(attr), 0))
+
+    def allow_path(self, path: str | os.PathLike[str], rights: Fs) -> bool:
+        """Permit these rights on a path, following links; tell whether it exists."""
+        try:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            self.allow(fd, rights)
+        finally:
+            os.close(fd)
+        return True
+
+    def close(self) -> None:
+        """Give the descriptor back. Idempotent; what was restricted stays so."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def restrict_thread(ruleset_fd: int) -> None:
+    """Put the calling thread and its future children behind the rules, for good.
+
+    Needs no_new_privs to be set. Never called on a thread that does anything else.
+    """
+    _checked(libc.syscall(_SYS_RESTRICT_SELF, ruleset_fd, 0))
+
+
+def _attr_size(abi: int) -> int:
+    """Return how much of the structure a kernel knows; a longer one must be zero there, a shorter is fine."""
+    if abi >= 6:  # noqa: PLR2004  # scopes
+        return ctypes.sizeof(_RulesetAttr)
+    return _RulesetAttr.scoped.offset if abi >= 4 else _RulesetAttr.handled_access_net.offset  # noqa: PLR2004  # network
+
+
+def _checked(result: int) -> int:
+    if result >= 0:
+        return result
+    number = ctypes.get_errno()
+    reason = "is switched off" if number == errno.EOPNOTSUPP else os.strerror(number)
+    raise SandboxUnavailableError(f"Landlock: {reason}")

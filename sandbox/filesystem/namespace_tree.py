@@ -1,0 +1,151 @@
+"""The tree of a command in its own PID namespace: whoever kills its init kills all of it.
+
+bubblewrap is two processes: the monitor, our child, and the namespace's init, which the monitor reports
+as ``child-pid``. The kernel kills every member of the namespace with its init (pid_namespaces(7)). When
+the main command ends the monitor ends and its death takes the init along, so a monitor is kept
+stopped while the others of the tree have their grace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+from sandbox import procfs
+from sandbox.filesystem.bubblewrap_status import BubblewrapStatus
+from sandbox.process import ChildProcess, wait_gone
+from sandbox.process_tree import KILL_BOUND_S, LiveCommand, SweptTree
+
+_REPORT_BOUND_S = 2.0
+_MONITOR_BOUND_S = 2.0
+_PASSES = 3
+
+
+class NamespaceTree:
+    """The tree of one bubblewrap."""
+
+    def __init__(
+        self,
+        child: ChildProcess,
+        status: BubblewrapStatus,
+        command: LiveCommand,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._child = child
+        self._status = status
+        self._loop = loop
+        self._swept = SweptTree(child, command, loop)
+        self._init: int | None = None
+        self._init_stat: procfs.ProcStat | None = None
+        self._closed = False
+
+    def terminate(self) -> bool:
+        """Send TERM to every process but the two of bubblewrap, and keep its monitor from ending."""
+        if self._find_init() is None or self._init_stat is None:
+            return False
+        self._child.signal(signal.SIGSTOP)
+        signalled: set[int] = set()
+        for _ in range(_PASSES):
+            fresh = self._members() - signalled
+            if not fresh:
+                break
+            for pid in fresh:
+                self._signal(pid)
+            signalled |= fresh
+        if not signalled:
+            self._child.signal(signal.SIGCONT)
+            return False
+        self._loop.create_task(self._continue_when_empty())  # noqa: RUF006  # bounded by the init's life
+        return True
+
+    async def wait_empty(self) -> None:
+        """Return: the monitor ends only after the namespace is empty, and that has been awaited."""
+
+    async def kill(self) -> tuple[str, ...]:
+        """Kill the namespace through its init, then a monitor that does not end by itself."""
+        if self._closed:
+            return ()
+        self._status.drain()
+        if not self._child.has_exited:
+            await self._status.wait_reported(_REPORT_BOUND_S)
+        pidfd = self._find_init()
+        gone = True
+        if pidfd is not None:
+            procfs.send_signal(pidfd, signal.SIGKILL)
+            if not self._child.has_exited:
+                self._child.signal(signal.SIGCONT)
+            gone = await wait_gone([pidfd], KILL_BOUND_S)
+        if not self._child.has_exited:
+            await self._end_monitor()
+        if pidfd is None and not self._status.reported:
+            return await self._swept.kill()
+        self._reap_init()
+        if gone and self._child.has_exited:
+            return ()
+        return await self._swept.kill()
+
+    def close(self) -> None:
+        """Give back the descriptors."""
+        self._closed = True
+        self._swept.close()
+        self._status.close()
+        if self._init is not None:
+            os.close(self._init)
+            self._init = None
+
+    async def _end_monitor(self) -> None:
+        """Let the monitor report the end it has seen; kill it if it is stuck in setting up."""
+        if self._status.reported:
+            try:
+                await asyncio.wait_for(self._child.wait_exited(), _MONITOR_BOUND_S)
+            except TimeoutError:
+                self._child.kill_group()
+        else:
+            self._child.kill_group()
+        try:
+            await asyncio.wait_for(self._child.wait_exited(), _MONITOR_BOUND_S)
+        except TimeoutError:
+            return
+
+    def _find_init(self) -> int | None:
+        """Return the pidfd of the namespace's init, once it is known and while it may live."""
+        if self._init is not None:
+            return self._init
+        pid = self._status.child_pid
+        if pid is None:
+            return None
+        stat = procfs.read_stat(pid)
+        # An init whose monitor has ended is an orphan, that is, ours.
+        if stat is None or stat.ppid not in {self._child.pid, os.getpid()}:
+            return None
+        self._init = procfs.open_process(stat)
+        self._init_stat = stat
+        return self._init
+
+    def _reap_init(self) -> None:
+        """Collect the init if it became our child."""
+        if self._init is None:
+            return
+        try:
+            os.waitid(os.P_PIDFD, self._init, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            return
+
+    def _members(self) -> set[int]:
+        assert self._init_stat is not None
+        processes = procfs.snapshot()
+        found = procfs.descendants(processes, {self._init_stat.pid})
+        return {pid for pid in found if processes[pid].alive}
+
+    def _signal(self, pid: int) -> None:
+        stat = procfs.read_stat(pid)
+        if stat is not None and (pidfd := procfs.open_process(stat)) is not None:
+            procfs.send_signal(pidfd, signal.SIGTERM)
+            os.close(pidfd)
+
+    async def _continue_when_empty(self) -> None:
+        while self._init is not None and not await wait_gone([self._init], KILL_BOUND_S):
+            continue
+        if not self._child.has_exited:
+            self._child.signal(signal.SIGCONT)

@@ -1,0 +1,236 @@
+"""The maker of filesystem sandboxes: it finds the strongest tier that really works here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sandbox.base import (
+    Capabilities,
+    ExecRequest,
+    Network,
+    SandboxInfo,
+    SandboxRequest,
+    Tier,
+)
+from sandbox.env import OWNER_MARKER
+from sandbox.errors import SandboxBrokenError, SandboxError, SandboxUnavailableError
+from sandbox.filesystem.sandbox import FilesystemSandbox
+from sandbox.filesystem.system_files import EtcCopy
+from sandbox.filesystem.tiers import (
+    BubblewrapTier,
+    LandlockTier,
+    PlainTier,
+    TierBackend,
+    check_reachable,
+)
+from sandbox.filesystem.workspace import Workspace, open_root
+from sandbox.limits import Limits
+from sandbox.process import become_subreaper
+from sandbox.process_tree import kill_marked
+
+KIND = "filesystem"
+DEFAULT_JOB_UID = 64123
+"""Who runs the commands of a runner that root started; no distribution hands it out."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
+_SHARED = ".shared"
+_PROBE_S = 20.0
+
+logger = logging.getLogger(__name__)
+
+
+class FilesystemProvider:
+    """Makes sandboxes below one folder of this host. One per process; see ``SandboxProvider``."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        owner_label: str,
+        tier: Tier | None = None,
+        allow_plain: bool = False,
+        job_uid: int = DEFAULT_JOB_UID,
+    ) -> None:
+        """Remember where and how; nothing is touched before ``probe``.
+
+        Args:
+            root: Folder of all workspaces; made if missing. Root's must be passable for the job's user.
+            owner_label: Names this agent-runner in its processes, the same after a restart.
+            tier: Use exactly this one, or fail. None takes the strongest that works.
+            allow_plain: The operator's consent to no walls, for jobs that did not give theirs.
+            job_uid: User and group of commands when this process is root's.
+        """
+        self._root = root.absolute()
+        self._owner_label = owner_label
+        self._forced = tier
+        self._allow_plain = allow_plain
+        self._job_uid = job_uid if os.geteuid() == 0 else None
+        self._backend: TierBackend | None = None
+        self._capabilities: Capabilities | None = None
+        self._live: dict[str, FilesystemSandbox] = {}
+        self._probing = asyncio.Lock()
+
+    async def probe(self) -> Capabilities:
+        """Find the strongest tier by running a command in it; the answer is kept.
+
+        Raises:
+            SandboxUnavailableError: The tier that was forced does not work here.
+        """
+        async with self._probing:
+            if self._capabilities is None:
+                await asyncio.to_thread(self._prepare)
+                self._capabilities = await self._find_tier()
+            return self._capabilities
+
+    async def create(self, request: SandboxRequest) -> FilesystemSandbox:
+        """Make an empty sandbox; see ``SandboxProvider.create``."""
+        capabilities = await self.probe()
+        backend = self._backend
+        assert backend is not None
+        self._check(request, capabilities, backend)
+        return await self._make(backend, request.name, request.network, request.limits)
+
+    async def reap(self) -> list[str]:
+        """Remove processes and workspaces of an earlier process with this owner label."""
+        names = set(await kill_marked(OWNER_MARKER, self._owner_label, self._live.__contains__))
+        for name in await asyncio.to_thread(self._leftovers):
+            await asyncio.to_thread(self._workspace(name).remove)
+            names.add(name)
+        return sorted(names)
+
+    async def close(self) -> None:
+        """Destroy every sandbox that is left. Idempotent."""
+        for sandbox in list(self._live.values()):
+            await sandbox.destroy()
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
+            self._capabilities = None
+
+    def _prepare(self) -> None:
+        become_subreaper()
+        try:
+            open_root(self._root, passable=self._job_uid is not None)
+        except OSError as error:
+            raise SandboxUnavailableError(f"{self._root} cannot be used: {error.strerror}") from error
+
+    async def _find_tier(self) -> Capabilities:
+        reasons: list[str] = []
+        for tier, open_tier in self._candidates():
+            if self._forced is not None and tier is not self._forced:
+                continue
+            try:
+                check_reachable(self._root, self._job_uid)
+                backend = await asyncio.to_thread(open_tier)
+                await self._try(backend)
+            except SandboxError as error:
+                reason = f"{tier.label}: {error}"
+                if reason not in reasons:
+                    reasons.append(reason)
+                continue
+            self._backend = backend
+            return Capabilities(
+                kind=KIND,
+                tier=tier,
+                walls_not_held=backend.walls_not_held(Network.ON),
+                reason="; ".join(reasons),
+            )
+        raise SandboxUnavailableError("; ".join(reasons))
+
+    def _candidates(self) -> Iterator[tuple[Tier, Callable[[], TierBackend]]]:
+        etc = EtcCopy(self._root / _SHARED / "etc")
+        for network_off in (True, False):
+            for disable_userns in (True, False):
+
+                def open_bubblewrap(
+                    *, off: bool = network_off, strict: bool = disable_userns
+                ) -> TierBackend:
+                    return BubblewrapTier(
+                        etc, self._job_uid, disable_userns=strict, network_off=off
+                    )
+
+                yield Tier.BWRAP, open_bubblewrap
+        yield Tier.LANDLOCK, lambda: LandlockTier(self._job_uid)
+        yield Tier.PLAIN, lambda: PlainTier(self._job_uid)
+
+    async def _try(self, backend: TierBackend) -> None:
+        """Run a command in a tier, with the network off if it can."""
+        network = Network.OFF if backend.can_switch_network_off() else Network.ON
+        name = f"probe-{os.getpid()}"
+        await asyncio.to_thread(self._workspace(name).remove)
+        sandbox = await self._make(backend, name, network, Limits())
+        try:
+            request = ExecRequest(
+                argv=("/bin/sh", "-c", "echo works"),
+                env={},
+                cwd=sandbox.inside("/job/src"),
+                timeout_s=_PROBE_S,
+                grace_s=0,
+            )
+            command = await sandbox.exec(request)
+            output = b"".join([piece async for piece in command.stream()])
+            result = await command.wait()
+        finally:
+            await sandbox.destroy()
+        if result.exit_code != 0 or output != b"works\n":
+            said = output.decode("utf-8", "replace").strip()
+            raise SandboxBrokenError(f"a first command ended with {result.exit_code}: {said}")
+
+    def _check(
+        self, request: SandboxRequest, capabilities: Capabilities, backend: TierBackend
+    ) -> None:
+        if _NAME.fullmatch(request.name) is None:
+            raise SandboxBrokenError(f"{request.name!r} cannot be the name of a sandbox")
+        if capabilities.tier is Tier.PLAIN and not (
+            self._allow_plain or request.min_tier is Tier.PLAIN
+        ):
+            raise SandboxUnavailableError(
+                f"only the plain tier works here and nobody allowed it: {capabilities.reason}"
+            )
+        if capabilities.tier < request.min_tier and not self._allow_plain:
+            raise SandboxUnavailableError(
+                f"the job needs the tier {request.min_tier.label}; this host reaches"
+                f" {capabilities.tier.label}: {capabilities.reason}"
+            )
+        if request.network is Network.OFF and not backend.can_switch_network_off():
+            raise SandboxUnavailableError(
+                f"the tier {capabilities.tier.label} cannot switch the network off here"
+            )
+
+    async def _make(
+        self, backend: TierBackend, name: str, network: Network, limits: Limits
+    ) -> FilesystemSandbox:
+        workspace = self._workspace(name)
+        try:
+            await asyncio.to_thread(workspace.create)
+        except OSError as error:
+            raise SandboxBrokenError(f"no workspace for {name}: {error}") from error
+        sandbox = FilesystemSandbox(
+            name=name,
+            owner_label=self._owner_label,
+            info=SandboxInfo(
+                kind=KIND, tier=backend.tier, walls_not_held=backend.walls_not_held(network)
+            ),
+            workspace=workspace,
+            launcher=await backend.launcher(workspace, network),
+            limits=limits,
+            on_destroyed=self._forget,
+        )
+        self._live[name] = sandbox
+        return sandbox
+
+    def _forget(self, name: str) -> None:
+        self._live.pop(name, None)
+
+    def _workspace(self, name: str) -> Workspace:
+        return Workspace(self._root / name, self._job_uid)
+
+    def _leftovers(self) -> list[str]:
+        if not self._root.is_dir():
+            return []
+        names = [entry.name for entry in os.scandir(self._root)]
+        return [name for name in names if name != _SHARED and name not in self._live]

@@ -1,0 +1,134 @@
+"""A sandbox of the filesystem kind: a workspace and a way to start commands behind its walls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from sandbox.base import Command, ExecRequest, SandboxInfo, Tier
+from sandbox.ended_command import EndedCommand
+from sandbox.env import JOB_ROOT, base_env, command_env
+from sandbox.errors import CommandNotStartedError, SandboxBrokenError
+from sandbox.filesystem import bubblewrap
+from sandbox.filesystem.command import FilesystemCommand
+from sandbox.filesystem.launch import Launch, mapped
+from sandbox.filesystem.transfer import TreeCopy, open_folder, read_file
+from sandbox.filesystem.workspace import Workspace
+from sandbox.limits import Limits
+
+
+class Launcher(Protocol):
+    """Starts commands in one tier."""
+
+    async def start(self, launch: Launch) -> Command:
+        """Start a command, or return one that ended before it began."""
+        ...
+
+
+class FilesystemSandbox:
+    """One workspace on this host. Made by ``FilesystemProvider.create``."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        owner_label: str,
+        info: SandboxInfo,
+        workspace: Workspace,
+        launcher: Launcher,
+        limits: Limits,
+        on_destroyed: Callable[[str], None],
+    ) -> None:
+        self._name = name
+        self._info = info
+        self._workspace = workspace
+        self._launcher = launcher
+        self._limits = limits
+        self._on_destroyed = on_destroyed
+        self._command: Command | None = None
+        self._destroyed = False
+        self._lock = asyncio.Lock()
+        mounted = info.tier is Tier.BWRAP
+        self._job_root = JOB_ROOT if mounted else str(workspace.job)
+        self._base_env = base_env(
+            name=name,
+            owner=owner_label,
+            job_root=self._job_root,
+            home=bubblewrap.HOME if mounted else str(workspace.home),
+            tmp=bubblewrap.TMP if mounted else str(workspace.tmp),
+        )
+
+    @property
+    def info(self) -> SandboxInfo:
+        """Return the tier and the walls that it does not hold."""
+        return self._info
+
+    @property
+    def job_root(self) -> str:
+        """Return ``/job``, or the workspace's folder where nothing can be mounted."""
+        return self._job_root
+
+    @property
+    def base_env(self) -> Mapping[str, str]:
+        """Return the variables that every command has."""
+        return self._base_env
+
+    def inside(self, path: str) -> str:
+        """Map a path of the job file to the one that commands see."""
+        return mapped(path, self._job_root)
+
+    async def upload(self, source: Path, target: str) -> None:
+        """Copy the content of a host folder below the job root; see ``Sandbox.upload``."""
+        await asyncio.to_thread(self._upload, source, target)
+
+    async def download(self, path: str, limit_bytes: int) -> bytes:
+        """Read a regular file below the job root; see ``Sandbox.download``."""
+        return await asyncio.to_thread(read_file, self._workspace.job, path, limit_bytes)
+
+    async def exec(self, request: ExecRequest) -> Command:
+        """Start one command; see ``Sandbox.exec``."""
+        if self._destroyed:
+            raise SandboxBrokenError(f"the sandbox {self._name} was destroyed")
+        try:
+            env = self._checked_env(request)
+        except ValueError as error:
+            return EndedCommand(CommandNotStartedError(str(error)))
+        launch = Launch(name=self._name, request=request, env=env, limits=self._limits)
+        command = await self._launcher.start(launch)
+        self._command = command
+        if self._destroyed:
+            await command.kill()
+        return command
+
+    async def destroy(self) -> None:
+        """Kill what runs and remove the workspace. Idempotent."""
+        self._destroyed = True
+        async with self._lock:
+            if self._command is not None:
+                await self._command.kill()
+                if isinstance(self._command, FilesystemCommand):
+                    self._command.discard_output()
+                self._command = None
+            await asyncio.to_thread(self._workspace.remove)
+            self._on_destroyed(self._name)
+
+    def _upload(self, source: Path, target: str) -> None:
+        root = self._workspace.path.parent.stat()
+        owner = self._workspace.job_uid
+        folder = open_folder(self._workspace.job, target, owner=owner, create=True)
+        try:
+            TreeCopy(owner=owner, skip=(root.st_dev, root.st_ino)).run(source, folder)
+        finally:
+            os.close(folder)
+
+    def _checked_env(self, request: ExecRequest) -> dict[str, str]:
+        if not request.argv or not request.argv[0]:
+            raise ValueError("a command needs at least a program")
+        if any("\0" in argument for argument in (*request.argv, request.cwd)):
+            raise ValueError("an argument or the working directory holds a NUL byte")
+        if not request.cwd.startswith("/"):
+            raise ValueError(f"the working directory {request.cwd!r} is not absolute")
+        return command_env(self._base_env, request.env)

@@ -1,0 +1,150 @@
+"""The tiers as the provider knows them: what each prepares once, and how it makes a launcher.
+
+A tier is asked for by trying it: a kernel feature that exists may still be forbidden here by a
+container, a security module or a missing file system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+from typing import Protocol
+
+from sandbox.base import Network, Tier, Wall
+from sandbox.errors import SandboxUnavailableError
+from sandbox.filesystem import bubblewrap
+from sandbox.filesystem.launch import BubblewrapLauncher, RestrictedLauncher
+from sandbox.filesystem.restricted import can_change_user
+from sandbox.filesystem.sandbox import Launcher
+from sandbox.filesystem.system_files import EtcCopy
+from sandbox.filesystem.walls import NETWORK_ABI, LandlockWalls
+from sandbox.filesystem.workspace import Workspace
+
+
+class TierBackend(Protocol):
+    """One tier on this host, prepared."""
+
+    tier: Tier
+
+    def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
+        """Return what this tier does not hold for a sandbox with this network."""
+        ...
+
+    def can_switch_network_off(self) -> bool:
+        """Tell whether a sandbox without a network can be made at all."""
+        ...
+
+    async def launcher(self, workspace: Workspace, network: Network) -> Launcher:
+        """Return what starts the commands of one sandbox."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is held."""
+        ...
+
+
+class BubblewrapTier:
+    """Namespaces by bubblewrap. One variant of the options is fixed for the provider's life."""
+
+    tier = Tier.BWRAP
+
+    def __init__(
+        self, etc: EtcCopy, job_uid: int | None, *, disable_userns: bool, network_off: bool
+    ) -> None:
+        self._etc = etc
+        self._front = bubblewrap.launcher(job_uid)
+        self._walls = bubblewrap.block(
+            bubblewrap.wall_options(etc.path, disable_userns=disable_userns)
+        )
+        self._network_off = network_off
+
+    def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
+        """Return nothing: what it could not hold it refuses."""
+        return ()
+
+    def can_switch_network_off(self) -> bool:
+        """Tell whether network namespaces work here."""
+        return self._network_off
+
+    async def launcher(self, workspace: Workspace, network: Network) -> Launcher:
+        """Return what starts the commands of one sandbox."""
+        await asyncio.to_thread(self._etc.refresh)
+        return BubblewrapLauncher(self._front, self._walls, workspace, network)
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+class LandlockTier:
+    """Access rules of the kernel; processes stay visible and a tree has to be found to be killed."""
+
+    tier = Tier.LANDLOCK
+
+    def __init__(self, job_uid: int | None) -> None:
+        _check_user_change(job_uid)
+        self._walls = LandlockWalls()
+
+    def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
+        """Return what no rule covers: /proc shows all, UDP is no TCP, and a fork storm can outrun a sweep."""
+        network_walls = (Wall.NETWORK,) if network is Network.OFF else ()
+        return (Wall.PROCESSES, Wall.TREE_KILL, *network_walls)
+
+    def can_switch_network_off(self) -> bool:
+        """Tell whether this kernel can deny TCP."""
+        return self._walls.abi >= NETWORK_ABI
+
+    async def launcher(self, workspace: Workspace, network: Network) -> Launcher:
+        """Return what starts the commands of one sandbox."""
+        return RestrictedLauncher(workspace, self._walls, network)
+
+    def close(self) -> None:
+        """Close the paths of the rules."""
+        self._walls.close()
+
+
+class PlainTier:
+    """A folder and a process group."""
+
+    tier = Tier.PLAIN
+
+    def __init__(self, job_uid: int | None) -> None:
+        _check_user_change(job_uid)
+
+    def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
+        """Return everything but the change of the user."""
+        held = {Wall.JOB_UID} if network is Network.OFF else {Wall.JOB_UID, Wall.NETWORK}
+        return tuple(wall for wall in Wall if wall not in held)
+
+    def can_switch_network_off(self) -> bool:
+        """Tell that it cannot."""
+        return False
+
+    async def launcher(self, workspace: Workspace, network: Network) -> Launcher:
+        """Return what starts the commands of one sandbox."""
+        return RestrictedLauncher(workspace, None, network)
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def check_reachable(root: Path, job_uid: int | None) -> None:
+    """Check that the job's user can reach the workspaces.
+
+    Raises:
+        SandboxUnavailableError: A folder above them lets nobody else through.
+    """
+    if job_uid is None:
+        return
+    for folder in (root, *root.parents):
+        if not os.stat(folder).st_mode & stat.S_IXOTH:  # noqa: PTH116
+            raise SandboxUnavailableError(
+                f"started by root, jobs run as uid {job_uid}, which cannot pass through {folder}:"
+                " use a state directory below e.g. /var/lib"
+            )
+
+
+def _check_user_change(job_uid: int | None) -> None:
+    if job_uid is not None and not can_change_user():
+        raise SandboxUnavailableError("changing the user of one thread is not known for this machine")

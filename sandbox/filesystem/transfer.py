@@ -1,0 +1,210 @@
+"""Copying into and reading out of a workspace whose content is hostile.
+
+Every component of a path is opened below the folder before it, without following links, so a job that
+swaps a folder for a link between two steps gains nothing (openat(2), O_NOFOLLOW).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from sandbox.errors import TransferRefusedError
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEPTH = 400
+"""Two descriptors per level; a deeper source is a mistake."""
+_PIECE = 64 << 20
+_BUFFER = 1 << 20
+_NO_RANGE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
+_NOT_BELOW = frozenset({errno.ELOOP, errno.ENOTDIR})
+
+
+def components(path: str) -> tuple[str, ...]:
+    """Return the names of a path relative to the job root.
+
+    Raises:
+        TransferRefusedError: It is absolute, leaves the job root, or holds a NUL byte.
+    """
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\0" in path:
+        raise TransferRefusedError(f"{path!r} is no path below the job root")
+    return pure.parts
+
+
+def open_folder(root: Path, path: str, *, owner: int | None = None, create: bool = False) -> int:
+    """Return a descriptor of a folder below ``root``, made with its parents if ``create``."""
+    fd = os.open(root, _FOLDER)
+    try:
+        for name in components(path):
+            if create:
+                _make_folder(fd, name, owner)
+            below = os.open(name, _FOLDER, dir_fd=fd)
+            os.close(fd)
+            fd = below
+    except OSError as error:
+        os.close(fd)
+        if error.errno in _NOT_BELOW:
+            raise TransferRefusedError(f"{path!r} crosses a link or is no folder") from error
+        raise
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_file(root: Path, path: str, limit_bytes: int) -> bytes:
+    """Return the content of a regular file below ``root``; see ``Sandbox.download``."""
+    names = components(path)
+    if not names:
+        raise TransferRefusedError(f"{path!r} is no file")
+    try:
+        folder = open_folder(root, str(PurePosixPath(*names[:-1])))
+        try:
+            # O_NONBLOCK: opening a FIFO must not wait for a writer.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(names[-1], flags, dir_fd=folder)
+        finally:
+            os.close(folder)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        reason = "is a link" if error.errno in _NOT_BELOW else error.strerror
+        raise TransferRefusedError(f"{path!r} cannot be read: {reason}") from error
+    try:
+        return _read_regular(fd, path, limit_bytes)
+    finally:
+        os.close(fd)
+
+
+def _read_regular(fd: int, path: str, limit_bytes: int) -> bytes:
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        raise TransferRefusedError(f"{path!r} is no regular file")
+    content = bytearray()
+    while len(content) <= limit_bytes:
+        piece = os.read(fd, min(_BUFFER, limit_bytes + 1 - len(content)))
+        if not piece:
+            return bytes(content)
+        content += piece
+    raise TransferRefusedError(f"{path!r} is larger than {limit_bytes} bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeCopy:
+    """One copy of a host folder into a workspace; runs on any thread, spawns nothing."""
+
+    owner: int | None
+    """User and group of the copies, when this process is root's."""
+    skip: tuple[int, int]
+    """Device and inode of the folder of all workspaces: a source that holds it would copy itself."""
+
+    def run(self, source: Path, target_fd: int) -> None:
+        """Copy the content of ``source`` into an open folder.
+
+        Raises:
+            TransferRefusedError: The source holds a device, socket or FIFO, or cannot be read.
+        """
+        try:
+            source_fd = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise TransferRefusedError(f"{source} cannot be read: {error.strerror}") from error
+        try:
+            self._copy_folder(source_fd, target_fd, source, 0)
+        except OSError as error:
+            raise TransferRefusedError(f"{source} cannot be copied: {error}") from error
+        finally:
+            os.close(source_fd)
+
+    def _copy_folder(self, source: int, target: int, path: Path, depth: int) -> None:
+        if depth > _DEPTH:
+            raise TransferRefusedError(f"{path} is more than {_DEPTH} folders deep")
+        with os.scandir(source) as entries:
+            names = [entry.name for entry in entries]
+        for name in names:
+            found = os.stat(name, dir_fd=source, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                if (found.st_dev, found.st_ino) != self.skip:
+                    self._copy_subfolder(source, target, path / name, depth)
+            elif stat.S_ISLNK(found.st_mode):
+                self._copy_link(source, target, name)
+            elif stat.S_ISREG(found.st_mode):
+                self._copy_file(source, target, name)
+            else:
+                raise TransferRefusedError(f"{path / name} is a device, socket or FIFO")
+
+    def _copy_subfolder(self, source: int, target: int, path: Path, depth: int) -> None:
+        below = os.open(path.name, _FOLDER, dir_fd=source)
+        try:
+            _make_folder(target, path.name, self.owner)
+            copy = os.open(path.name, _FOLDER, dir_fd=target)
+            try:
+                self._copy_folder(below, copy, path, depth + 1)
+                _copy_mode(below, copy)
+            finally:
+                os.close(copy)
+        finally:
+            os.close(below)
+
+    def _copy_link(self, source: int, target: int, name: str) -> None:
+        _remove_file(target, name)
+        os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+        if self.owner is not None:
+            os.chown(name, self.owner, self.owner, dir_fd=target, follow_symlinks=False)
+
+    def _copy_file(self, source: int, target: int, name: str) -> None:
+        original = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
+        try:
+            _remove_file(target, name)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            copy = os.open(name, flags, 0o600, dir_fd=target)
+            try:
+                _copy_content(original, copy)
+                if self.owner is not None:
+                    os.fchown(copy, self.owner, self.owner)
+                _copy_mode(original, copy)
+            finally:
+                os.close(copy)
+        finally:
+            os.close(original)
+
+
+def _make_folder(parent: int, name: str, owner: int | None) -> None:
+    try:
+        os.mkdir(name, 0o755, dir_fd=parent)
+    except FileExistsError:
+        return
+    if owner is not None:
+        os.chown(name, owner, owner, dir_fd=parent, follow_symlinks=False)
+
+
+def _remove_file(parent: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return
+
+
+def _copy_mode(source: int, target: int) -> None:
+    """Copy permissions and times; setuid and setgid have no place in a workspace."""
+    found = os.fstat(source)
+    os.fchmod(target, stat.S_IMODE(found.st_mode) & 0o777)
+    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def _copy_content(source: int, target: int) -> None:
+    """Copy in the kernel, sharing blocks where the filesystem can."""
+    copied = 0
+    try:
+        while count := os.copy_file_range(source, target, _PIECE):
+            copied += count
+    except OSError as error:
+        if copied or error.errno not in _NO_RANGE:
+            raise
+    if not copied:
+        # Also where copy_file_range answers 0 for a file of a pseudo filesystem.
+        while os.sendfile(target, source, None, _PIECE):
+            continue

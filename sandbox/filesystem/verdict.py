@@ -1,0 +1,58 @@
+"""What the end of a command means: pure, from statuses and the first lines to a result or an error.
+
+The programs in front of a command write to the command's own stderr. Their lines are told apart by
+two facts: they come first, and they come with a status that says that the command was not reached.
+A command that forges such a line deceives nobody but itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+from sandbox.base import ExecResult
+from sandbox.errors import CommandNotStartedError, SandboxBrokenError, SandboxError
+from sandbox.process import exit_code_of
+
+NOT_FOUND = 127
+NOT_EXECUTABLE = 126
+_EXEC_FAILED = 1
+"""What bubblewrap ends with when it cannot execute the command."""
+_LAUNCH_FAILURE = re.compile(
+    rb"(?:bwrap: execvp|(?:prlimit|setpriv): failed to execute) (?P<name>.*): (?P<reason>[^\n]*)\n",
+    re.DOTALL,
+)
+_MISSING = frozenset(os.strerror(number) for number in (errno.ENOENT, errno.ENOTDIR))
+_KILLED = ExecResult(exit_code=137, signal=9)
+
+
+def result_of(exit_code: int) -> ExecResult:
+    """Return the result of an exit status, as subprocess or as a shell reports it."""
+    code, number = exit_code_of(exit_code)
+    return ExecResult(exit_code=code, signal=number)
+
+
+def not_started(name: str, reason: str) -> tuple[ExecResult, bytes]:
+    """Return the result of a command that could not be executed, and the line that tells the user."""
+    code = NOT_FOUND if reason in _MISSING else NOT_EXECUTABLE
+    return ExecResult(exit_code=code), f"runner: cannot execute {name}: {reason}\n".encode()
+
+
+def launch_failure(exit_code: int, held: bytes) -> tuple[ExecResult, bytes] | None:
+    """Return what ``not_started`` does if a program in front reports that it could not execute the command."""
+    match = _LAUNCH_FAILURE.fullmatch(held)
+    if match is None or exit_code not in {_EXEC_FAILED, NOT_EXECUTABLE, NOT_FOUND}:
+        return None
+    name, reason = (part.decode("utf-8", "replace") for part in match.group("name", "reason"))
+    return not_started(name, reason)
+
+
+def unreached(*, killed: bool, held: bytes) -> ExecResult | SandboxError:
+    """Return what it means that bubblewrap ended without reaching the command."""
+    if killed:
+        return _KILLED
+    said = held.decode("utf-8", "replace").strip()
+    if said.startswith("bwrap: Can't chdir to "):
+        return CommandNotStartedError(f"the working directory cannot be used: {said[7:]}")
+    return SandboxBrokenError(f"bubblewrap failed before the command: {said or 'it said nothing'}")

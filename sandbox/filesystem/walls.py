@@ -1,0 +1,76 @@
+"""The Landlock rules of one sandbox: read the system, write the workspace, nothing else."""
+
+from __future__ import annotations
+
+import os
+
+from sandbox.base import Network
+from sandbox.errors import SandboxUnavailableError
+from sandbox.filesystem.landlock import DEVICE, READ, Ruleset, kernel_abi, writable
+from sandbox.filesystem.system_files import ETC_ENTRIES, SYSTEM_FOLDERS
+from sandbox.filesystem.workspace import Workspace
+
+NETWORK_ABI = 4
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+
+
+class LandlockWalls:
+    """What is the same for every sandbox: the ABI and the open system paths. One per provider.
+
+    Raises:
+        SandboxUnavailableError: This kernel has no Landlock, or it is switched off.
+    """
+
+    def __init__(self) -> None:
+        self.abi = kernel_abi()
+        if self.abi < 1:
+            raise SandboxUnavailableError("Landlock is missing from this kernel, or switched off")
+        # /proc as a whole: a rule on /proc/self would bind this process' folder, not the command's.
+        reads = [*SYSTEM_FOLDERS, *(f"/etc/{name}" for name in ETC_ENTRIES), "/proc"]
+        self._paths = [(fd, READ) for fd in _open_all(reads)]
+        self._paths += [(fd, DEVICE) for fd in _open_all([f"/dev/{name}" for name in _DEVICES])]
+
+    def ruleset(self, workspace: Workspace, network: Network) -> Ruleset:
+        """Return the rules for the next command of a sandbox; the caller closes them.
+
+        ``job`` itself can only be read: rights reach down, so a writable ``job`` would make ``ci``
+        writable too. Its other children are writable.
+        """
+        rules = Ruleset(self.abi, deny_tcp=network is Network.OFF)
+        try:
+            for fd, rights in self._paths:
+                rules.allow(fd, rights)
+            full = writable(self.abi)
+            rules.allow_path(workspace.job, READ)
+            for folder in (workspace.home, workspace.tmp, *_writable_children(workspace)):
+                rules.allow_path(folder, full)
+        except BaseException:
+            rules.close()
+            raise
+        return rules
+
+    def close(self) -> None:
+        """Give the descriptors back. Idempotent."""
+        while self._paths:
+            fd, _ = self._paths.pop()
+            os.close(fd)
+
+
+def _writable_children(workspace: Workspace) -> list[str]:
+    with os.scandir(workspace.job) as entries:
+        return [e.path for e in entries if e.name != "ci" and not e.is_symlink()]
+
+
+def _open_all(paths: list[str]) -> list[int]:
+    found: dict[tuple[int, int], int] = {}
+    for path in paths:
+        try:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            continue
+        identity = os.fstat(fd)
+        if (identity.st_dev, identity.st_ino) in found:
+            os.close(fd)
+        else:
+            found[identity.st_dev, identity.st_ino] = fd
+    return list(found.values())

@@ -1,0 +1,70 @@
+"""The folders of one sandbox on the host."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.filesystem.removal import remove_tree
+
+_PRIVATE = 0o700
+_PASSABLE = 0o711
+"""Lets the job's user reach its own folders below one that it cannot list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """``<root>/<name>`` with ``job/src``, ``job/ci``, ``home`` and ``tmp``."""
+
+    path: Path
+    job_uid: int | None
+    """Owner of what is inside, when this process is root's."""
+
+    @property
+    def job(self) -> Path:
+        """Return the folder that is ``/job`` inside."""
+        return self.path / "job"
+
+    @property
+    def ci(self) -> Path:
+        """Return the trusted folder that commands can only read."""
+        return self.path / "job" / "ci"
+
+    @property
+    def home(self) -> Path:
+        """Return the private home."""
+        return self.path / "home"
+
+    @property
+    def tmp(self) -> Path:
+        """Return the private, disk-backed temporary folder."""
+        return self.path / "tmp"
+
+    def create(self) -> None:
+        """Make the folders.
+
+        Raises:
+            FileExistsError: A sandbox of this name exists.
+        """
+        self.path.mkdir(mode=_PRIVATE)
+        if self.job_uid is not None:
+            self.path.chmod(_PASSABLE)
+        for folder in (self.job, self.job / "src", self.ci, self.home, self.tmp):
+            folder.mkdir(mode=_PRIVATE)
+            if self.job_uid is not None:
+                os.chown(folder, self.job_uid, self.job_uid)
+
+    def remove(self) -> None:
+        """Remove everything, whatever the job made of it. Idempotent."""
+        root = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            remove_tree(root, self.path.name)
+        finally:
+            os.close(root)
+
+
+def open_root(root: Path, *, passable: bool) -> None:
+    """Make the folder of all workspaces: private, or passable for the job's user when root's."""
+    root.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+    root.chmod(_PASSABLE if passable else _PRIVATE)

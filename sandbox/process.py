@@ -1,0 +1,267 @@
+"""Processes of this host: spawn without fork, learn of their end by pidfd, bound what they may use.
+
+``preexec_fn``, ``user=`` and ``group=`` make subprocess fork() instead of vfork(), which copies the page
+tables of a large parent and runs grpc's atfork hooks. So nothing here uses them: what a command
+needs is inherited, given by a thread that exists for it (``sandbox.filesystem.restricted``), or set
+by a small program in front of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import os
+import resource
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sandbox import procfs
+from sandbox.errors import SandboxUnavailableError
+from sandbox.limits import DEFAULT_FILE_BYTES, DEFAULT_OPEN_FILES, Limits
+
+PRLIMIT = "/usr/bin/prlimit"
+SIGNAL_EXIT_BASE = 128
+_LAST_SIGNAL = 64
+_PR_SET_CHILD_SUBREAPER = 36
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Make orphans below this process its children, so that a tree can be found after its leader died.
+
+    Called by every filesystem provider; idempotent. prctl(2), PR_SET_CHILD_SUBREAPER.
+    """
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def apply_process_defaults() -> None:
+    """Set the limits of this process to the defaults of ``Limits``, for its children to inherit for free.
+
+    Called once by the agent-runner, before its first sandbox: a command whose limits are the
+    inherited ones needs no extra program in front of it.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for kind, wanted in (
+        (resource.RLIMIT_NOFILE, DEFAULT_OPEN_FILES),
+        (resource.RLIMIT_FSIZE, DEFAULT_FILE_BYTES),
+    ):
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (_bounded(wanted, hard), hard))
+
+
+def limit_options(limits: Limits, *, process_count: int = 0) -> list[str]:
+    """Return the options of prlimit(1) for what differs from the limits of this process.
+
+    Args:
+        limits: What the sandbox asks for.
+        process_count: Processes that count against RLIMIT_NPROC already, for a user that is shared.
+    """
+    options = []
+    if resource.getrlimit(resource.RLIMIT_CORE)[0] != 0:
+        options.append("--core=0")
+    for kind, name, wanted in (
+        (resource.RLIMIT_NOFILE, "nofile", limits.open_files),
+        (resource.RLIMIT_FSIZE, "fsize", limits.file_bytes),
+    ):
+        soft, hard = resource.getrlimit(kind)
+        if soft != (bounded := _bounded(wanted, hard)):
+            options.append(f"--{name}={bounded}:{'unlimited' if hard < 0 else hard}")
+    if limits.memory_bytes is not None:
+        options.append(f"--data={limits.memory_bytes}")
+    if limits.pids is not None:
+        options.append(f"--nproc={limits.pids + process_count}")
+    return options
+
+
+def limited(argv: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Return the command line that applies these limits to a command.
+
+    Raises:
+        SandboxUnavailableError: A limit is needed and prlimit(1) is not installed.
+    """
+    if not options:
+        return list(argv)
+    if not os.access(PRLIMIT, os.X_OK):
+        raise SandboxUnavailableError(f"limits need {PRLIMIT}: install util-linux")
+    return [PRLIMIT, *options, "--", *argv]
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    output_fd: int,
+    cwd: str | None = None,
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start a process in its own session, with no descriptor but 0, 1, 2 and ``pass_fds``.
+
+    A text file without ``#!`` is run by /bin/sh, as execvp(3) and every shell do it. Called from the
+    loop's thread, or from a thread made for this one command; never from an executor.
+
+    Raises:
+        OSError: The program cannot be executed.
+    """
+    try:
+        return _popen(argv, env=env, output_fd=output_fd, cwd=cwd, pass_fds=pass_fds)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        script = argv[0] if "/" in argv[0] else _find(argv[0], env.get("PATH", ""))
+        shell = ["/bin/sh", script, *argv[1:]]
+        return _popen(shell, env=env, output_fd=output_fd, cwd=cwd, pass_fds=pass_fds)
+
+
+def _popen(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    output_fd: int,
+    cwd: str | None,
+    pass_fds: Sequence[int],
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv,
+        env=env,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=output_fd,
+        stderr=output_fd,
+        start_new_session=True,
+        close_fds=True,
+        pass_fds=pass_fds,
+    )
+
+
+def exit_code_of(returncode: int) -> tuple[int, int | None]:
+    """Return (exit code, signal) of a status as subprocess reports it (negative for a signal).
+
+    An exit code of 129 to 192 is reported as a death by signal too: bubblewrap and every shell turn
+    the one into the other, and the verdict must not depend on the tier.
+    """
+    code = SIGNAL_EXIT_BASE - returncode if returncode < 0 else returncode
+    if SIGNAL_EXIT_BASE < code <= SIGNAL_EXIT_BASE + _LAST_SIGNAL:
+        return code, code - SIGNAL_EXIT_BASE
+    return code, None
+
+
+class ChildProcess:
+    """A process that was spawned here, from its start until it is reaped. Used on its loop only."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop) -> None:
+        self._popen = popen
+        self._loop = loop
+        self._over = asyncio.Event()
+        self._reaped = False
+        self.has_exited = False
+        """Whether the process has ended; its pid stays taken until ``reap``."""
+        self.pid = popen.pid
+        self._pidfd = _open_pidfd(popen.pid)
+        if self._pidfd is None:
+            threading.Thread(target=self._wait_in_thread, daemon=True).start()
+        else:
+            loop.add_reader(self._pidfd, self._on_exit)
+
+    async def wait_exited(self) -> None:
+        """Wait for the end of the process, not of its children, or until it is given up."""
+        await self._over.wait()
+
+    def give_up(self) -> None:
+        """Wake who waits for a process that does not even die of KILL (it hangs in the kernel)."""
+        self._over.set()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the process alone; its pid cannot be somebody else's before it is reaped."""
+        if not self._reaped:
+            os.kill(self.pid, number)
+
+    def kill_group(self) -> None:
+        """Kill the process and its process group."""
+        if self._reaped:
+            return
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            # No group yet, or nothing but members that changed user: the leader is still ours.
+            self.signal(signal.SIGKILL)
+
+    def reap(self) -> int:
+        """Collect the exit status, negative for a signal. Called after ``wait_exited``; idempotent."""
+        if not self._reaped:
+            self._popen.wait()
+            self._reaped = True
+        return self._popen.returncode
+
+    def _on_exit(self) -> None:
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+        self.has_exited = True
+        self._over.set()
+
+    def _wait_in_thread(self) -> None:
+        """Wait without reaping, on kernels without pidfd_open(2)."""
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        self._loop.call_soon_threadsafe(self._on_exit)
+
+
+async def wait_gone(pidfds: Sequence[int], timeout_s: float) -> bool:
+    """Wait until all these processes have ended; tell whether they did in time."""
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+    left = set(pidfds)
+
+    def ended(pidfd: int) -> None:
+        loop.remove_reader(pidfd)
+        left.discard(pidfd)
+        if not left:
+            done.set()
+
+    for pidfd in pidfds:
+        loop.add_reader(pidfd, ended, pidfd)
+    try:
+        if left:
+            await asyncio.wait_for(done.wait(), timeout_s)
+    except TimeoutError:
+        return False
+    finally:
+        for pidfd in left:
+            loop.remove_reader(pidfd)
+    return True
+
+
+async def kill_all(stats: Sequence[procfs.ProcStat], timeout_s: float) -> bool:
+    """Kill exactly these processes, each checked by its start time; tell whether they are gone."""
+    pidfds = [fd for stat in stats if (fd := procfs.open_process(stat)) is not None]
+    try:
+        for pidfd in pidfds:
+            procfs.send_signal(pidfd, signal.SIGKILL)
+        return await wait_gone(pidfds, timeout_s)
+    finally:
+        for pidfd in pidfds:
+            os.close(pidfd)
+
+
+def _open_pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def _bounded(wanted: int, hard: int) -> int:
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+
+
+def _find(name: str, path: str) -> str:
+    for folder in path.split(":"):
+        candidate = Path(folder) / name
+        if os.access(candidate, os.X_OK) and candidate.is_file():
+            return str(candidate)
+    return name

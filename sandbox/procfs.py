@@ -1,0 +1,156 @@
+"""What the kernel says about processes, read from /proc directly: it is on the path of every command.
+
+Rules of the text formats: proc(5). Every function answers "gone" instead of raising, because a
+process may end between any two calls.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+_UNREADABLE = (FileNotFoundError, ProcessLookupError, PermissionError, NotADirectoryError)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcStat:
+    """One line of ``/proc/<pid>/stat``."""
+
+    pid: int
+    command: str
+    state: str
+    ppid: int
+    session: int
+    threads: int
+    start_ticks: int
+    """Clock ticks since boot; with the pid it names one process for good."""
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether anything still runs; a main thread may be a zombie beside living threads."""
+        return self.state not in "ZX" or self.threads > 1
+
+
+def parse_stat(text: str) -> ProcStat:
+    """Return the fields of a stat line; the command may hold spaces and parentheses."""
+    head, _, tail = text.rpartition(")")
+    pid, _, command = head.partition("(")
+    fields = tail.split()
+    return ProcStat(
+        pid=int(pid),
+        command=command,
+        state=fields[0],
+        ppid=int(fields[1]),
+        session=int(fields[3]),
+        threads=int(fields[17]),
+        start_ticks=int(fields[19]),
+    )
+
+
+def read_stat(pid: int) -> ProcStat | None:
+    """Return what a process is, or None when it is gone."""
+    text = _read(f"/proc/{pid}/stat")
+    return parse_stat(text.decode("utf-8", "replace")) if text else None
+
+
+def snapshot() -> dict[int, ProcStat]:
+    """Return every process that can be seen, by pid."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal() and (stat := read_stat(int(entry))) is not None:
+            found[stat.pid] = stat
+    return found
+
+
+def descendants(processes: dict[int, ProcStat], roots: set[int]) -> set[int]:
+    """Return the pids below these roots, the roots themselves not included."""
+    children: dict[int, list[int]] = {}
+    for stat in processes.values():
+        children.setdefault(stat.ppid, []).append(stat.pid)
+    found: set[int] = set()
+    pending = list(roots)
+    while pending:
+        for pid in children.get(pending.pop(), ()):
+            if pid not in found and pid not in roots:
+                found.add(pid)
+                pending.append(pid)
+    return found
+
+
+def own_children() -> set[int]:
+    """Return the pids of the direct children of this process, zombies included."""
+    found: set[int] = set()
+    for task in os.listdir("/proc/self/task"):
+        content = _read(f"/proc/self/task/{task}/children")
+        if content is None:
+            if os.path.isdir(f"/proc/self/task/{task}"):  # noqa: PTH112  # the hot path
+                # A kernel without CONFIG_PROC_CHILDREN.
+                me = os.getpid()
+                return {stat.pid for stat in snapshot().values() if stat.ppid == me}
+            continue
+        found.update(int(pid) for pid in content.split())
+    return found
+
+
+def environ_value(pid: int, name: str) -> str | None:
+    """Return a variable a process was started with, or None when it has none or cannot be read."""
+    wanted = os.fsencode(f"{name}=")
+    for entry in (_read(f"/proc/{pid}/environ") or b"").split(b"\0"):
+        if entry.startswith(wanted):
+            return os.fsdecode(entry[len(wanted) :])
+    return None
+
+
+def no_new_privs(pid: int) -> bool:
+    """Tell whether a process has given up gaining privileges, which it can never take back."""
+    return b"NoNewPrivs:\t1" in (_read(f"/proc/{pid}/status") or b"")
+
+
+def command_line(pid: int) -> str:
+    """Return what a process runs, for people, in at most 80 characters."""
+    content = _read(f"/proc/{pid}/cmdline") or _read(f"/proc/{pid}/comm") or b"?"
+    return content.replace(b"\0", b" ").strip().decode("utf-8", "replace")[:80]
+
+
+def open_process(stat: ProcStat) -> int | None:
+    """Return a pidfd of exactly this process, or None when it is gone.
+
+    The descriptor is opened first and the start time read again after it: only then can the pid
+    not have been reused (pidfd_open(2)).
+    """
+    try:
+        pidfd = os.pidfd_open(stat.pid)
+    except OSError:
+        return None
+    again = read_stat(stat.pid)
+    if again is None or again.start_ticks != stat.start_ticks:
+        os.close(pidfd)
+        return None
+    return pidfd
+
+
+def send_signal(pidfd: int, number: signal.Signals) -> None:
+    """Signal a process through its pidfd; one that is gone or not ours to signal is left alone."""
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def reap_child(pid: int) -> None:
+    """Collect a dead child that nobody waits for, without touching any other child's status."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        return Path(path).read_bytes()
+    except _UNREADABLE:
+        return None
+    except OSError:  # ESRCH and friends of a process that ends while it is read
+        return None

@@ -1,0 +1,284 @@
+"""A sandbox in memory: a real backend for tests of everything above the port.
+
+It runs nothing. Each command does what its environment says:
+
+* ``SCRIPT_OUTPUT``: text to print first, as UTF-8.
+* ``SCRIPT_OUTPUT_REPEAT``: how often to print it; 1 if absent.
+* ``SCRIPT_SLEEP_S``: seconds to run after that, as a float.
+* ``SCRIPT_EXIT_CODE``: what to end with; 0 if absent.
+* ``SCRIPT_SIGNAL``: number of the signal to die by instead.
+* ``SCRIPT_IGNORE_TERM``: if set, only KILL ends it.
+* ``SCRIPT_TERM_OUTPUT``, ``SCRIPT_TERM_EXIT_CODE``: what a TERM trap prints and exits with.
+* ``SCRIPT_START_FAIL``: message of the ``CommandNotStartedError`` that ``wait`` raises.
+* ``SCRIPT_BROKEN``: message of the ``SandboxBrokenError`` that ``exec`` raises.
+* ``SCRIPT_WRITE``: ``path=content`` of a file to leave below the job root.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path, PurePosixPath
+
+from sandbox.base import (
+    Capabilities,
+    Command,
+    ExecRequest,
+    ExecResult,
+    SandboxInfo,
+    SandboxRequest,
+    Tier,
+)
+from sandbox.ended_command import EndedCommand
+from sandbox.env import JOB_ROOT, base_env, command_env
+from sandbox.errors import (
+    CommandNotStartedError,
+    SandboxBrokenError,
+    TransferRefusedError,
+)
+from sandbox.process import exit_code_of
+
+KIND = "scripted"
+_KILL = 9
+_TERM = 15
+_PIECE_BYTES = 256 << 10
+_BUFFERED_PIECES = 4
+
+
+class ScriptedCommand:
+    """One command that only pretends."""
+
+    def __init__(self, request: ExecRequest) -> None:
+        self._script = request.env
+        self._request = request
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_BUFFERED_PIECES)
+        self._signals: asyncio.Queue[int] = asyncio.Queue()
+        self._flags: set[str] = set()
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Yield what the script prints."""
+        while (piece := await self._pieces.get()) is not None:
+            yield piece
+
+    async def wait(self) -> ExecResult:
+        """Wait for the scripted end."""
+        return await asyncio.shield(self._task)
+
+    async def stop(self, grace_s: float) -> None:
+        """Deliver TERM, wait, then KILL."""
+        self._signals.put_nowait(_TERM)
+        done, _ = await asyncio.wait({self._task}, timeout=grace_s)
+        if not done:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """Deliver KILL and wait for the end."""
+        self._signals.put_nowait(_KILL)
+        await asyncio.wait({self._task})
+
+    async def _run(self) -> ExecResult:
+        act = asyncio.ensure_future(self._act())
+        died = asyncio.ensure_future(self._death())
+        try:
+            await asyncio.wait({act, died}, return_when=asyncio.FIRST_COMPLETED)
+            status = died.result() if died.done() else act.result()
+        finally:
+            act.cancel()
+            died.cancel()
+            self._end_output()
+        code, number = exit_code_of(status)
+        return ExecResult(
+            exit_code=code,
+            signal=number,
+            timed_out="timed_out" in self._flags,
+            idle_timed_out="idle_timed_out" in self._flags,
+        )
+
+    async def _act(self) -> int:
+        text = self._script.get("SCRIPT_OUTPUT", "").encode()
+        for _ in range(int(self._script.get("SCRIPT_OUTPUT_REPEAT", "1"))):
+            for start in range(0, len(text), _PIECE_BYTES):
+                await self._pieces.put(text[start : start + _PIECE_BYTES])
+        await asyncio.sleep(float(self._script.get("SCRIPT_SLEEP_S", "0")))
+        number = int(self._script.get("SCRIPT_SIGNAL", "0"))
+        return -number if number else int(self._script.get("SCRIPT_EXIT_CODE", "0"))
+
+    async def _death(self) -> int:
+        """Return the status of a death by a bound or a signal; never return without one."""
+        bounds = asyncio.ensure_future(self._bounds())
+        try:
+            while True:
+                number = await self._signals.get()
+                if number == _KILL:
+                    return -_KILL
+                if "SCRIPT_IGNORE_TERM" not in self._script:
+                    return await self._on_term()
+        finally:
+            bounds.cancel()
+
+    async def _on_term(self) -> int:
+        if "SCRIPT_TERM_OUTPUT" in self._script:
+            await self._pieces.put(self._script["SCRIPT_TERM_OUTPUT"].encode())
+        code = self._script.get("SCRIPT_TERM_EXIT_CODE")
+        return -_TERM if code is None else int(code)
+
+    async def _bounds(self) -> None:
+        """Deliver TERM, then KILL, when the first bound of the request is hit."""
+        bounds = {
+            "timed_out": self._request.timeout_s,
+            "idle_timed_out": self._request.idle_timeout_s,
+        }
+        reached = [(limit, flag) for flag, limit in bounds.items() if limit is not None]
+        if not reached:
+            return
+        limit, flag = min(reached)
+        await asyncio.sleep(limit)
+        self._flags.add(flag)
+        self._signals.put_nowait(_TERM)
+        await asyncio.sleep(self._request.grace_s)
+        self._signals.put_nowait(_KILL)
+
+    def _end_output(self) -> None:
+        """Put the end mark, at the price of a piece if nobody reads."""
+        while self._pieces.full():
+            if self._task.cancelling():
+                self._pieces.get_nowait()
+            else:
+                break
+        asyncio.get_running_loop().create_task(self._pieces.put(None))  # noqa: RUF006
+
+
+class ScriptedSandbox:
+    """A place in memory with files and scripted commands."""
+
+    def __init__(
+        self, request: SandboxRequest, owner_label: str, on_destroyed: Callable[[str], None]
+    ) -> None:
+        self._name = request.name
+        self._on_destroyed = on_destroyed
+        self._command: ScriptedCommand | None = None
+        self._destroyed = False
+        self.files: dict[str, bytes] = {}
+        """Files below the job root, by relative path; tests may read and write it."""
+        self.requests: list[ExecRequest] = []
+        """Every command that was asked for, in order."""
+        self._base_env = base_env(
+            name=request.name, owner=owner_label, job_root=JOB_ROOT, home="/home/job", tmp="/tmp"
+        )
+
+    @property
+    def info(self) -> SandboxInfo:
+        """Claim the strongest tier, so that no job refuses it."""
+        return SandboxInfo(kind=KIND, tier=Tier.BWRAP)
+
+    @property
+    def job_root(self) -> str:
+        """Return ``/job``."""
+        return JOB_ROOT
+
+    @property
+    def base_env(self) -> Mapping[str, str]:
+        """Return the variables that every command has."""
+        return self._base_env
+
+    def inside(self, path: str) -> str:
+        """Return the path unchanged."""
+        return path
+
+    async def upload(self, source: Path, target: str) -> None:
+        """Read the regular files of a host folder into memory."""
+        await asyncio.to_thread(self._read_tree, source, PurePosixPath(_relative(target)))
+
+    async def download(self, path: str, limit_bytes: int) -> bytes:
+        """Return a file from memory."""
+        content = self.files.get(str(PurePosixPath(_relative(path))))
+        if content is None:
+            raise FileNotFoundError(path)
+        if len(content) > limit_bytes:
+            raise TransferRefusedError(f"{path!r} is larger than {limit_bytes} bytes")
+        return content
+
+    async def exec(self, request: ExecRequest) -> Command:
+        """Start a scripted command."""
+        if self._destroyed:
+            raise SandboxBrokenError(f"the sandbox {self._name} was destroyed")
+        self.requests.append(request)
+        if "SCRIPT_BROKEN" in request.env:
+            raise SandboxBrokenError(request.env["SCRIPT_BROKEN"])
+        if "SCRIPT_START_FAIL" in request.env:
+            return EndedCommand(CommandNotStartedError(request.env["SCRIPT_START_FAIL"]))
+        try:
+            _check(request, self._base_env)
+        except ValueError as error:
+            return EndedCommand(CommandNotStartedError(str(error)))
+        if "SCRIPT_WRITE" in request.env:
+            path, _, content = request.env["SCRIPT_WRITE"].partition("=")
+            self.files[path] = content.encode()
+        self._command = ScriptedCommand(request)
+        return self._command
+
+    async def destroy(self) -> None:
+        """End what runs and forget the files."""
+        self._destroyed = True
+        if self._command is not None:
+            await self._command.kill()
+        self.files.clear()
+        self._on_destroyed(self._name)
+
+    def _read_tree(self, source: Path, target: PurePosixPath) -> None:
+        if not source.is_dir():
+            raise TransferRefusedError(f"{source} is no folder")
+        for path in sorted(source.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                self.files[str(target / path.relative_to(source))] = path.read_bytes()
+            elif not path.is_dir() and not path.is_symlink():
+                raise TransferRefusedError(f"{path} is a device, socket or FIFO")
+
+
+class ScriptedProvider:
+    """Makes sandboxes in memory."""
+
+    def __init__(self, *, owner_label: str = "scripted") -> None:
+        self._owner_label = owner_label
+        self.live: dict[str, ScriptedSandbox] = {}
+        """Sandboxes that were not destroyed, by name."""
+
+    async def probe(self) -> Capabilities:
+        """Claim everything."""
+        return Capabilities(kind=KIND, tier=Tier.BWRAP)
+
+    async def create(self, request: SandboxRequest) -> ScriptedSandbox:
+        """Make a sandbox."""
+        if request.name in self.live:
+            raise SandboxBrokenError(f"a sandbox named {request.name} exists")
+        sandbox = ScriptedSandbox(request, self._owner_label, self._forget)
+        self.live[request.name] = sandbox
+        return sandbox
+
+    async def reap(self) -> list[str]:
+        """Find nothing: memory does not outlive a process."""
+        return []
+
+    async def close(self) -> None:
+        """Destroy what is left."""
+        for sandbox in list(self.live.values()):
+            await sandbox.destroy()
+
+    def _forget(self, name: str) -> None:
+        self.live.pop(name, None)
+
+
+def _relative(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise TransferRefusedError(f"{path!r} is no path below the job root")
+    return path
+
+
+def _check(request: ExecRequest, base: Mapping[str, str]) -> None:
+    if not request.argv or not request.argv[0]:
+        raise ValueError("a command needs at least a program")
+    if not request.cwd.startswith("/"):
+        raise ValueError(f"the working directory {request.cwd!r} is not absolute")
+    command_env(base, request.env)
