@@ -1,0 +1,414 @@
+"""What every JobStore does with leases: renew, finish, lose, put back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
+from daemon.clock import FixedClock
+from daemon.errors import LeaseLostError
+from daemon.jobs.models import MAX_LOSSES, AgentIdentity, AgentOffer, LeaseRef
+from daemon.jobs.states import JobState
+from daemon.jobs.store import JobStore
+from tests.contract.job_store_backends import (
+    BACKENDS,
+    INTERRUPTED,
+    LEASE_S,
+    OFFER,
+    OTHER_OFFER,
+    SUCCESS,
+    claimed_ids,
+    running,
+    submitted,
+)
+
+NEXT = AgentIdentity(name=OFFER.agent.name, incarnation="2")
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock()
+
+
+@pytest.fixture(params=BACKENDS)
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: FixedClock
+) -> AsyncIterator[JobStore]:
+    store = BACKENDS[request.param](tmp_path, clock)
+    await store.open()
+    yield store
+    await store.close()
+
+
+def not_held(lease: LeaseRef) -> list[LeaseRef]:
+    """Return leases that differ from a held one in each part."""
+    return [
+        replace(lease, job_id="nobody"),
+        replace(lease, attempt=0),
+        replace(lease, attempt=lease.attempt + 1),
+        replace(lease, lease_token="guess"),
+    ]
+
+
+class TestRenew:
+    async def test_extends(self, store: JobStore, clock: FixedClock):
+        """A renewed lease lives for a full term from the renewal."""
+        claim = await running(store)
+        clock.advance(20)
+
+        renewal = await store.renew(OFFER.agent, [claim.lease], LEASE_S)
+        clock.advance(LEASE_S - 0.001)
+
+        assert (renewal.lost, renewal.cancelling) == ((), ())
+        assert await store.expire_leases() == []
+        clock.advance(0.001)
+        assert len(await store.expire_leases()) == 1
+
+    async def test_nothing(self, store: JobStore):
+        """An idle agent-runner renews nothing."""
+        renewal = await store.renew(OFFER.agent, [], LEASE_S)
+
+        assert (renewal.lost, renewal.cancelling) == ((), ())
+
+    async def test_tells_what_is_lost(self, store: JobStore):
+        """What is not held is lost; the rest of the same call is renewed."""
+        claim = await running(store)
+        strange = not_held(claim.lease)
+
+        renewal = await store.renew(OFFER.agent, [*strange, claim.lease], LEASE_S)
+
+        assert renewal.lost == tuple(strange)
+
+    async def test_only_by_its_holder(self, store: JobStore, clock: FixedClock):
+        """Another agent-runner, or another start of the same one, renews nothing."""
+        claim = await running(store)
+        clock.advance(20)
+        for agent in (OTHER_OFFER.agent, NEXT):
+            assert (await store.renew(agent, [claim.lease], LEASE_S)).lost == (claim.lease,)
+        clock.advance(10)
+
+        assert len(await store.expire_leases()) == 1
+
+    async def test_tells_what_is_cancelling(self, store: JobStore):
+        """The lease of a cancelled job is held until the end is reported."""
+        claim = await running(store)
+        await store.cancel(claim.lease.job_id)
+
+        renewal = await store.renew(OFFER.agent, [claim.lease], LEASE_S)
+
+        assert (renewal.lost, renewal.cancelling) == ((), (claim.lease,))
+
+    async def test_after_the_end(self, store: JobStore):
+        """An ended attempt is lost."""
+        claim = await running(store)
+        await store.finish(claim.lease, SUCCESS)
+
+        assert (await store.renew(OFFER.agent, [claim.lease], LEASE_S)).lost == (claim.lease,)
+
+
+class TestFinish:
+    @pytest.mark.parametrize(
+        ("end_reason", "exit_code", "state"),
+        [
+            (EndReason.EXITED, 0, JobState.SUCCEEDED),
+            (EndReason.EXITED, 3, JobState.FAILED),
+            (EndReason.SIGNALED, None, JobState.FAILED),
+            (EndReason.TIMED_OUT, 0, JobState.FAILED),
+            (EndReason.CANCELLED, None, JobState.CANCELLED),
+        ],
+    )
+    async def test_records_the_end(
+        self,
+        store: JobStore,
+        clock: FixedClock,
+        end_reason: EndReason,
+        exit_code: int | None,
+        state: JobState,
+    ):
+        """Job and attempt carry what the agent-runner reported."""
+        claim = await running(store)
+        clock.advance(3)
+        outcome = Outcome(
+            end_reason=end_reason,
+            exit_code=exit_code,
+            message="wörds",
+            sandbox=SandboxRecord(kind="filesystem", tier="bwrap", walls_not_held=("pids", "net")),
+            log=LogSummary(length=1 << 40, sha256="ab", truncated="size_limit"),
+        )
+
+        job = await store.finish(claim.lease, outcome)
+
+        (attempt,) = await store.attempts(job.id)
+        for end in (job, attempt):
+            assert (end.state, end.end_reason, end.exit_code) == (state, end_reason, exit_code)
+            assert (end.message, end.sandbox, end.end_us) == (
+                outcome.message,
+                outcome.sandbox,
+                clock.now_us(),
+            )
+        assert attempt.log == outcome.log
+        assert job == await store.get(job.id)
+
+    async def test_repeat_is_harmless(self, store: JobStore, clock: FixedClock):
+        """The same report again changes nothing and returns the same job."""
+        claim = await running(store)
+        job = await store.finish(claim.lease, SUCCESS)
+        clock.advance(9)
+
+        assert await store.finish(claim.lease, SUCCESS) == job
+        assert await store.last_event_id() == 3
+
+    async def test_at_once_and_twice(self, store: JobStore):
+        """Two equal reports in flight end the job once."""
+        claim = await running(store)
+
+        first, second = await asyncio.gather(
+            store.finish(claim.lease, SUCCESS), store.finish(claim.lease, SUCCESS)
+        )
+
+        assert first == second
+        assert await store.last_event_id() == 3
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            replace(SUCCESS, exit_code=1),
+            replace(SUCCESS, exit_code=None),
+            replace(SUCCESS, end_reason=EndReason.CANCELLED),
+            replace(SUCCESS, log=LogSummary(length=3, sha256="other")),
+        ],
+    )
+    async def test_another_end_is_refused(self, store: JobStore, other: Outcome):
+        """A second report that differs does not move a finished job."""
+        claim = await running(store)
+        job = await store.finish(claim.lease, SUCCESS)
+
+        with pytest.raises(LeaseLostError, match=job.id):
+            await store.finish(claim.lease, other)
+
+        assert await store.get(job.id) == job
+
+    async def test_needs_the_lease(self, store: JobStore):
+        """Nobody else ends the attempt."""
+        claim = await running(store)
+        for lease in not_held(claim.lease):
+            with pytest.raises(LeaseLostError):
+                await store.finish(lease, SUCCESS)
+
+        assert (await store.get(claim.lease.job_id)).state is JobState.RUNNING
+
+    async def test_never_shows_the_token(self, store: JobStore):
+        """The text of the error is safe to log."""
+        claim = await running(store)
+        lease = replace(claim.lease, attempt=2)
+
+        with pytest.raises(LeaseLostError) as caught:
+            await store.finish(lease, SUCCESS)
+
+        assert lease.lease_token not in str(caught.value)
+
+    @pytest.mark.parametrize("end_reason", [EndReason.EXITED, EndReason.LOST])
+    async def test_after_the_lease_was_lost(
+        self, store: JobStore, clock: FixedClock, end_reason: EndReason
+    ):
+        """A late report is refused, before and after the next attempt began, even if it says LOST."""
+        late = (await running(store)).lease
+        outcome = Outcome(end_reason=end_reason)
+        clock.advance(LEASE_S)
+        await store.expire_leases()
+        with pytest.raises(LeaseLostError):
+            await store.finish(late, outcome)
+        (claim,) = await store.claim(OTHER_OFFER, 1, LEASE_S)
+
+        with pytest.raises(LeaseLostError):
+            await store.finish(late, outcome)
+
+        assert (await store.finish(claim.lease, SUCCESS)).state is JobState.SUCCEEDED
+
+    async def test_overdue_but_not_reaped(self, store: JobStore, clock: FixedClock):
+        """A report that comes before the reaper counts: nobody else has the job."""
+        claim = await running(store)
+        clock.advance(LEASE_S * 2)
+
+        assert (await store.finish(claim.lease, SUCCESS)).state is JobState.SUCCEEDED
+        assert await store.expire_leases() == []
+
+    async def test_cancelled_while_running(self, store: JobStore):
+        """A cancelled job takes the end that was reported."""
+        first = await running(store)
+        await store.cancel(first.lease.job_id)
+        outcome = Outcome(end_reason=EndReason.CANCELLED)
+        assert (await store.finish(first.lease, outcome)).state is JobState.CANCELLED
+
+        second = await running(store)
+        await store.cancel(second.lease.job_id)
+        assert (await store.finish(second.lease, SUCCESS)).state is JobState.SUCCEEDED
+
+    async def test_interrupted_goes_back_to_the_front(self, store: JobStore):
+        """An interrupted attempt costs nothing and its job is the next of its priority."""
+        ids = await submitted(store, 3)
+        first, _ = await store.claim(OFFER, 2, LEASE_S)
+
+        job = await store.finish(first.lease, INTERRUPTED)
+
+        assert (job.state, job.losses, job.attempt, job.end_us) == (JobState.PENDING, 0, 1, None)
+        (attempt,) = await store.attempts(job.id)
+        assert (attempt.state, attempt.end_reason) == (JobState.CANCELLED, EndReason.CANCELLED)
+        assert await claimed_ids(store) == [ids[0], ids[2]]
+
+    async def test_interrupted_any_number_of_times(self, store: JobStore):
+        """Interruptions never use up a job."""
+        await submitted(store)
+        for number in range(1, MAX_LOSSES + 3):
+            (claim,) = await store.claim(OFFER, 1, LEASE_S)
+            assert claim.lease.attempt == number
+            await store.finish(claim.lease, INTERRUPTED)
+
+        (claim,) = await store.claim(OFFER, 1, LEASE_S)
+        job = await store.finish(claim.lease, SUCCESS)
+        assert (job.state, len(await store.attempts(job.id))) == (JobState.SUCCEEDED, job.attempt)
+
+    async def test_interrupted_repeat(self, store: JobStore):
+        """Repeating the report does not disturb the next attempt."""
+        first = await running(store)
+        await store.finish(first.lease, INTERRUPTED)
+        (second,) = await store.claim(OTHER_OFFER, 1, LEASE_S)
+
+        job = await store.finish(first.lease, INTERRUPTED)
+
+        assert job.state is JobState.RUNNING
+        await store.check_lease(second.lease)
+
+    async def test_interrupted_while_cancelling(self, store: JobStore):
+        """A cancelled job does not run again."""
+        claim = await running(store)
+        await store.cancel(claim.lease.job_id)
+
+        job = await store.finish(claim.lease, INTERRUPTED)
+
+        assert (job.state, job.end_reason) == (JobState.CANCELLED, EndReason.CANCELLED)
+
+
+class TestHeld:
+    async def test_check(self, store: JobStore):
+        """The holder passes, while the job runs and while it is being cancelled."""
+        claim = await running(store)
+        await store.check_lease(claim.lease)
+        await store.cancel(claim.lease.job_id)
+        await store.check_lease(claim.lease)
+        for lease in not_held(claim.lease):
+            with pytest.raises(LeaseLostError):
+                await store.check_lease(lease)
+
+        await store.finish(claim.lease, SUCCESS)
+        with pytest.raises(LeaseLostError):
+            await store.check_lease(claim.lease)
+
+    async def test_checkpoint(self, store: JobStore):
+        """The length is recorded, without an event, for the holder only."""
+        claim = await running(store)
+        await store.checkpoint_log(claim.lease, 4096)
+        for lease in not_held(claim.lease):
+            with pytest.raises(LeaseLostError):
+                await store.checkpoint_log(lease, 1)
+
+        (attempt,) = await store.attempts(claim.lease.job_id)
+        assert attempt.log == LogSummary(length=4096)
+        assert await store.last_event_id() == 2
+        await store.finish(claim.lease, SUCCESS)
+        with pytest.raises(LeaseLostError):
+            await store.checkpoint_log(claim.lease, 5000)
+
+
+class TestLoss:
+    async def test_successor_ends_predecessors(self, store: JobStore):
+        """A new start takes the leases of all earlier ones, of no other agent-runner and not its own."""
+        ids = await submitted(store, 4)
+        offers = [OFFER, AgentOffer(agent=NEXT), OTHER_OFFER]
+        third = AgentIdentity(name=OFFER.agent.name, incarnation="3")
+        offers.append(AgentOffer(agent=third))
+        claims = [(await store.claim(offer, 1, LEASE_S))[0] for offer in offers]
+        await store.checkpoint_log(claims[0].lease, 77)
+
+        lost = await store.end_predecessors(third)
+
+        assert [(job.id, job.state, job.losses) for job in lost] == [
+            (ids[0], JobState.PENDING, 1),
+            (ids[1], JobState.PENDING, 1),
+        ]
+        assert lost == [await store.get(job.id) for job in lost]
+        (attempt,) = await store.attempts(ids[0])
+        assert (attempt.state, attempt.end_reason) == (JobState.FAILED, EndReason.LOST)
+        assert attempt.log == LogSummary(length=77, truncated="agent_died")
+        await store.check_lease(claims[2].lease)
+        await store.check_lease(claims[3].lease)
+        assert await store.end_predecessors(third) == []
+
+    async def test_back_to_the_front(self, store: JobStore):
+        """A lost job is the next of its priority."""
+        ids = await submitted(store, 3)
+        await store.claim(OFFER, 1, LEASE_S)
+
+        await store.end_predecessors(NEXT)
+
+        assert await claimed_ids(store) == ids
+
+    async def test_attempts_run_out(self, store: JobStore, clock: FixedClock):
+        """After the last allowed loss the job is FAILED and LOST."""
+        (job_id,) = await submitted(store)
+        for losses in range(1, MAX_LOSSES + 1):
+            await store.claim(OFFER, 1, LEASE_S)
+            clock.advance(LEASE_S)
+            (job,) = await store.expire_leases()
+            assert (job.state, job.losses) == (JobState.PENDING, losses)
+        await store.claim(OFFER, 1, LEASE_S)
+
+        (job,) = await store.end_predecessors(NEXT)
+
+        assert (job.id, job.state, job.end_reason) == (job_id, JobState.FAILED, EndReason.LOST)
+        assert job.end_us == clock.now_us()
+        assert len(await store.attempts(job_id)) == MAX_LOSSES + 1
+        assert await store.claim(OFFER, 1, LEASE_S) == []
+
+    async def test_lost_while_cancelling(self, store: JobStore, clock: FixedClock):
+        """A cancelled job whose agent-runner dies is CANCELLED, not run again."""
+        first = await running(store)
+        second = await running(store, OTHER_OFFER)
+        await store.cancel(first.lease.job_id)
+        await store.cancel(second.lease.job_id)
+        (by_successor,) = await store.end_predecessors(NEXT)
+        clock.advance(LEASE_S)
+        (by_time,) = await store.expire_leases()
+
+        assert (by_successor.id, by_time.id) == (first.lease.job_id, second.lease.job_id)
+        for job in (by_successor, by_time):
+            assert (job.state, job.end_reason) == (JobState.CANCELLED, EndReason.CANCELLED)
+
+    async def test_only_overdue_leases_expire(self, store: JobStore, clock: FixedClock):
+        """A lease ends when its time is over, not before, and once."""
+        first = await running(store)
+        clock.advance(10)
+        await running(store)
+        clock.advance(LEASE_S - 10)
+
+        assert [job.id for job in await store.expire_leases()] == [first.lease.job_id]
+        assert await store.expire_leases() == []
+
+    async def test_full_term_after_a_start(self, store: JobStore, clock: FixedClock):
+        """Extending gives every live lease a full term, overdue ones too, and wakes no ended one."""
+        ended = await running(store)
+        await store.finish(ended.lease, SUCCESS)
+        claim = await running(store)
+        clock.advance(LEASE_S * 3)
+
+        await store.extend_all_leases(LEASE_S)
+
+        assert await store.expire_leases() == []
+        await store.check_lease(claim.lease)
+        clock.advance(LEASE_S)
+        assert [job.id for job in await store.expire_leases()] == [claim.lease.job_id]
