@@ -1,0 +1,101 @@
+"""`runner run-local`: no daemon, the same executor and sandbox, the command's own exit code."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+import pytest
+
+from tests.e2e.instance import Instance
+
+
+def test_prints_the_output_and_returns_the_exit_code(instance: Instance) -> None:
+    """Quiet prints the job's output and nothing else."""
+    path = instance.job_file("job_command: 'echo out; echo err >&2; exit 5'\n")
+    done = instance.run("run-local", "--quiet", "--file", path)
+    assert (done.returncode, done.stdout, done.stderr) == (5, b"out\nerr\n", b"")
+    done = instance.run("run-local", "--file", path)
+    assert done.stdout == b"out\nerr\n"
+    assert b"sandbox: filesystem/" in done.stderr
+    assert b"exit code 5" in done.stderr
+
+
+def test_a_list_is_an_argument_vector(instance: Instance) -> None:
+    """Words of a list reach the program as they are, without a shell."""
+    path = instance.job_file("job_command: [printf, '%s|', 'a b', '$HOME', '']\n")
+    assert instance.run("run-local", "-q", "--file", path).stdout == b"a b|$HOME||"
+
+
+def test_json_and_standard_input(instance: Instance) -> None:
+    """A job file may be JSON and may come by a pipe."""
+    done = instance.run("run-local", "-q", "--file", "-", stdin=b'{"job_command": "echo $RUNNER_JOB_NAME", "name": "n"}')
+    assert (done.returncode, done.stdout) == (0, b"n\n")
+
+
+def test_secrets_come_from_the_environment_and_are_masked(instance: Instance) -> None:
+    """Raw, split over two writes, and never in the environment unless asked for."""
+    value = "tok-" + "q" * 20
+    instance.extra_env["NPM_TOKEN"] = value
+    path = instance.job_file(
+        "job_command: |\n"
+        "  echo $T\n"
+        "  printf %s \"${T%??????????}\"; sleep 0.2; printf '%s\\n' \"${T#??????????????}\"\n"
+        "  env | grep -c NPM_TOKEN\n"
+        "env: {T: '${secret:local:NPM_TOKEN}'}\n"
+    )
+    done = instance.run("run-local", "--file", path)
+    assert done.stdout == b"***\n***\n0\n"
+    assert value.encode() not in done.stderr
+    assert instance.files_with(value.encode()) == []
+    del instance.extra_env["NPM_TOKEN"]
+    assert "NPM_TOKEN" in instance.fails("run-local", "--no-input", "--file", path, code=8)
+
+
+def test_a_copied_source_is_at_code_dir(instance: Instance) -> None:
+    """source_type: copy puts the folder at /job/src, where the command starts; the original is not touched."""
+    source = instance.root / "project"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub" / "file").write_text("content")
+    (source / "link").symlink_to("/etc/hostname")
+    path = instance.job_file(
+        "job_command: 'cat sub/file; echo x > sub/file; test -L link; echo; basename $PWD'\n"
+        "source_type: copy\nsource_path: project\n"
+    )
+    done = instance.run("run-local", "-q", "--file", path)
+    assert (done.returncode, done.stdout) == (0, b"content\nsrc\n"), done.stderr
+    assert (source / "sub" / "file").read_text() == "content"
+    path = instance.job_file("job_command: 'true'\nsource_type: copy\nsource_path: nowhere\n")
+    assert "nowhere" in instance.fails("run-local", "--file", path, code=125)
+
+
+@pytest.mark.parametrize(("command", "code"), [("kill -9 $$", 137), ("no-such-program", 127), ("exit 200", 200)])
+def test_ends_as_a_shell_would_say(instance: Instance, command: str, code: int) -> None:
+    """Signals, missing programs and odd codes."""
+    path = instance.job_file(f"job_command: '{command}'\n")
+    assert instance.run("run-local", "-q", "--file", path).returncode == code
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_cancels_the_job(instance: Instance, sign: signal.Signals) -> None:
+    """The command may clean up; the exit code says cancelled; nothing is left."""
+    path = instance.job_file("job_command: \"trap 'echo bye; exit 1' TERM; echo up; sleep 100 & wait\"\n")
+    running = instance.popen("run-local", "-q", "--file", path, stdout=subprocess.PIPE)
+    assert running.stdout is not None
+    assert running.stdout.readline() == b"up\n"
+    running.send_signal(sign)
+    assert running.stdout.read() == b"bye\n"
+    assert running.wait(20) == 130
+
+
+def test_a_job_that_demands_more_than_there_is(instance: Instance) -> None:
+    """A tier that the operator capped away cannot be demanded; nothing runs instead."""
+    instance.extra_env["RUNNER_SANDBOX_TIER"] = "landlock"
+    path = instance.job_file("job_command: 'echo ran'\nsandbox: {min: bwrap}\n")
+    done = instance.run("run-local", "-q", "--file", path)
+    assert done.returncode == 125
+    assert done.stdout == b""
+    assert b"bwrap" in done.stderr
+    instance.extra_env["RUNNER_SANDBOX_TIER"] = "plain"
+    path = instance.job_file("job_command: 'echo ran'\n")
+    assert instance.run("run-local", "-q", "--file", path).returncode == 125
