@@ -23,9 +23,7 @@ LEASE_S = 30.0
 
 OFFER = AgentOffer(agent=AgentIdentity(name="agent", incarnation="1"))
 OTHER_OFFER = AgentOffer(agent=AgentIdentity(name="other", incarnation="1"))
-SUCCESS = Outcome(
-    end_reason=EndReason.EXITED, exit_code=0, log=LogSummary(length=3, sha256="abc")
-)
+SUCCESS = Outcome(end_reason=EndReason.EXITED, exit_code=0, log=LogSummary(length=3, sha256="abc"))
 INTERRUPTED = Outcome(end_reason=EndReason.CANCELLED, interrupted=True)
 
 _numbers = itertools.count()

@@ -364,7 +364,10 @@ class TestQueries:
         assert [job.id for job in first.jobs + second.jobs] == [ids[4], ids[1], ids[0]]
         assert second.next_page_token == ""
 
-    @pytest.mark.parametrize("token", ["x", "NA", "LTE=", "MA==", "NA== ", "é", "ICA0", "NF80", "OTk5OTk5OTk5OTk5OTk5OTk5OTk="])
+    @pytest.mark.parametrize(
+        "token",
+        ["x", "NA", "LTE=", "MA==", "NA== ", "é", "ICA0", "NF80", "OTk5OTk5OTk5OTk5OTk5OTk5OTk="],
+    )
     async def test_strange_page_token(self, store: JobStore, token: str):
         """A token that no page gave is refused."""
         with pytest.raises(UsageError, match="page token"):
@@ -413,7 +416,11 @@ class TestQueries:
         assert [event.id for event in await store.events(2, 3, ())] == [3, 4, 5]
         assert await store.events(6, 3, ()) == []
         some = await store.events(1, 9, [ids[2], ids[0], "nobody"])
-        assert [(event.id, event.job_id) for event in some] == [(3, ids[2]), (5, ids[0]), (6, ids[2])]
+        assert [(event.id, event.job_id) for event in some] == [
+            (3, ids[2]),
+            (5, ids[0]),
+            (6, ids[2]),
+        ]
         assert [event.id for event in await store.events(0, 2, {ids[0], ids[2]})] == [1, 3]
 
     async def test_no_events(self, store: JobStore):

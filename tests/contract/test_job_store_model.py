@@ -1,0 +1,196 @@
+"""Any sequence of calls has the same answers from every backend; the in-memory one is the model."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from agent_runner.job_spec import JobSpec
+from agent_runner.outcome import EndReason, LogSummary, Outcome
+from daemon.clock import FixedClock
+from daemon.errors import DaemonError
+from daemon.jobs.models import AgentIdentity, AgentOffer, LeaseRef, NewJob
+from daemon.jobs.states import JobState
+from daemon.jobs.store import JobStore
+from tests.contract.job_store_backends import BACKENDS
+
+LABELS = st.dictionaries(st.sampled_from("ab"), st.sampled_from("12"), max_size=2)
+AGENTS = st.builds(
+    AgentIdentity, name=st.sampled_from(["x", "y"]), incarnation=st.sampled_from(["1", "2"])
+)
+SUBMITS = st.tuples(
+    LABELS,
+    st.integers(-1, 1),
+    st.none() | st.sampled_from("rst"),
+    st.sampled_from(["one", "one", "two"]),
+)
+OUTCOMES = st.builds(
+    Outcome,
+    end_reason=st.sampled_from([EndReason.EXITED, EndReason.CANCELLED, EndReason.LOST]),
+    exit_code=st.sampled_from([None, 0, 1]),
+    message=st.text(max_size=3),
+    log=st.builds(LogSummary, length=st.integers(0, 9), sha256=st.sampled_from(["", "a"])),
+    interrupted=st.booleans(),
+)
+INDEXES = st.integers(0, 30)
+FIRST, SECOND = BACKENDS
+
+
+class StoresAgree(RuleBasedStateMachine):
+    """Calls both backends with the same arguments. Lease tokens are random, so leases are kept in pairs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder = Path(tempfile.mkdtemp())
+        self._runner = asyncio.Runner()
+        self._clock = FixedClock()
+        self._stores = [make(self._folder, self._clock) for make in BACKENDS.values()]
+        self._leases: list[tuple[LeaseRef, ...]] = []
+        self._jobs = 0
+        for store in self._stores:
+            self._runner.run(store.open())
+
+    def teardown(self) -> None:
+        for store in self._stores:
+            self._runner.run(store.close())
+        self._runner.close()
+        shutil.rmtree(self._folder)
+
+    def both(self, call: Callable[[JobStore, int], Awaitable[object]]) -> list[object]:
+        async def answer(which: int) -> object:
+            try:
+                return await call(self._stores[which], which)
+            except DaemonError as exc:
+                return (type(exc), str(exc))
+
+        return [self._runner.run(answer(which)) for which in range(len(self._stores))]
+
+    def agree(self, call: Callable[[JobStore, int], Awaitable[object]]) -> object:
+        first, second = self.both(call)
+        assert first == second
+        return first
+
+    def lease(self, index: int) -> tuple[LeaseRef, ...]:
+        if not self._leases:
+            return (LeaseRef(job_id="job0", attempt=1, lease_token="none"),) * len(self._stores)
+        return self._leases[index % len(self._leases)]
+
+    @rule(submits=st.lists(SUBMITS, max_size=4))
+    def submit(self, submits: Sequence[tuple[dict[str, str], int, str | None, str]]) -> None:
+        jobs = []
+        for labels, priority, request_id, payload in submits:
+            spec = JobSpec(argv=("x",), labels=labels, priority=priority)
+            job_id = f"job{self._jobs}"
+            jobs.append(NewJob(id=job_id, spec=spec, request_id=request_id, payload_sha256=payload))
+            self._jobs += 1
+        self.agree(lambda store, _: store.submit(jobs))
+
+    @rule(agent=AGENTS, labels=LABELS, limit=st.integers(0, 3), lease_s=st.integers(1, 9))
+    def claim(self, agent: AgentIdentity, labels: dict[str, str], limit: int, lease_s: int) -> None:
+        offer = AgentOffer(agent=agent, labels=labels)
+        first, second = (
+            [*claims]
+            for claims in self.both(lambda store, _: store.claim(offer, limit, lease_s))
+            if isinstance(claims, list)
+        )
+        assert [(c.lease.job_id, c.lease.attempt, c.spec) for c in first] == [
+            (c.lease.job_id, c.lease.attempt, c.spec) for c in second
+        ]
+        self._leases += [(a.lease, b.lease) for a, b in zip(first, second, strict=True)]
+
+    @rule(agent=AGENTS, indexes=st.lists(INDEXES, max_size=3), lease_s=st.integers(1, 9))
+    def renew(self, agent: AgentIdentity, indexes: list[int], lease_s: int) -> None:
+        async def call(store: JobStore, which: int) -> object:
+            leases = [self.lease(index)[which] for index in indexes]
+            renewal = await store.renew(agent, leases, lease_s)
+            return [
+                [(lease.job_id, lease.attempt) for lease in part]
+                for part in (renewal.lost, renewal.cancelling)
+            ]
+
+        self.agree(call)
+
+    @rule(index=INDEXES, outcome=OUTCOMES, again=st.booleans())
+    def finish(self, index: int, outcome: Outcome, again: bool) -> None:  # noqa: FBT001
+        first = self.agree(lambda store, which: store.finish(self.lease(index)[which], outcome))
+        if again:
+            second = self.agree(
+                lambda store, which: store.finish(self.lease(index)[which], outcome)
+            )
+            assert isinstance(first, tuple) or first == second or outcome.end_reason == "LOST"
+
+    @rule(index=INDEXES, length=st.integers(0, 9))
+    def checkpoint(self, index: int, length: int) -> None:
+        self.agree(lambda store, which: store.checkpoint_log(self.lease(index)[which], length))
+        self.agree(lambda store, which: store.check_lease(self.lease(index)[which]))
+
+    @rule(index=INDEXES)
+    def cancel(self, index: int) -> None:
+        self.agree(lambda store, _: store.cancel(f"job{index}"))
+
+    @rule(agent=AGENTS)
+    def end_predecessors(self, agent: AgentIdentity) -> None:
+        self.agree(lambda store, _: store.end_predecessors(agent))
+
+    @rule(seconds=st.integers(0, 9))
+    def expire(self, seconds: int) -> None:
+        self._clock.advance(seconds)
+        self.agree(lambda store, _: store.expire_leases())
+
+    @rule(lease_s=st.integers(1, 9))
+    def extend(self, lease_s: int) -> None:
+        self.agree(lambda store, _: store.extend_all_leases(lease_s))
+
+    @rule(states=st.sets(st.sampled_from(JobState), max_size=3), size=st.integers(1, 5))
+    def page(self, states: set[JobState], size: int) -> None:
+        token = ""
+        while True:
+            page = self.agree(lambda store, _, at=token: store.list(states, size, at))
+            token = getattr(page, "next_page_token", "")
+            if not token:
+                break
+
+    @rule(after=st.integers(-1, 40), limit=st.integers(0, 5), jobs=st.sets(INDEXES, max_size=3))
+    def some_events(self, after: int, limit: int, jobs: set[int]) -> None:
+        ids = [f"job{number}" for number in jobs]
+        self.agree(lambda store, _: store.events(after, limit, ids))
+
+    @rule()
+    def reopen(self) -> None:
+        """Restart the durable one in the middle."""
+        store = self._stores[1]
+        self._runner.run(store.close())
+        self._stores[1] = BACKENDS[SECOND](self._folder, self._clock)
+        self._runner.run(self._stores[1].open())
+
+    @invariant()
+    def tell_the_same(self) -> None:
+        self.agree(lambda store, _: store.events(0, 10_000, ()))
+        self.agree(lambda store, _: store.last_event_id())
+        self.agree(lambda store, _: store.list((), 10_000, ""))
+        for state in JobState:
+            self.agree(lambda store, _, state=state: store.count(state))
+        for job_id in {leases[0].job_id for leases in self._leases}:
+            self.agree(lambda store, _, job_id=job_id: _attempts(store, job_id))
+
+
+async def _attempts(store: JobStore, job_id: str) -> object:
+    return [replace(attempt, lease_token="") for attempt in await store.attempts(job_id)]
+
+
+TestStoresAgree = StoresAgree.TestCase
+TestStoresAgree.settings = settings(
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
