@@ -103,7 +103,7 @@ def test_case_in_every_chunking(case, automaton):
     assert run(masker, map(as_bytes, chunks)) == as_bytes(expected)
     assert run(masker, [data]) == as_bytes(expected)
     assert masker.mask_bytes(data) == as_bytes(expected)
-    if len(data) < 20_000:
+    if len(data) < 2_000:
         assert run(masker, [data[i : i + 1] for i in range(len(data))]) == as_bytes(expected)
 
 

@@ -1,0 +1,216 @@
+"""Turns the spellings of a job file into one flat set of fields.
+
+The dialect of the first generation says ``command``, ``environment``, ``timeout``, and nests fields
+below ``job:`` or ``source:``. Both spellings of one field at once are an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from daemon.jobfile.problem import Mark, Problem, did_you_mean
+from daemon.jobfile.tree import Data, Entry, Mapping, Node, Scalar, Sequence, to_data
+
+FIELDS = (
+    "name",
+    "job_command",
+    "source_type",
+    "source_path",
+    "code_dir",
+    "job_dir",
+    "env",
+    "timeout_seconds",
+    "idle_timeout_seconds",
+    "sandbox",
+    "labels",
+    "priority",
+)
+OLDER = {
+    "command": "job_command",
+    "environment": "env",
+    "timeout": "timeout_seconds",
+    "working_dir": "job_dir",
+}
+_SOURCE = {"type": "source_type", "path": "source_path"}
+
+NOT_YET = frozenset(
+    {
+        "agent",
+        "artifacts",
+        "capabilities",
+        "characteristics",
+        "ci_source",
+        "ci_source_path",
+        "ci_source_ref",
+        "ci_source_type",
+        "ci_source_url",
+        "commands",
+        "concurrency",
+        "condition",
+        "container",
+        "container_image",
+        "depends_on",
+        "description",
+        "disable_run_local",
+        "for_each",
+        "gates",
+        "image",
+        "masking",
+        "on",
+        "outputs",
+        "paths",
+        "raw_command",
+        "resources",
+        "retries",
+        "run_as",
+        "run_local",
+        "source_ref",
+        "source_url",
+        "steps",
+        "triggers",
+    }
+)
+_NOT_YET_INSIDE = {
+    "source": frozenset({"url", "ref"}),
+    "sandbox": frozenset({"cpus", "disk", "nested_docker", "user"}),
+}
+_NOT_YET_VALUES = {
+    "source_type": frozenset({"git"}),
+    "kind": frozenset({"container", "docker", "kubernetes", "podman"}),
+}
+_LATER = "is not supported by this version yet"
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(slots=True)
+class FlatJob:
+    """The fields of a job file under their present names."""
+
+    data: dict[str, Data] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    _spelled: dict[str, str] = field(default_factory=dict)
+    _keys: dict[Path, Mark] = field(default_factory=dict)
+    _values: dict[Path, Mark] = field(default_factory=dict)
+
+    def add(self, name: str, spelled: str, entry: Entry) -> None:
+        """Take one field; a second spelling of it is a problem."""
+        if name in self._spelled:
+            first = f"{self._spelled[name]} (line {self._keys[name,].line})"
+            text = f"means the same as {first}; keep one of them"
+            self.problems.append(Problem(entry.mark, spelled, text))
+            return
+        self._spelled[name] = spelled
+        self.data[name] = to_data(entry.node, source_text=name == "env")
+        self._remember((name,), entry)
+
+    def has(self, name: str) -> bool:
+        """Return whether the file gives a field, in whatever spelling."""
+        return name in self._spelled
+
+    def problem(self, path: Path, text: str, *, at_key: bool = False) -> Problem:
+        """Return a problem of a field, at the nearest place that the file has for it.
+
+        Args:
+            path: Present names of the field and of what is inside it.
+            text: What is wrong.
+            at_key: Point at the name, not at the value.
+        """
+        marks = self._keys if at_key else self._values
+        known = next((path[:size] for size in range(len(path), 0, -1) if path[:size] in marks), ())
+        mark = marks[known] if known else self._values[()]
+        spelled = self._spelled.get(str(path[0]), str(path[0])) if path else ""
+        return Problem(mark, ".".join([spelled, *map(str, path[1:])]), text)
+
+    def _remember(self, path: Path, entry: Entry) -> None:
+        self._keys[path] = entry.mark
+        self._remember_node(path, entry.node)
+
+    def _remember_node(self, path: Path, node: Node) -> None:
+        self._values[path] = node.mark
+        if isinstance(node, Mapping):
+            for name, entry in node.entries.items():
+                self._remember((*path, name), entry)
+        elif isinstance(node, Sequence):
+            for number, item in enumerate(node.items):
+                self._remember_node((*path, number), item)
+
+    @classmethod
+    def from_tree(cls, root: Mapping) -> FlatJob:
+        """Read a whole file."""
+        flat = cls()
+        flat._values[()] = root.mark
+        for name, entry in root.entries.items():
+            if name == "source":
+                flat._take_source(name, entry)
+            elif name == "job":
+                flat._take_job(entry)
+            else:
+                flat._take(name, name, entry)
+        return flat
+
+    def _take(self, name: str, spelled: str, entry: Entry) -> None:
+        present = OLDER.get(name, name)
+        if name in NOT_YET:
+            self.problems.append(Problem(entry.mark, spelled, _LATER))
+            return
+        if present not in FIELDS:
+            hint = did_you_mean(name, [*FIELDS, *OLDER, "job", "source"])
+            self.problems.append(Problem(entry.mark, spelled, f"unknown field{hint}"))
+            return
+        if problem := _later_value(present, spelled, entry.node):
+            self.problems.append(problem)
+            return
+        if present == "sandbox" and isinstance(entry.node, Mapping):
+            entry = Entry(entry.mark, self._without_later(entry.node, spelled))
+        self.add(present, spelled, entry)
+
+    def _without_later(self, node: Mapping, spelled: str) -> Mapping:
+        """Return the sandbox without fields and values of later versions, which are reported."""
+        kept: dict[str, Entry] = {}
+        for name, entry in node.entries.items():
+            inner = f"{spelled}.{name}"
+            problem = _later_value(name, inner, entry.node)
+            if name in _NOT_YET_INSIDE["sandbox"]:
+                problem = Problem(entry.mark, inner, _LATER)
+            elif name == "network" and isinstance(entry.node, Sequence):
+                problem = Problem(entry.node.mark, inner, f"a list of hosts {_LATER}")
+            if problem:
+                self.problems.append(problem)
+            else:
+                kept[name] = entry
+        return Mapping(node.mark, kept)
+
+    def _take_source(self, spelled: str, entry: Entry) -> None:
+        if not isinstance(entry.node, Mapping):
+            text = "must be a mapping with type and path"
+            self.problems.append(Problem(entry.node.mark, spelled, text))
+            return
+        for name, inner in entry.node.entries.items():
+            full = f"{spelled}.{name}"
+            if name in _NOT_YET_INSIDE["source"]:
+                self.problems.append(Problem(inner.mark, full, _LATER))
+            elif name not in _SOURCE:
+                hint = did_you_mean(name, _SOURCE)
+                self.problems.append(Problem(inner.mark, full, f"unknown field{hint}"))
+            elif problem := _later_value(_SOURCE[name], full, inner.node):
+                self.problems.append(problem)
+            else:
+                self.add(_SOURCE[name], full, inner)
+
+    def _take_job(self, entry: Entry) -> None:
+        if not isinstance(entry.node, Mapping):
+            text = "must be a mapping of fields"
+            self.problems.append(Problem(entry.node.mark, "job", text))
+            return
+        for name, inner in entry.node.entries.items():
+            if name == "source":
+                self._take_source("job.source", inner)
+            else:
+                self._take(name, f"job.{name}", inner)
+
+
+def _later_value(name: str, spelled: str, node: Node) -> Problem | None:
+    if isinstance(node, Scalar) and node.text in _NOT_YET_VALUES.get(name, ()):
+        return Problem(node.mark, spelled, f"{node.text} {_LATER}")
+    return None
