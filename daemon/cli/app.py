@@ -13,6 +13,7 @@ from importlib import import_module
 import click
 
 from daemon import VERSION
+from daemon.config import environ
 from daemon.errors import DaemonError, RemoteError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -80,6 +81,13 @@ def main(args: Sequence[str] | None = None) -> None:
         # `runner jobs logs | head`: the reader has what it wants. 141 is what a shell shows for SIGPIPE.
         sys.stderr.close()
         code = 141
+    except Exception as error:
+        # A defect. People get one line; whoever looks into it asks for the trace.
+        if environ().get("RUNNER_DEBUG"):
+            raise
+        code = _fail(
+            f"internal error ({type(error).__name__}); run again with RUNNER_DEBUG=1 and report the trace", 1
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -55,13 +55,14 @@ def run_local(ctx: click.Context, *, file: str, quiet: bool, no_input: bool, all
 def _gather_secrets(spec: JobSpec, *, may_ask: bool) -> dict[str, str]:
     """Return the values that the job refers to: from the caller's environment, else asked for."""
     from agent_runner.secret_refs import find_refs  # noqa: PLC0415
-    from daemon.secrets.gather import gather  # noqa: PLC0415
-    from daemon.secrets.prompt import ask_secret  # noqa: PLC0415
-    from daemon.secrets.values import WantedSecret  # noqa: PLC0415
 
     names = sorted({ref.key for ref in find_refs(spec.env) if ref.path == "local"})
     if not names:
         return {}
+    from daemon.secrets.gather import gather  # noqa: PLC0415
+    from daemon.secrets.prompt import ask_secret  # noqa: PLC0415
+    from daemon.secrets.values import WantedSecret  # noqa: PLC0415
+
     wanted = [WantedSecret(name=name, required=True) for name in names]
     ask = ask_secret if may_ask and sys.stdin.isatty() else None
     values = gather(wanted, environ(), ask, note)

@@ -1,0 +1,61 @@
+"""The environment contract of the agent-runner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_runner.config import ENV_PREFIX, TIERS, AgentRunnerConfig
+from agent_runner.errors import InvalidConfigError
+
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+PATHS = st.from_regex(r"/[A-Za-z0-9 ._-]{1,40}", fullmatch=True).map(Path)
+CONFIGS = st.builds(
+    AgentRunnerConfig,
+    name=NAMES,
+    endpoint=st.sampled_from(["unix:/run/x.sock", "127.0.0.1:50051"]),
+    spool_dir=PATHS,
+    workspace_dir=PATHS,
+    owner_label=NAMES,
+    mode=st.sampled_from(["local", "cloud"]),
+    slots=st.integers(1, 256),
+    sandbox_tier=st.sampled_from(TIERS),
+    allow_unsandboxed=st.booleans(),
+    labels=st.dictionaries(NAMES, st.from_regex(r"[A-Za-z0-9._-]{0,10}", fullmatch=True), max_size=3),
+    cancel_grace_s=st.floats(0, 1e6),
+    drain_timeout_s=st.floats(0, 1e6),
+)
+
+
+@given(CONFIGS)
+def test_round_trip(config: AgentRunnerConfig) -> None:
+    """What is written to the environment is read back as it was."""
+    assert AgentRunnerConfig.from_env(config.to_env()) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NAME", ""),
+        ("NAME", "a b"),
+        ("SLOTS", "0"),
+        ("SLOTS", "2.5"),
+        ("SLOTS", "many"),
+        ("SLOTS", "nan"),
+        ("SANDBOX_TIER", "strong"),
+        ("ALLOW_UNSANDBOXED", "1"),
+        ("LABELS", "a"),
+        ("CANCEL_GRACE_S", "-1"),
+        ("DRAIN_TIMEOUT_S", "inf"),
+    ],
+)
+def test_a_bad_value_is_named(name: str, value: str) -> None:
+    """The error names the variable."""
+    good = AgentRunnerConfig(
+        name="a", endpoint="unix:/x", spool_dir=Path("/s"), workspace_dir=Path("/w"), owner_label="o"
+    )
+    with pytest.raises(InvalidConfigError, match=ENV_PREFIX + name):
+        AgentRunnerConfig.from_env({**good.to_env(), ENV_PREFIX + name: value})

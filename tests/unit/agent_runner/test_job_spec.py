@@ -1,0 +1,57 @@
+"""The rules that every job obeys, however it was submitted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent_runner.errors import InvalidJobSpecError
+from agent_runner.job_spec import JobSpec, SandboxSpec, SourceSpec, shell_command
+
+
+def test_a_plain_job_is_valid() -> None:
+    """Defaults obey the rules."""
+    JobSpec(argv=("true",)).validate()
+    JobSpec(argv=shell_command("echo hi")).validate()
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("job_command", {"argv": ()}),
+        ("job_command", {"argv": ("",)}),
+        ("job_command", {"argv": shell_command("  ")}),
+        ("job_command", {"argv": ("a\0b",)}),
+        ("name", {"name": ""}),
+        ("name", {"name": "x" * 201}),
+        ("name", {"name": "\udc80"}),
+        ("env", {"env": {"1A": "x"}}),
+        ("env", {"env": {"A=B": "x"}}),
+        ("env.A", {"env": {"A": "\0"}}),
+        ("env.A", {"env": {"A": "x" * 131_001}}),
+        ("env.RUNNER_JOB_ID", {"env": {"RUNNER_JOB_ID": "x"}}),
+        ("source_type", {"source": SourceSpec(kind="ftp")}),
+        ("source_path", {"source": SourceSpec(kind="none", path="/x")}),
+        ("source_path", {"source": SourceSpec(kind="copy", path="relative")}),
+        ("code_dir", {"code_dir": "/etc"}),
+        ("code_dir", {"code_dir": "/job/../etc"}),
+        ("code_dir", {"code_dir": "/jobs"}),
+        ("job_dir", {"job_dir": "src"}),
+        ("timeout_seconds", {"timeout_s": 0.0}),
+        ("timeout_seconds", {"timeout_s": float("nan")}),
+        ("timeout_seconds", {"timeout_s": float("inf")}),
+        ("idle_timeout_seconds", {"idle_timeout_s": -1.0}),
+        ("sandbox.kind", {"sandbox": SandboxSpec(kind="vm")}),
+        ("sandbox.min", {"sandbox": SandboxSpec(min="none")}),
+        ("sandbox.network", {"sandbox": SandboxSpec(network="maybe")}),
+        ("sandbox.memory", {"sandbox": SandboxSpec(memory_bytes=-1)}),
+        ("labels", {"labels": {"a b": "c"}}),
+        ("priority", {"priority": 1001}),
+    ],
+)
+def test_a_broken_rule_names_the_field(field: str, values: dict[str, Any]) -> None:
+    """Each rule is refused with the field of the job file."""
+    with pytest.raises(InvalidJobSpecError) as caught:
+        JobSpec(**{"argv": ("true",), **values}).validate()
+    assert caught.value.field == field
