@@ -1,0 +1,137 @@
+"""Domain values to protobuf and back, for both ends of the wire; the only place where the two meet.
+
+Every optional field of the wire has its default here, so that a client in another language may leave out what it does
+not need. Nothing is validated: ``JobSpec.validate`` does that, on the value that comes out.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.duration_pb2 import Duration
+from runner.v1 import agent_service_pb2, job_pb2
+
+from agent_runner.job_spec import DEFAULT_TIMEOUT_S, JobSpec, SandboxSpec, SourceSpec
+from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
+
+_NANOSECONDS = 1_000_000_000
+
+_END_REASON_TO_PB = {
+    reason: job_pb2.EndReason.Value(f"END_REASON_{reason.name}") for reason in EndReason
+}
+_END_REASON_FROM_PB = {number: reason for reason, number in _END_REASON_TO_PB.items()}
+
+
+def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
+    """Return the message of a valid specification, with every default written out."""
+    sandbox = spec.sandbox
+    idle_timeout = None
+    if spec.idle_timeout_s is not None:
+        idle_timeout = duration_to_pb(spec.idle_timeout_s)
+    return job_pb2.JobSpec(
+        name=spec.name,
+        argv=spec.argv,
+        env=spec.env,
+        source=job_pb2.SourceSpec(kind=spec.source.kind, path=spec.source.path),
+        code_dir=spec.code_dir,
+        job_dir=spec.job_dir,
+        timeout=duration_to_pb(spec.timeout_s),
+        idle_timeout=idle_timeout,
+        sandbox=job_pb2.SandboxSpec(
+            kind=sandbox.kind,
+            min=sandbox.min,
+            network=sandbox.network,
+            memory_bytes=sandbox.memory_bytes,
+            pids=sandbox.pids,
+            output_bytes=sandbox.output_bytes,
+        ),
+        labels=spec.labels,
+        priority=spec.priority,
+    )
+
+
+def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
+    """Return the specification that a message asks for, valid or not."""
+    sandbox = message.sandbox
+    timeout_s = DEFAULT_TIMEOUT_S
+    if message.HasField("timeout"):
+        timeout_s = duration_from_pb(message.timeout)
+    idle_timeout_s = None
+    if message.HasField("idle_timeout"):
+        idle_timeout_s = duration_from_pb(message.idle_timeout)
+    return JobSpec(
+        argv=tuple(message.argv),
+        name=message.name or "job",
+        env=dict(message.env),
+        source=SourceSpec(kind=message.source.kind or "none", path=message.source.path),
+        code_dir=message.code_dir or "/job/src",
+        job_dir=message.job_dir,
+        timeout_s=timeout_s,
+        idle_timeout_s=idle_timeout_s,
+        sandbox=SandboxSpec(
+            kind=sandbox.kind or "auto",
+            min=sandbox.min or "landlock",
+            network=sandbox.network or "on",
+            memory_bytes=sandbox.memory_bytes,
+            pids=sandbox.pids,
+            output_bytes=sandbox.output_bytes,
+        ),
+        labels=dict(message.labels),
+        priority=message.priority,
+    )
+
+
+def sandbox_to_pb(record: SandboxRecord) -> job_pb2.SandboxInfo:
+    """Return the message of the sandbox that an attempt really got."""
+    return job_pb2.SandboxInfo(
+        kind=record.kind, tier=record.tier, walls_not_held=record.walls_not_held
+    )
+
+
+def sandbox_from_pb(message: job_pb2.SandboxInfo) -> SandboxRecord:
+    """Return the sandbox that a message describes."""
+    return SandboxRecord(
+        kind=message.kind, tier=message.tier, walls_not_held=tuple(message.walls_not_held)
+    )
+
+
+def end_reason_to_pb(reason: EndReason | None) -> job_pb2.EndReason.ValueType:
+    """Return the number of a reason; UNSPECIFIED for what has not ended."""
+    return job_pb2.END_REASON_UNSPECIFIED if reason is None else _END_REASON_TO_PB[reason]
+
+
+def end_reason_from_pb(number: int) -> EndReason | None:
+    """Return the reason of a number; None for UNSPECIFIED and for one that only a newer peer knows."""
+    return _END_REASON_FROM_PB.get(number)
+
+
+def lease_to_pb(job_id: str, attempt: int, lease_token: str) -> agent_service_pb2.LeaseRef:
+    """Return the message of a lease, whose type differs at the two ends."""
+    return agent_service_pb2.LeaseRef(job_id=job_id, attempt=attempt, lease_token=lease_token)
+
+
+def outcome_from_pb(
+    message: agent_service_pb2.FinishAttemptRequest, end_reason: EndReason
+) -> Outcome:
+    """Return the end that an agent-runner reports; the caller has checked its reason."""
+    return Outcome(
+        end_reason=end_reason,
+        exit_code=message.exit_code if message.HasField("exit_code") else None,
+        message=message.message,
+        sandbox=sandbox_from_pb(message.sandbox),
+        log=LogSummary(
+            length=message.log_bytes,
+            sha256=message.log_sha256,
+            truncated=message.log_truncated,
+        ),
+        interrupted=message.interrupted,
+    )
+
+
+def duration_to_pb(seconds: float) -> Duration:
+    """Return the message of a span of time."""
+    whole, nanos = divmod(round(seconds * _NANOSECONDS), _NANOSECONDS)
+    return Duration(seconds=whole, nanos=nanos)
+
+
+def duration_from_pb(message: Duration) -> float:
+    """Return the seconds of a span of time."""
+    return message.seconds + message.nanos / _NANOSECONDS

@@ -1,0 +1,183 @@
+"""AgentService: the calls of agent-runners."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from runner.v1 import agent_service_pb2 as pb
+from runner.v1 import agent_service_pb2_grpc as rpc
+
+from agent_runner import wire
+from agent_runner.config import MAX_SLOTS
+from agent_runner.outcome import EndReason, Outcome
+from daemon.errors import UsageError
+from daemon.jobs.models import LeaseRef
+from daemon.jobs.states import JobState
+from daemon.jobs.store import JobStore
+from daemon.server.agent_session import AgentSession
+from daemon.server.completions import Completions
+from daemon.server.config import ServerConfig
+from daemon.server.convert import agent_from_pb, lease_from_pb
+from daemon.server.dispatcher import Dispatcher
+from daemon.server.log_writer import LogWriter
+from daemon.server.signals import Signals
+from daemon.server.work_stream import WorkStream
+
+logger = logging.getLogger(__name__)
+
+MAX_LEASES = 10_000
+MAX_MESSAGE_CHARS = 4000
+SHA256 = re.compile(r"([0-9a-f]{64})?")
+
+Requests = AsyncIterator[Any]
+
+
+class AgentServicer(rpc.AgentServiceServicer):
+    """One per server. The interceptor has checked the token and turns errors into statuses."""
+
+    def __init__(  # noqa: PLR0913 - the parts of one server, joined once
+        self,
+        config: ServerConfig,
+        store: JobStore,
+        log_writer: LogWriter,
+        dispatcher: Dispatcher,
+        signals: Signals,
+        completions: Completions,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._log_writer = log_writer
+        self._dispatcher = dispatcher
+        self._signals = signals
+        self._completions = completions
+
+    async def RegisterAgent(
+        self, request: pb.RegisterAgentRequest, context: Any
+    ) -> pb.RegisterAgentResponse:
+        """Make a start of an agent-runner known; called once per connection."""
+        agent = agent_from_pb(request.agent)
+        if not 0 < request.slots <= MAX_SLOTS:
+            raise UsageError(f"slots must be 1 to {MAX_SLOTS}")
+        await self._completions.run(
+            self._dispatcher.register(
+                agent, request.slots, dict(request.labels), wire.sandbox_from_pb(request.sandbox)
+            )
+        )
+        logger.info(
+            "an agent-runner has registered",
+            extra={"action": "agent_registered", "agent": agent.name, "slots": request.slots},
+        )
+        return pb.RegisterAgentResponse(
+            lease_duration=wire.duration_to_pb(self._config.lease_s),
+            renew_interval=wire.duration_to_pb(self._config.renew_s),
+        )
+
+    async def Work(
+        self, request_iterator: Requests, context: Any
+    ) -> AsyncIterator[pb.WorkResponse]:
+        """Push assignments and cancels, take renewals; one call for as long as a connection lasts."""
+        first = await anext(request_iterator, None)
+        if first is None or first.WhichOneof("message") != "hello":
+            raise UsageError("the first message of Work must be hello")
+        hello: pb.WorkHello = first.hello
+        session = self._dispatcher.session(agent_from_pb(hello.agent))
+        active = _leases(hello.active)
+        stream = WorkStream()
+        listening = None
+        try:
+            await self._dispatcher.attach(session, stream, active, draining=hello.draining)
+            listening = asyncio.create_task(self._listen(request_iterator, session, stream))
+            while (response := await self._dispatcher.next(session, stream)) is not None:
+                yield response
+            if listening.done():
+                listening.result()
+        finally:
+            if listening is not None and not listening.cancel() and not listening.cancelled():
+                listening.exception()  # seen here, or the loop reports it as forgotten
+            self._dispatcher.detach(session, stream)
+
+    async def AppendLog(
+        self, request_iterator: Requests, context: Any
+    ) -> AsyncIterator[pb.AppendLogResponse]:
+        """Append pieces of one log; called once per connection for every log that outgrows a message."""
+        first: pb.AppendLogRequest | None = await anext(request_iterator, None)
+        if first is None:
+            return
+        lease = lease_from_pb(first.lease)
+        with self._signals.subscribe((lease.job_id,)) as changes:
+            await self._store.check_lease(lease)
+            yield pb.AppendLogResponse(
+                acknowledged_offset=self._log_writer.append(lease, first.offset, first.data)
+            )
+            async for request in request_iterator:
+                await self._log_writer.check(lease, changes)
+                length = self._log_writer.append(lease, request.offset, request.data)
+                yield pb.AppendLogResponse(acknowledged_offset=length)
+
+    async def FinishAttempt(
+        self, request: pb.FinishAttemptRequest, context: Any
+    ) -> pb.FinishAttemptResponse:
+        """End an attempt; called once per attempt, and again until it is answered."""
+        lease = lease_from_pb(request.lease)
+        outcome = _outcome(request)
+        if request.log_offset < 0 or request.log_bytes < 0:
+            raise UsageError("log_offset and log_bytes must not be negative")
+        outcome = await self._log_writer.complete(
+            lease, outcome, request.log_offset, request.log_tail
+        )
+        await self._completions.run(self._finish(lease, outcome))
+        return pb.FinishAttemptResponse()
+
+    async def _finish(self, lease: LeaseRef, outcome: Outcome) -> None:
+        # The slot is free whatever the store says, so its next claim can share the commit of this end.
+        self._dispatcher.finished(lease)
+        job = await self._store.finish(lease, outcome)
+        self._log_writer.close(lease)
+        self._signals.job_changed(lease.job_id)
+        if job.state is JobState.PENDING:
+            self._dispatcher.stir()
+        logger.debug(
+            "an attempt has ended",
+            extra={
+                "action": "attempt_finished",
+                "job_id": lease.job_id,
+                "attempt": lease.attempt,
+                "state": job.state,
+            },
+        )
+
+    async def _listen(self, requests: Requests, session: AgentSession, stream: WorkStream) -> None:
+        try:
+            async for request in requests:
+                kind = request.WhichOneof("message")
+                if kind == "renew":
+                    await self._dispatcher.renew(session, stream, _leases(request.renew.leases))
+                elif kind == "drain":
+                    self._dispatcher.drain(session)
+                elif kind == "hello":
+                    raise UsageError("hello must be the first message of Work and only that")
+        finally:
+            stream.end()
+
+
+def _leases(messages: Sequence[pb.LeaseRef]) -> list[LeaseRef]:
+    if len(messages) > MAX_LEASES:
+        raise UsageError(f"at most {MAX_LEASES} leases fit into one message")
+    return [lease_from_pb(message) for message in messages]
+
+
+def _outcome(request: pb.FinishAttemptRequest) -> Outcome:
+    reason = wire.end_reason_from_pb(request.end_reason)
+    if reason is None:
+        raise UsageError("end_reason must say why the attempt ended")
+    if reason is EndReason.EXITED and not request.HasField("exit_code"):
+        raise UsageError("exit_code must be set when end_reason is EXITED")
+    if not SHA256.fullmatch(request.log_sha256):
+        raise UsageError("log_sha256 must be 64 lower-case hexadecimal digits or empty")
+    if len(request.message) > MAX_MESSAGE_CHARS:
+        request.message = request.message[:MAX_MESSAGE_CHARS]
+    return wire.outcome_from_pb(request, reason)

@@ -1,0 +1,60 @@
+"""What the server knows of one start of an agent-runner. The store knows its leases; this knows its slots and stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from agent_runner.outcome import SandboxRecord
+from daemon.jobs.models import AgentIdentity, AgentOffer, LeaseRef
+from daemon.server.work_stream import WorkStream
+
+LeaseKey = tuple[str, int]
+
+
+@dataclass(slots=True, eq=False)
+class AgentSession:
+    """One incarnation, from its registration to that of the next one."""
+
+    agent: AgentIdentity
+    slots: int
+    labels: Mapping[str, str]
+    sandbox: SandboxRecord
+    stream: WorkStream | None = None
+    draining: bool = False
+    exhausted: bool = False
+    """The last claim found nothing more, and nothing was queued since."""
+    held: dict[LeaseKey, LeaseRef] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held over each claim, so that a new stream sees all that the last one claimed."""
+
+    @property
+    def offer(self) -> AgentOffer:
+        """Return what it can take."""
+        return AgentOffer(agent=self.agent, labels=self.labels)
+
+    @property
+    def claimable(self) -> int:
+        """Return how many jobs to claim for it now."""
+        if self.draining or self.exhausted:
+            return 0
+        return max(0, self.slots - len(self.held))
+
+    def hold(self, leases: Iterable[LeaseRef]) -> None:
+        """Count leases against the slots."""
+        for lease in leases:
+            self.held[lease.job_id, lease.attempt] = lease
+
+    def release(self, key: LeaseKey) -> LeaseRef | None:
+        """Free the slot of a lease, if it has one, and let the stream claim for it."""
+        lease = self.held.pop(key, None)
+        if lease is not None and self.stream is not None:
+            self.stream.woken.set()
+        return lease
+
+    def stir(self) -> None:
+        """Let the stream look at the queue again."""
+        self.exhausted = False
+        if self.stream is not None and self.claimable:
+            self.stream.woken.set()

@@ -1,0 +1,160 @@
+"""The job server: its composition root, and how it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from runner.v1 import (
+    agent_service_pb2,
+    agent_service_pb2_grpc,
+    job_service_pb2,
+    job_service_pb2_grpc,
+)
+
+from daemon.clock import Clock, SystemClock
+from daemon.errors import StartFailedError
+from daemon.jobs.log_files import LogFiles
+from daemon.jobs.sqlite_store import SqliteJobStore
+from daemon.jobs.store import JobStore
+from daemon.server.agent_service import AgentServicer
+from daemon.server.completions import Completions
+from daemon.server.config import ServerConfig
+from daemon.server.dispatcher import Dispatcher
+from daemon.server.endpoints import bind_socket, bind_tcp
+from daemon.server.interceptor import ServerInterceptor
+from daemon.server.job_service import JobServicer
+from daemon.server.log_reader import LogReader
+from daemon.server.log_writer import LogWriter
+from daemon.server.pending_limit import PendingLimit
+from daemon.server.reaper import Reaper
+from daemon.server.signals import Signals
+
+logger = logging.getLogger(__name__)
+
+JOB_SERVICE = job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
+AGENT_SERVICE = agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+MAX_MESSAGE_BYTES = 4 << 20
+OPTIONS = (
+    # Without this a second server shares the port silently.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A peer that vanished without a word is noticed within 40 s; a peer may ask every 10 s.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+CHECK_TIMEOUT_S = 10.0
+
+
+def open_store(config: ServerConfig, clock: Clock) -> JobStore:
+    """Return the store of a configuration; the one place where a backend is chosen."""
+    return SqliteJobStore(config.database, clock)
+
+
+class JobServer:
+    """One job server. ``start`` once, then ``stop``; ``stop`` is harmless at any time and twice."""
+
+    def __init__(self, config: ServerConfig, token: str, store: JobStore | None = None) -> None:
+        self.listen = config.listen
+        """Where it listens on TCP; after ``start`` with the port that was taken."""
+        self._config = config
+        self._store = store or open_store(config, SystemClock())
+        self._logs = LogFiles(config.log_dir)
+        self._signals = Signals()
+        self._completions = Completions()
+        self._dispatcher = Dispatcher(self._store, self._signals, self._completions, config.lease_s)
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(
+            interceptors=(ServerInterceptor(token, self._signals),), options=OPTIONS
+        )
+        self._reaping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the store and serve; returns when a health check over the own socket has succeeded.
+
+        Raises:
+            DaemonError: The store, the socket or the port cannot be used; nothing is left behind.
+        """
+        try:
+            await self._store.open()
+            # The agent-runners could not renew while no server ran.
+            await self._store.extend_all_leases(self._config.lease_s)
+            self._add_services()
+            self.listen = bind_tcp(self._server, self._config.listen)
+            bind_socket(self._server, self._config.socket)
+            await self._server.start()
+            self._reaping = asyncio.create_task(Reaper(self._store, self._dispatcher).run())
+            await self._check()
+            for service in ("", JOB_SERVICE, AGENT_SERVICE):
+                await self._health.set(service, SERVING)
+        except BaseException:
+            await self.stop(0)
+            raise
+        logger.info("serving", extra={"action": "server_started", "listen": self.listen})
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, let those under way end for up to ``grace_s``, and close the store."""
+        await self._health.enter_graceful_shutdown()
+        self._signals.stop()
+        self._dispatcher.stop()
+        await self._server.stop(grace_s)
+        if self._reaping is not None:
+            self._reaping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reaping
+            self._reaping = None
+        await self._completions.drain()
+        await self._store.close()
+        self._logs.close()
+
+    async def wait_disconnected(self) -> None:
+        """Wait until no agent-runner is connected."""
+        await self._dispatcher.wait_disconnected()
+
+    def _add_services(self) -> None:
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(
+            JobServicer(
+                self._store,
+                PendingLimit(self._store, self._config.max_pending),
+                LogReader(self._store, self._logs, self._signals),
+                self._dispatcher,
+                self._signals,
+                self._completions,
+            ),
+            self._server,
+        )
+        agent_service_pb2_grpc.add_AgentServiceServicer_to_server(
+            AgentServicer(
+                self._config,
+                self._store,
+                LogWriter(self._store, self._logs, self._signals),
+                self._dispatcher,
+                self._signals,
+                self._completions,
+            ),
+            self._server,
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (JOB_SERVICE, AGENT_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def _check(self) -> None:
+        async with grpc.aio.insecure_channel(f"unix:{self._config.socket}") as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            try:
+                await stub.Check(
+                    health_pb2.HealthCheckRequest(), timeout=CHECK_TIMEOUT_S, wait_for_ready=True
+                )
+            except grpc.aio.AioRpcError as error:
+                raise StartFailedError(
+                    f"the job server does not answer on its own socket: {error.code().name}"
+                ) from error

@@ -1,0 +1,287 @@
+"""Brings queued jobs to free slots. Nothing polls: a submit, a free slot, a hello or a requeue wakes a stream.
+
+A claim may lose its stream on the way. What then happens to its attempts:
+
+- never handed to gRPC: given back at once when the stream ends;
+- handed to gRPC, perhaps not received: the next hello of the same agent-runner names what it has, and what the store
+  says it holds beyond that is given back; a hello of its next start ends all its leases; if neither comes, they expire.
+
+Giving back is an interrupted finish: the attempt does not count, and the job is pending again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+
+from runner.v1 import agent_service_pb2 as pb
+
+from agent_runner.outcome import EndReason, Outcome, SandboxRecord
+from daemon.errors import LeaseLostError, ShuttingDownError, UsageError
+from daemon.jobs.models import AgentIdentity, Job, LeaseRef
+from daemon.jobs.states import JobState
+from daemon.jobs.store import JobStore
+from daemon.server.agent_session import AgentSession
+from daemon.server.completions import Completions
+from daemon.server.signals import Signals
+from daemon.server.work_stream import WorkStream
+
+logger = logging.getLogger(__name__)
+
+LEASED = frozenset(state for state in JobState if state.leased)
+PAGE = 1000
+REMEMBERED_STARTS = 64
+"""How many replaced starts of one agent-runner are remembered, so that a revived one cannot take over again."""
+GIVEN_BACK = Outcome(
+    end_reason=EndReason.LOST,
+    message="the assignment did not reach the agent-runner",
+    interrupted=True,
+)
+
+
+class Dispatcher:
+    """Knows every connected agent-runner. One per server; used on its event loop."""
+
+    def __init__(
+        self, store: JobStore, signals: Signals, completions: Completions, lease_s: float
+    ) -> None:
+        self._store = store
+        self._signals = signals
+        self._completions = completions
+        self._lease_s = lease_s
+        self._sessions: dict[str, AgentSession] = {}
+        self._replaced: defaultdict[str, deque[str]] = defaultdict(
+            lambda: deque(maxlen=REMEMBERED_STARTS)
+        )
+        self._disconnected = asyncio.Event()
+        self._disconnected.set()
+        self.leased = asyncio.Event()
+        """Set when a lease was given; the reaper clears it."""
+
+    async def register(
+        self, agent: AgentIdentity, slots: int, labels: Mapping[str, str], sandbox: SandboxRecord
+    ) -> None:
+        """Make a start of an agent-runner known; the first time, end the leases of the starts before it.
+
+        Raises:
+            UsageError: A later start has registered since.
+        """
+        if agent.incarnation in self._replaced[agent.name]:
+            raise UsageError(f"a later start of agent-runner {agent.name} has taken over")
+        old = self._sessions.get(agent.name)
+        if old is not None and old.agent == agent:
+            old.slots, old.labels, old.sandbox = slots, labels, sandbox
+            old.stir()
+            return
+        self._sessions[agent.name] = AgentSession(agent, slots, labels, sandbox)
+        if old is not None:
+            await self._replace(old)
+        ended = await self._store.end_predecessors(agent)
+        for job in ended:
+            self._signals.job_changed(job.id)
+        if ended:
+            logger.warning(
+                "the attempts of an earlier start were ended",
+                extra={"action": "predecessor_ended", "agent": agent.name, "attempts": len(ended)},
+            )
+            self.stir()
+
+    def session(self, agent: AgentIdentity) -> AgentSession:
+        """Return the session of a registered start.
+
+        Raises:
+            UsageError: It has not registered with this server, or a later start has.
+        """
+        session = self._sessions.get(agent.name)
+        if session is None or session.agent != agent:
+            raise UsageError(f"agent-runner {agent.name} must call RegisterAgent before Work")
+        return session
+
+    async def attach(
+        self,
+        session: AgentSession,
+        stream: WorkStream,
+        active: Sequence[LeaseRef],
+        *,
+        draining: bool,
+    ) -> None:
+        """Make a stream the one of its session and settle who holds what; called per hello."""
+        if session.stream is not None:
+            session.stream.end()
+        session.stream = stream
+        self._disconnected.clear()
+        async with session.lock:
+            # Before the first await, so that a finish that comes meanwhile frees its slot for good.
+            session.held.clear()
+            session.hold(active)
+            session.draining = draining
+            session.exhausted = False
+            named = set(active)
+            unknown = [
+                lease for lease in await self._leases_of(session.agent) if lease not in named
+            ]
+            await self._give_back(unknown)
+            stream.welcome()
+            await self.renew(session, stream, active)
+
+    def detach(self, session: AgentSession, stream: WorkStream) -> None:
+        """Forget a stream that has ended; called once per attach. Its agent-runner keeps its leases."""
+        stream.end()
+        if session.stream is stream:
+            session.stream = None
+        unsent = stream.take_unsent()
+        for lease in unsent:
+            session.release((lease.job_id, lease.attempt))
+        self._completions.start(self._give_back(unsent))
+        if not any(other.stream for other in self._sessions.values()):
+            self._disconnected.set()
+
+    async def next(self, session: AgentSession, stream: WorkStream) -> pb.WorkResponse | None:
+        """Wait for what to send next on a stream, claiming for free slots; None at its end.
+
+        Raises:
+            DaemonError: The stream ended for this reason.
+        """
+        while True:
+            response = stream.next()
+            if response is not None:
+                return response
+            if stream.ended:
+                if stream.error is not None:
+                    raise stream.error
+                return None
+            stream.woken.clear()
+            if session.claimable:
+                await self._completions.run(self._claim(session, stream))
+            else:
+                await stream.woken.wait()
+
+    async def renew(
+        self, session: AgentSession, stream: WorkStream, leases: Sequence[LeaseRef]
+    ) -> None:
+        """Renew leases and say which are lost and which are to be cancelled; called per renewal."""
+        if not leases:
+            return
+        self.leased.set()
+        renewal = await self._store.renew(session.agent, leases, self._lease_s)
+        for lease in renewal.lost:
+            session.release((lease.job_id, lease.attempt))
+            stream.lease_lost(lease)
+        for lease in renewal.cancelling:
+            stream.cancel(lease)
+
+    def drain(self, session: AgentSession) -> None:
+        """Give a session nothing more."""
+        session.draining = True
+
+    def stir(self) -> None:
+        """Let every free slot look at the queue; called after each submit and requeue."""
+        for session in self._sessions.values():
+            session.stir()
+
+    def finished(self, lease: LeaseRef) -> None:
+        """Free the slot of an attempt that its agent-runner has ended."""
+        key = (lease.job_id, lease.attempt)
+        for session in self._sessions.values():
+            if session.held.get(key) == lease:
+                session.release(key)
+
+    def cancel(self, job: Job) -> None:
+        """Tell the agent-runner of a job that was cancelled; without a stream its next hello does it."""
+        for session in self._sessions.values():
+            lease = session.held.get((job.id, job.attempt))
+            if lease is not None and session.stream is not None:
+                session.stream.cancel(lease)
+
+    def lost(self, jobs: Iterable[Job]) -> None:
+        """Tell the agent-runners of attempts whose leases have ended, and bring the jobs to others."""
+        for job in jobs:
+            self._signals.job_changed(job.id)
+            for session in self._sessions.values():
+                lease = session.release((job.id, job.attempt))
+                if lease is not None and session.stream is not None:
+                    session.stream.lease_lost(lease)
+        self.stir()
+
+    def stop(self) -> None:
+        """End every stream."""
+        for session in self._sessions.values():
+            if session.stream is not None:
+                session.stream.end(ShuttingDownError("the job server is stopping"))
+
+    async def wait_disconnected(self) -> None:
+        """Wait until no agent-runner has a stream."""
+        await self._disconnected.wait()
+
+    async def _claim(self, session: AgentSession, stream: WorkStream) -> None:
+        async with session.lock:
+            limit = session.claimable
+            if session.stream is not stream or not limit:
+                return
+            # Set before the claim, not after: what is queued while it runs resets it.
+            session.exhausted = True
+            claims = await self._store.claim(session.offer, limit, self._lease_s)
+            if len(claims) == limit:
+                session.exhausted = False
+            if not claims:
+                return
+            self.leased.set()
+            leases = [claim.lease for claim in claims]
+            for lease in leases:
+                self._signals.job_changed(lease.job_id)
+            if session.stream is not stream or session.draining:
+                await self._give_back(leases)
+                return
+            session.hold(leases)
+            stream.assign(claims)
+
+    async def _replace(self, old: AgentSession) -> None:
+        self._replaced[old.agent.name].append(old.agent.incarnation)
+        if old.stream is not None:
+            for lease in old.held.values():
+                old.stream.lease_lost(lease)
+            old.stream.end(
+                UsageError(f"a later start of agent-runner {old.agent.name} has taken over")
+            )
+            old.stream = None
+        async with old.lock:
+            pass  # A claim under way gives its attempts back; nothing is claimed for it after that.
+
+    async def _leases_of(self, agent: AgentIdentity) -> list[LeaseRef]:
+        """Return what the store says that an agent-runner holds; few jobs are leased at any time."""
+        leases = []
+        token = ""
+        while True:
+            page = await self._store.list(LEASED, PAGE, token)
+            for job in page.jobs:
+                attempts = await self._store.attempts(job.id)
+                leases += [
+                    attempt.lease
+                    for attempt in attempts
+                    if attempt.state.leased and attempt.agent == agent
+                ]
+            token = page.next_page_token
+            if not token:
+                return leases
+
+    async def _give_back(self, leases: Iterable[LeaseRef]) -> None:
+        given = False
+        for lease in leases:
+            try:
+                await self._store.finish(lease, GIVEN_BACK)
+            except LeaseLostError:
+                continue  # ended meanwhile, which is as good
+            given = True
+            self._signals.job_changed(lease.job_id)
+            logger.info(
+                "an assignment was given back",
+                extra={
+                    "action": "assignment_given_back",
+                    "job_id": lease.job_id,
+                    "attempt": lease.attempt,
+                },
+            )
+        if given:
+            self.stir()

@@ -1,0 +1,162 @@
+"""The one gate of every call: who may call, whether the server still takes calls, and how errors leave it.
+
+The token is checked before the handler is looked up, so an unknown method answers a stranger like a known one. Each
+method is wrapped once and kept; after that a call costs one look at its metadata and one dictionary look-up.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+from grpc import StatusCode
+
+from agent_runner.errors import AgentRunnerError
+from daemon.errors import DaemonError, ShuttingDownError, TokenMissingError, TokenRejectedError
+from daemon.server.signals import Signals
+from daemon.server.statuses import INTERNAL, Refusal, refusal
+
+logger = logging.getLogger(__name__)
+
+# Generic to the type checkers only.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
+
+HEALTH_PREFIX = "/grpc.health.v1.Health/"
+OUR_PREFIX = "/runner."
+SCHEME = "bearer "
+
+
+class ServerInterceptor(grpc.aio.ServerInterceptor):
+    """Made once per server. Called for every call before its handler runs."""
+
+    def __init__(self, token: str, signals: Signals) -> None:
+        self._token = token.encode()
+        self._signals = signals
+        self._handlers: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        """Return the handler of a call: the method's own, or one that refuses."""
+        method = handler_call_details.method
+        if method.startswith(HEALTH_PREFIX):
+            return await continuation(handler_call_details)
+        error = self._objection(handler_call_details)
+        handler = self._handlers.get(method)
+        if handler is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return _refusing(error, None) if error else None
+            if method.startswith(OUR_PREFIX):
+                handler = _wrapped(method, handler)
+            self._handlers[method] = handler
+        return _refusing(error, handler) if error else handler
+
+    def _objection(self, call: grpc.HandlerCallDetails) -> DaemonError | None:
+        for key, value in call.invocation_metadata:
+            if key == "authorization":
+                text = value if isinstance(value, str) else value.decode("latin-1")
+                if text[: len(SCHEME)].lower() != SCHEME:
+                    return TokenMissingError(
+                        "the authorization metadata must be 'Bearer TOKEN' with the server's token"
+                    )
+                given = text[len(SCHEME) :].encode(errors="replace")
+                if not hmac.compare_digest(given, self._token):
+                    return TokenRejectedError(
+                        "the bearer token is not this server's: read its token file again"
+                    )
+                if self._signals.stopping:
+                    return ShuttingDownError("the job server is stopping; repeat the call later")
+                return None
+        return TokenMissingError(
+            "the call carries no 'authorization: Bearer TOKEN' metadata; "
+            "the token is in the server's token file"
+        )
+
+
+def _refusing(error: DaemonError, handler: Handler | None) -> Handler:
+    """Return a handler of the same shape that ends the call before it reads a request."""
+
+    async def refuse(_: Any, context: Context) -> NoReturn:
+        end = refusal(error)
+        assert end is not None  # noqa: S101 - the four errors above are in the table
+        await _abort(context, end)
+
+    if handler is None or not (handler.request_streaming or handler.response_streaming):
+        return grpc.unary_unary_rpc_method_handler(refuse)
+    if not handler.request_streaming:
+        return grpc.unary_stream_rpc_method_handler(refuse)
+    if not handler.response_streaming:
+        return grpc.stream_unary_rpc_method_handler(refuse)
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def _wrapped(method: str, handler: Handler) -> Handler:
+    if not handler.response_streaming:
+        return grpc.unary_unary_rpc_method_handler(
+            _wrapped_unary(method, handler.unary_unary),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+    if not handler.request_streaming:
+        return grpc.unary_stream_rpc_method_handler(
+            _wrapped_stream(method, handler.unary_stream),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+    return grpc.stream_stream_rpc_method_handler(
+        _wrapped_stream(method, handler.stream_stream),
+        handler.request_deserializer,
+        handler.response_serializer,
+    )
+
+
+def _wrapped_unary(method: str, behavior: Any) -> Callable[..., Awaitable[Any]]:
+    async def call(request: Any, context: Context) -> Any:
+        try:
+            return await behavior(request, context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the wire gets a status
+            await _abort(context, _ending(method, error))
+
+    return call
+
+
+def _wrapped_stream(method: str, behavior: Any) -> Callable[..., AsyncIterator[Any]]:
+    async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+        try:
+            # A client that leaves ends this generator; its inner one must end at once too,
+            # not when the garbage collector finds it.
+            async with aclosing(behavior(request, context)) as responses:
+                async for response in responses:
+                    yield response
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the wire gets a status
+            await _abort(context, _ending(method, error))
+
+    return call
+
+
+def _ending(method: str, error: Exception) -> Refusal:
+    end = refusal(error) if isinstance(error, DaemonError | AgentRunnerError) else None
+    if end is not None and end.status is not StatusCode.DATA_LOSS:
+        return end
+    logger.error(
+        "a call failed by a defect or a broken store",
+        exc_info=error,
+        extra={"action": "call_failed", "method": method},
+    )
+    return end or INTERNAL
+
+
+async def _abort(context: Context, end: Refusal) -> NoReturn:
+    await context.abort(end.status, end.message, end.trailers)
+    raise AssertionError  # abort always raises; its type does not say so everywhere

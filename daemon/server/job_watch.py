@@ -1,0 +1,60 @@
+"""Streams of job events: a position in the store's list of events and a wake-up, so a slow watcher costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from daemon.errors import ShuttingDownError, UsageError
+from daemon.jobs.models import JobEvent
+from daemon.jobs.store import JobStore
+from daemon.server.signals import EVERY_JOB, STOP, Signals
+
+BATCH = 500
+MAX_JOB_IDS = 1000
+NEWEST = -1
+
+
+class JobWatch:
+    """One per server."""
+
+    def __init__(self, store: JobStore, signals: Signals) -> None:
+        self._store = store
+        self._signals = signals
+
+    async def start(self, after_event_id: int, job_ids: Sequence[str]) -> int:
+        """Return the event to start after; called once per watcher.
+
+        Raises:
+            UsageError: The event id is malformed, or there are too many job ids.
+        """
+        if after_event_id < NEWEST:
+            raise UsageError(
+                "after_event_id must be an event id, 0 for the oldest or -1 for the newest"
+            )
+        if len(job_ids) > MAX_JOB_IDS:
+            raise UsageError(
+                f"job_ids must hold at most {MAX_JOB_IDS} ids; leave it empty for all jobs"
+            )
+        if after_event_id == NEWEST:
+            return await self._store.last_event_id()
+        return after_event_id
+
+    async def events(self, after_id: int, job_ids: Sequence[str]) -> AsyncIterator[JobEvent]:
+        """Yield every event after an id, for ever.
+
+        Raises:
+            ShuttingDownError: The server stops; watch on from the last event later.
+        """
+        wanted = frozenset(job_ids)
+        with self._signals.subscribe(wanted or (EVERY_JOB,)) as changes:
+            while True:
+                events = await self._store.events(after_id, BATCH, wanted)
+                for event in events:
+                    yield event
+                    after_id = event.id
+                if events:
+                    continue
+                if STOP in await changes.wait():
+                    raise ShuttingDownError(
+                        "the job server is stopping; watch on from the last event later"
+                    )

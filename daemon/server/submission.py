@@ -1,0 +1,122 @@
+"""From a submit request to a job that may be stored: parse, check, identify. Nothing here touches the store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.v1 import job_service_pb2
+
+from agent_runner import wire
+from agent_runner.errors import InvalidJobSpecError
+from agent_runner.job_spec import MAX_SPEC_BYTES, JobSpec
+from daemon.errors import InvalidJobFileError, UsageError
+from daemon.jobs.ids import new_job_id
+from daemon.jobs.models import NewJob
+
+MAX_BATCH = 1000
+MAX_BATCH_BYTES = 3 << 20
+"""Of all specifications of a batch: the answer repeats them and must fit into one message of 4 MiB."""
+REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
+
+
+_Files = dict[tuple[str, bytes, str], JobSpec]
+
+
+async def new_jobs(requests: Sequence[job_service_pb2.SubmitJobRequest]) -> list[NewJob]:
+    """Return the jobs that requests ask for; called per submit. A job file that repeats is parsed once.
+
+    Raises:
+        InvalidJobSpecError: A specification breaks a rule; among several, names the request.
+        InvalidJobFileError: A job file cannot be read as a job.
+        UsageError: A request holds no job, a request id is malformed, or there are too many or too large ones.
+    """
+    if not 0 < len(requests) <= MAX_BATCH:
+        raise UsageError(f"requests must hold 1 to {MAX_BATCH} jobs, not {len(requests)}")
+    files: _Files = {}
+    jobs = []
+    total = 0
+    for position, request in enumerate(requests):
+        try:
+            job, size = await _new_job(request, files)
+        except InvalidJobSpecError as error:
+            raise _in_batch(error, position, len(requests)) from None
+        total += size
+        if total > MAX_BATCH_BYTES:
+            raise UsageError("the jobs of one call are larger than 3 MiB; send them in several")
+        jobs.append(job)
+    return jobs
+
+
+async def _new_job(request: job_service_pb2.SubmitJobRequest, files: _Files) -> tuple[NewJob, int]:
+    request_id = _request_id(request)
+    spec = await _spec(request, files)
+    spec.validate()
+    serialised = _serialised(spec)
+    job = NewJob(
+        id=new_job_id(),
+        spec=spec,
+        request_id=request_id,
+        payload_sha256=hashlib.sha256(serialised).hexdigest(),
+    )
+    return job, len(serialised)
+
+
+async def _spec(request: job_service_pb2.SubmitJobRequest, files: _Files) -> JobSpec:
+    form = request.WhichOneof("job")
+    if form == "spec":
+        return wire.job_spec_from_pb(request.spec)
+    if form is None:
+        raise UsageError("the request holds no job: set spec or job_file")
+    file = request.job_file
+    key = (file.name, file.content, file.base_dir)
+    if key not in files:
+        files[key] = await asyncio.to_thread(_load_job_file, *key)
+    return files[key]
+
+
+def warm() -> None:
+    """Import what the first job file needs; called once, in a thread, after the server answers."""
+    from daemon.jobfile import loader  # noqa: PLC0415
+
+    del loader
+
+
+def _load_job_file(name: str, content: bytes, base_dir: str) -> JobSpec:
+    # Late, because it imports pydantic and a YAML parser, which would double the time to readiness.
+    from daemon.jobfile.loader import load_job_file  # noqa: PLC0415
+
+    if len(content) > MAX_SPEC_BYTES:
+        raise InvalidJobFileError(f"{name}: the job file is larger than 1 MiB")
+    folder = Path(base_dir or "/")
+    if not folder.is_absolute():
+        raise UsageError("job_file.base_dir must be an absolute path")
+    return load_job_file(content, name, folder)
+
+
+def _serialised(spec: JobSpec) -> bytes:
+    # Maps are written in the order of their keys, so equal specifications are equal bytes.
+    try:
+        serialised = wire.job_spec_to_pb(spec).SerializeToString(deterministic=True)
+    except ValueError:
+        raise InvalidJobSpecError("job", "holds a number that is too large for its field") from None
+    if len(serialised) > MAX_SPEC_BYTES:
+        raise InvalidJobSpecError("job", "is larger than 1 MiB in all")
+    return serialised
+
+
+def _request_id(request: job_service_pb2.SubmitJobRequest) -> str | None:
+    if not request.request_id:
+        return None
+    if not REQUEST_ID.fullmatch(request.request_id):
+        raise UsageError("request_id must be 1 to 128 printable ASCII characters")
+    return request.request_id
+
+
+def _in_batch(error: InvalidJobSpecError, position: int, size: int) -> InvalidJobSpecError:
+    if size == 1:
+        return error
+    return InvalidJobSpecError(f"requests[{position}].{error.field}", error.problem)
