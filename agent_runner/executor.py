@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -74,14 +75,14 @@ class AttemptControl:
 
     def __init__(self) -> None:
         self.reason: StopReason | None = None
-        self.grace_s = DEFAULT_GRACE_S
+        self.grace_s = math.inf
         self._changed = asyncio.Event()
 
     def stop(self, reason: StopReason, grace_s: float) -> None:
         """Ask for the end. Repeating it can only make it more urgent."""
         if self.reason is None or reason > self.reason or grace_s < self.grace_s:
-            self.reason = max(reason, self.reason or reason)
-            self.grace_s = grace_s if self.reason is None else min(grace_s, self.grace_s)
+            self.reason = reason if self.reason is None else max(reason, self.reason)
+            self.grace_s = min(self.grace_s, grace_s)
             self._changed.set()
 
     async def changed(self) -> None:
@@ -120,6 +121,8 @@ class AttemptRun:
         self._sandbox: Sandbox | None = None
         self._written = 0
         self._truncated = False
+        self._running = False
+        self._stopped_early = False
 
     async def run(self) -> Outcome:
         """Run the attempt and tell how it ended."""
@@ -181,9 +184,11 @@ class AttemptRun:
 
     async def _pump(self, command: Command) -> None:
         stream: MaskingStream | None = self._masker.stream()
+        self._running = True
         async for chunk in command.stream():
             stream = self._forward(stream, chunk)
             await self._log.drained()
+        self._running = False
         self._forward(stream, None)
 
     def _forward(self, stream: MaskingStream | None, chunk: bytes | None) -> MaskingStream | None:
@@ -215,6 +220,8 @@ class AttemptRun:
         try:
             while True:
                 if self._control.reason is not None:
+                    # What ended by itself a moment before the request keeps its verdict.
+                    self._stopped_early = self._stopped_early or self._running
                     grace_s = self._control.grace_s
                     urgent = self._control.reason is StopReason.LOST or grace_s <= 0
                     stop = command.kill() if urgent else command.stop(grace_s)
@@ -231,7 +238,8 @@ class AttemptRun:
         if result.survivors:
             message = f"processes survived KILL: {', '.join(result.survivors)}"
             logger.error("processes survived KILL", extra={"action": "processes_survived", "processes": message})
-        if self._control.reason is not None and not (result.exit_code == 0 and result.signal is None):
+        if self._stopped_early:
+            # Whatever the exit code: many programs exit 0 on TERM without having done their work.
             return replace(self._stopped(), exit_code=result.exit_code, message=message)
         if result.timed_out:
             reason, message = EndReason.TIMED_OUT, f"ran longer than {self._spec.timeout_s:g} s"
