@@ -7,17 +7,19 @@ not need. Nothing is validated: ``JobSpec.validate`` does that, on the value tha
 from __future__ import annotations
 
 from google.protobuf.duration_pb2 import Duration
-from runner.v1 import agent_service_pb2, job_pb2
 
 from agent_runner.job_spec import DEFAULT_TIMEOUT_S, JobSpec, SandboxSpec, SourceSpec
 from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
+from runner.v1 import agent_service_pb2, job_pb2
 
 _NANOSECONDS = 1_000_000_000
 
 _END_REASON_TO_PB = {
     reason: job_pb2.EndReason.Value(f"END_REASON_{reason.name}") for reason in EndReason
 }
-_END_REASON_FROM_PB = {number: reason for reason, number in _END_REASON_TO_PB.items()}
+_END_REASON_FROM_PB: dict[int, EndReason] = {
+    number: reason for reason, number in _END_REASON_TO_PB.items()
+}
 
 
 def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:

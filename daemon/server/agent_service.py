@@ -8,9 +8,6 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from runner.v1 import agent_service_pb2 as pb
-from runner.v1 import agent_service_pb2_grpc as rpc
-
 from agent_runner import wire
 from agent_runner.config import MAX_SLOTS
 from agent_runner.outcome import EndReason, Outcome
@@ -26,6 +23,8 @@ from daemon.server.dispatcher import Dispatcher
 from daemon.server.log_writer import LogWriter
 from daemon.server.signals import Signals
 from daemon.server.work_stream import WorkStream
+from runner.v1 import agent_service_pb2 as pb
+from runner.v1 import agent_service_pb2_grpc as rpc
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +40,7 @@ class AgentServicer(rpc.AgentServiceServicer):
 
     def __init__(  # noqa: PLR0913 - the parts of one server, joined once
         self,
+        *,
         config: ServerConfig,
         store: JobStore,
         log_writer: LogWriter,

@@ -9,12 +9,6 @@ import logging
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from runner.v1 import (
-    agent_service_pb2,
-    agent_service_pb2_grpc,
-    job_service_pb2,
-    job_service_pb2_grpc,
-)
 
 from daemon.clock import Clock, SystemClock
 from daemon.errors import StartFailedError
@@ -33,6 +27,12 @@ from daemon.server.log_writer import LogWriter
 from daemon.server.pending_limit import PendingLimit
 from daemon.server.reaper import Reaper
 from daemon.server.signals import Signals
+from runner.v1 import (
+    agent_service_pb2,
+    agent_service_pb2_grpc,
+    job_service_pb2,
+    job_service_pb2_grpc,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -123,23 +123,23 @@ class JobServer:
     def _add_services(self) -> None:
         job_service_pb2_grpc.add_JobServiceServicer_to_server(
             JobServicer(
-                self._store,
-                PendingLimit(self._store, self._config.max_pending),
-                LogReader(self._store, self._logs, self._signals),
-                self._dispatcher,
-                self._signals,
-                self._completions,
+                store=self._store,
+                pending=PendingLimit(self._store, self._config.max_pending),
+                log_reader=LogReader(self._store, self._logs, self._signals),
+                dispatcher=self._dispatcher,
+                signals=self._signals,
+                completions=self._completions,
             ),
             self._server,
         )
         agent_service_pb2_grpc.add_AgentServiceServicer_to_server(
             AgentServicer(
-                self._config,
-                self._store,
-                LogWriter(self._store, self._logs, self._signals),
-                self._dispatcher,
-                self._signals,
-                self._completions,
+                config=self._config,
+                store=self._store,
+                log_writer=LogWriter(self._store, self._logs, self._signals),
+                dispatcher=self._dispatcher,
+                signals=self._signals,
+                completions=self._completions,
             ),
             self._server,
         )

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from runner.v1 import agent_service_pb2, job_pb2
 
 from agent_runner import wire
 from daemon.errors import UsageError
 from daemon.jobs.models import AgentIdentity, Attempt, Claim, Job, JobEvent, LeaseRef
 from daemon.jobs.states import JobState
+from runner.v1 import agent_service_pb2, job_pb2
 
 MAX_IDENTITY_CHARS = 128
 _MICROSECONDS = 1_000_000
@@ -36,7 +36,7 @@ def job_to_pb(job: Job, attempts: Iterable[Attempt] = ()) -> job_pb2.Job:
         start_time=_time_to_pb(job.start_us),
         end_time=_time_to_pb(job.end_us),
         attempts=[attempt_to_pb(attempt) for attempt in attempts],
-        sandbox=wire.sandbox_to_pb(job.sandbox),
+        sandbox=wire.sandbox_to_pb(job.sandbox) if job.sandbox.kind else None,
     )
 
 
@@ -51,7 +51,7 @@ def attempt_to_pb(attempt: Attempt) -> job_pb2.Attempt:
         agent=attempt.agent.name,
         start_time=_time_to_pb(attempt.start_us),
         end_time=_time_to_pb(attempt.end_us),
-        sandbox=wire.sandbox_to_pb(attempt.sandbox),
+        sandbox=wire.sandbox_to_pb(attempt.sandbox) if attempt.sandbox.kind else None,
         log_bytes=attempt.log.length,
         log_sha256=attempt.log.sha256,
         log_truncated=attempt.log.truncated,

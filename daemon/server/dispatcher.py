@@ -16,8 +16,6 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from runner.v1 import agent_service_pb2 as pb
-
 from agent_runner.outcome import EndReason, Outcome, SandboxRecord
 from daemon.errors import LeaseLostError, ShuttingDownError, UsageError
 from daemon.jobs.models import AgentIdentity, Job, LeaseRef
@@ -27,6 +25,7 @@ from daemon.server.agent_session import AgentSession
 from daemon.server.completions import Completions
 from daemon.server.signals import Signals
 from daemon.server.work_stream import WorkStream
+from runner.v1 import agent_service_pb2 as pb
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from runner.v1 import job_service_pb2 as pb
-from runner.v1 import job_service_pb2_grpc as rpc
-
 from daemon.errors import UsageError
 from daemon.jobs.models import Job, NewJob
 from daemon.jobs.store import JobStore
@@ -20,6 +17,8 @@ from daemon.server.log_reader import LogReader
 from daemon.server.pending_limit import PendingLimit
 from daemon.server.signals import Signals
 from daemon.server.submission import new_jobs
+from runner.v1 import job_service_pb2 as pb
+from runner.v1 import job_service_pb2_grpc as rpc
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000
@@ -32,6 +31,7 @@ class JobServicer(rpc.JobServiceServicer):
 
     def __init__(  # noqa: PLR0913 - the parts of one server, joined once
         self,
+        *,
         store: JobStore,
         pending: PendingLimit,
         log_reader: LogReader,

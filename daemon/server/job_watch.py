@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from daemon.errors import ShuttingDownError, UsageError
 from daemon.jobs.models import JobEvent
@@ -39,7 +39,7 @@ class JobWatch:
             return await self._store.last_event_id()
         return after_event_id
 
-    async def events(self, after_id: int, job_ids: Sequence[str]) -> AsyncIterator[JobEvent]:
+    async def events(self, after_id: int, job_ids: Sequence[str]) -> AsyncGenerator[JobEvent, None]:
         """Yield every event after an id, for ever.
 
         Raises:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
-
-from runner.v1 import job_service_pb2 as pb
 
 from agent_runner.outcome import EndReason
 from daemon.errors import AttemptNotFoundError, ShuttingDownError, UsageError
@@ -14,6 +12,7 @@ from daemon.jobs.log_files import LogFiles
 from daemon.jobs.models import Attempt, Job
 from daemon.jobs.store import JobStore
 from daemon.server.signals import STOP, Signals, Subscription, log_key
+from runner.v1 import job_service_pb2 as pb
 
 PIECE_BYTES = 256 << 10
 """A message costs about the same up to this size."""
@@ -39,7 +38,7 @@ class LogReader:
             for attempt in attempts
         ]
 
-    async def read(self, request: pb.ReadLogRequest) -> AsyncIterator[pb.ReadLogResponse]:
+    async def read(self, request: pb.ReadLogRequest) -> AsyncGenerator[pb.ReadLogResponse, None]:
         """Yield what a request asks for: the bytes of each attempt, and after them the end of its log.
 
         Raises:
@@ -78,7 +77,7 @@ class LogReader:
         offset: int,
         request: pb.ReadLogRequest,
         changes: Subscription,
-    ) -> AsyncIterator[pb.ReadLogResponse]:
+    ) -> AsyncGenerator[pb.ReadLogResponse, None]:
         attempt = await self._get(job_id, number)
         while True:
             while data := self._logs.read(job_id, number, offset, PIECE_BYTES):

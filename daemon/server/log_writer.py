@@ -9,7 +9,7 @@ from daemon.errors import LeaseLostError, LogGapError, UsageError
 from daemon.jobs.log_files import LogFiles
 from daemon.jobs.models import LeaseRef
 from daemon.jobs.store import JobStore
-from daemon.server.signals import Signals, Subscription, log_key
+from daemon.server.signals import Signals, Subscription
 
 MAX_PIECE_BYTES = 1 << 20
 

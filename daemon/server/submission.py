@@ -8,14 +8,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.v1 import job_service_pb2
-
 from agent_runner import wire
 from agent_runner.errors import InvalidJobSpecError
 from agent_runner.job_spec import MAX_SPEC_BYTES, JobSpec
 from daemon.errors import InvalidJobFileError, UsageError
 from daemon.jobs.ids import new_job_id
 from daemon.jobs.models import NewJob
+from runner.v1 import job_service_pb2
 
 MAX_BATCH = 1000
 MAX_BATCH_BYTES = 3 << 20

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from runner.v1 import agent_service_pb2 as pb
-
 from daemon.errors import DaemonError
 from daemon.jobs.models import Claim, LeaseRef
 from daemon.server.convert import assignment_to_pb, lease_to_pb
+from runner.v1 import agent_service_pb2 as pb
 
 WELCOME = pb.WorkResponse(welcome=pb.WorkWelcome())
 
