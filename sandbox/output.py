@@ -145,8 +145,6 @@ class OutputPump:
     def _end(self) -> None:
         """Read the rest of the pipe; a leftover that keeps writing gets one pipe's worth, no more."""
         self._ending = True
-        if not self._reading:
-            return
         while self._reading and self._after_end < PIPE_BYTES + READ_BYTES:
             before = self._buffered
             if not self._read_once():

@@ -140,9 +140,8 @@ class SweptTree:
         while True:
             reap_zombies()
             if self._child.has_exited and not orphans():
-                members = []
-            else:
-                members = self._frozen()
+                return ()
+            members = self._frozen()
             if not members:
                 return ()
             left = deadline - self._loop.time()

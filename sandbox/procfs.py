@@ -58,7 +58,7 @@ def read_stat(pid: int) -> ProcStat | None:
 def snapshot() -> dict[int, ProcStat]:
     """Return every process that can be seen, by pid."""
     found = {}
-    for entry in os.listdir("/proc"):
+    for entry in os.listdir("/proc"):  # noqa: PTH208  # three times faster
         if entry.isdecimal() and (stat := read_stat(int(entry))) is not None:
             found[stat.pid] = stat
     return found
@@ -82,7 +82,7 @@ def descendants(processes: dict[int, ProcStat], roots: set[int]) -> set[int]:
 def own_children() -> set[int]:
     """Return the pids of the direct children of this process, zombies included."""
     found: set[int] = set()
-    for task in os.listdir("/proc/self/task"):
+    for task in os.listdir("/proc/self/task"):  # noqa: PTH208  # ditto
         content = _read(f"/proc/self/task/{task}/children")
         if content is None:
             if os.path.isdir(f"/proc/self/task/{task}"):  # noqa: PTH112  # the hot path

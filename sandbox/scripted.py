@@ -51,7 +51,8 @@ class ScriptedCommand:
     def __init__(self, request: ExecRequest) -> None:
         self._script = request.env
         self._request = request
-        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_BUFFERED_PIECES)
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(_BUFFERED_PIECES)
         self._signals: asyncio.Queue[int] = asyncio.Queue()
         self._flags: set[str] = set()
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -59,6 +60,7 @@ class ScriptedCommand:
     async def stream(self) -> AsyncIterator[bytes]:
         """Yield what the script prints."""
         while (piece := await self._pieces.get()) is not None:
+            self._room.release()
             yield piece
 
     async def wait(self) -> ExecResult:
@@ -86,7 +88,7 @@ class ScriptedCommand:
         finally:
             act.cancel()
             died.cancel()
-            self._end_output()
+            self._pieces.put_nowait(None)
         code, number = exit_code_of(status)
         return ExecResult(
             exit_code=code,
@@ -99,7 +101,7 @@ class ScriptedCommand:
         text = self._script.get("SCRIPT_OUTPUT", "").encode()
         for _ in range(int(self._script.get("SCRIPT_OUTPUT_REPEAT", "1"))):
             for start in range(0, len(text), _PIECE_BYTES):
-                await self._pieces.put(text[start : start + _PIECE_BYTES])
+                await self._print(text[start : start + _PIECE_BYTES])
         await asyncio.sleep(float(self._script.get("SCRIPT_SLEEP_S", "0")))
         number = int(self._script.get("SCRIPT_SIGNAL", "0"))
         return -number if number else int(self._script.get("SCRIPT_EXIT_CODE", "0"))
@@ -119,7 +121,7 @@ class ScriptedCommand:
 
     async def _on_term(self) -> int:
         if "SCRIPT_TERM_OUTPUT" in self._script:
-            await self._pieces.put(self._script["SCRIPT_TERM_OUTPUT"].encode())
+            await self._print(self._script["SCRIPT_TERM_OUTPUT"].encode())
         code = self._script.get("SCRIPT_TERM_EXIT_CODE")
         return -_TERM if code is None else int(code)
 
@@ -139,14 +141,9 @@ class ScriptedCommand:
         await asyncio.sleep(self._request.grace_s)
         self._signals.put_nowait(_KILL)
 
-    def _end_output(self) -> None:
-        """Put the end mark, at the price of a piece if nobody reads."""
-        while self._pieces.full():
-            if self._task.cancelling():
-                self._pieces.get_nowait()
-            else:
-                break
-        asyncio.get_running_loop().create_task(self._pieces.put(None))  # noqa: RUF006
+    async def _print(self, piece: bytes) -> None:
+        await self._room.acquire()
+        self._pieces.put_nowait(piece)
 
 
 class ScriptedSandbox:
@@ -164,7 +161,11 @@ class ScriptedSandbox:
         self.requests: list[ExecRequest] = []
         """Every command that was asked for, in order."""
         self._base_env = base_env(
-            name=request.name, owner=owner_label, job_root=JOB_ROOT, home="/home/job", tmp="/tmp"
+            name=request.name,
+            owner=owner_label,
+            job_root=JOB_ROOT,
+            home="/home/job",
+            tmp="/tmp",  # noqa: S108  # only a name here
         )
 
     @property

@@ -42,7 +42,9 @@ def trusted_program(path: str) -> str:
     except OSError as error:
         raise SandboxUnavailableError(f"{name} is missing: install it as {path}") from error
     if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise SandboxUnavailableError(f"{path} is not trusted: it is not root's, or others can write it")
+        raise SandboxUnavailableError(
+            f"{path} is not trusted: it is not root's, or others can write it"
+        )
     if found.st_mode & stat.S_ISUID:
         raise SandboxUnavailableError(f"{path} is setuid root: use a bubblewrap without it")
     return path

@@ -166,20 +166,18 @@ class FilesystemCommand:
         if self._request.timeout_s is not None:
             self._timers["wall"] = self._loop.call_later(self._request.timeout_s, self._on_timeout)
         if self._request.idle_timeout_s is not None:
-            self._on_idle_check()
+            self._on_idle_check(self._request.idle_timeout_s)
 
     def _on_timeout(self) -> None:
         if not self._child.has_exited and not self._terminating:
             self._timed_out = True
             self._stop_soon()
 
-    def _on_idle_check(self) -> None:
-        limit = self._request.idle_timeout_s
-        assert limit is not None
+    def _on_idle_check(self, limit: float) -> None:
         now = self._loop.time()
         last = now if self._pump.paused else self._pump.last_output
         if now - last < limit:
-            self._timers["idle"] = self._loop.call_at(last + limit, self._on_idle_check)
+            self._timers["idle"] = self._loop.call_at(last + limit, self._on_idle_check, limit)
         elif not self._child.has_exited and not self._terminating:
             self._idle_timed_out = True
             self._stop_soon()

@@ -6,9 +6,8 @@ import asyncio
 import errno
 import os
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from sandbox.base import Command, ExecRequest, ExecResult, Network
 from sandbox.ended_command import EndedCommand
@@ -17,7 +16,6 @@ from sandbox.errors import CommandNotStartedError, SandboxBrokenError, SandboxEr
 from sandbox.filesystem import bubblewrap, verdict
 from sandbox.filesystem.bubblewrap_status import BubblewrapStatus
 from sandbox.filesystem.command import FilesystemCommand
-from sandbox.filesystem.landlock import Ruleset
 from sandbox.filesystem.namespace_tree import NamespaceTree
 from sandbox.filesystem.restricted import Restriction, spawn_restricted
 from sandbox.filesystem.walls import LandlockWalls
@@ -25,116 +23,93 @@ from sandbox.filesystem.workspace import Workspace
 from sandbox.limits import Limits
 from sandbox.output import OutputPump, open_output_pipe
 from sandbox.process import ChildProcess, limit_options, limited, spawn
-from sandbox.process_tree import LiveCommand, SweptTree, count_processes, forget, register
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """One command, ready to start."""
-
-    name: str
-    """The sandbox."""
-    request: ExecRequest
-    env: dict[str, str]
-    limits: Limits
+from sandbox.process_tree import SweptTree, count_processes, forget, register
 
 
 class BubblewrapLauncher:
     """Starts the commands of one sandbox in the bubblewrap tier."""
 
     def __init__(
-        self, front: Sequence[str], walls: bytes, workspace: Workspace, network: Network
+        self,
+        front: Sequence[str],
+        walls: bytes,
+        workspace: Workspace,
+        network: Network,
+        limits: Limits,
     ) -> None:
         self._front = front
-        self._prepared = walls + bubblewrap.block(
-            bubblewrap.workspace_options(workspace, network)
-        )
+        self._name = workspace.name
+        self._limits = limits
+        self._prepared = walls + bubblewrap.block(bubblewrap.workspace_options(workspace, network))
 
-    async def start(self, launch: Launch) -> Command:
+    async def start(self, request: ExecRequest, env: Mapping[str, str]) -> Command:
         """Spawn bubblewrap from the loop's thread: its death signal is tied to the spawning thread."""
-        request = launch.request
-        options = bubblewrap.command_options(launch.env, request.cwd)
         loop = asyncio.get_running_loop()
-        command = register(launch.name)
-        args_fd = _memory_file(self._prepared + bubblewrap.block(options))
+        command = register(self._name)
         status_read, status_write = os.pipe()
         output_read, output_write = open_output_pipe()
         try:
-            popen = spawn(
-                [
-                    *self._front,
-                    *("--args", str(args_fd), "--json-status-fd", str(status_write), "--"),
-                    # Inside, so that bubblewrap is not bounded and processes are counted per sandbox.
-                    *limited(request.argv, limit_options(launch.limits)),
-                ],
-                env={},
-                output_fd=output_write,
-                pass_fds=(args_fd, status_write),
-            )
+            popen = self._spawn(request, env, status_write, output_write)
         except (OSError, SandboxError) as error:
             forget(command)
             os.close(status_read)
             os.close(output_read)
-            if isinstance(error, OSError) and error.errno != errno.E2BIG:
-                error = SandboxBrokenError(f"bubblewrap could not be spawned: {error}")
-            return _not_spawned(request, error)
+            return _bubblewrap_not_spawned(request, error)
         finally:
-            for fd in (args_fd, status_write, output_write):
-                os.close(fd)
+            os.close(status_write)
+            os.close(output_write)
         command.leader = popen.pid
         status = BubblewrapStatus(status_read, loop)
         pump = OutputPump(output_read, loop, held_prefixes=bubblewrap.HELD_PREFIXES)
         child = ChildProcess(popen, loop)
-
-        def conclude(_: int, killed: bool) -> ExecResult:  # noqa: FBT001  # a callback's position
-            status.drain()
-            if status.exit_code is None:
-                outcome = verdict.unreached(killed=killed, held=pump.take_held())
-                if isinstance(outcome, SandboxError):
-                    raise outcome
-                return outcome
-            return _concluded(status.exit_code, pump)
-
         return FilesystemCommand(
             child=child,
             pump=pump,
             tree=NamespaceTree(child, status, command, loop),
             request=request,
-            conclude=conclude,
+            conclude=partial(_conclude_bubblewrap, status, pump),
         )
+
+    def _spawn(
+        self, request: ExecRequest, env: Mapping[str, str], status_fd: int, output_fd: int
+    ) -> subprocess.Popen[bytes]:
+        # Limits are set inside: bubblewrap is not bound by them, and the kernel counts the processes
+        # of a user namespace by themselves.
+        argv = limited(request.argv, limit_options(self._limits))
+        options = bubblewrap.command_options(env, request.cwd)
+        args_fd = _memory_file(self._prepared + bubblewrap.block(options))
+        fds = ("--args", str(args_fd), "--json-status-fd", str(status_fd), "--")
+        try:
+            return spawn(
+                [*self._front, *fds, *argv],
+                env={},
+                output_fd=output_fd,
+                pass_fds=(args_fd, status_fd),
+            )
+        finally:
+            os.close(args_fd)
 
 
 class RestrictedLauncher:
     """Starts the commands of one sandbox in the Landlock and plain tiers."""
 
-    def __init__(self, workspace: Workspace, walls: LandlockWalls | None, network: Network) -> None:
+    def __init__(
+        self, workspace: Workspace, walls: LandlockWalls | None, network: Network, limits: Limits
+    ) -> None:
         self._workspace = workspace
         self._walls = walls
         self._network = network
+        self._limits = limits
 
-    async def start(self, launch: Launch) -> Command:
+    async def start(self, request: ExecRequest, env: Mapping[str, str]) -> Command:
         """Spawn the command itself, from a thread that has put the walls around itself."""
-        request = launch.request
-        if not Path(request.cwd).is_dir():
-            return EndedCommand(
-                CommandNotStartedError(f"the working directory cannot be used: {request.cwd}")
-            )
-        uid = self._workspace.job_uid
-        counted = count_processes(uid) if launch.limits.pids is not None else 0
-        options = limit_options(launch.limits, process_count=counted)
-        command = register(launch.name)
-        ruleset: Ruleset | None = None
+        if not os.path.isdir(request.cwd):  # noqa: ASYNC240, PTH112  # one stat, on the hot path
+            reason = f"the working directory cannot be used: {request.cwd}"
+            return EndedCommand(CommandNotStartedError(reason))
+        command = register(self._workspace.name)
         output_read, output_write = open_output_pipe()
         try:
-            argv = limited(request.argv, options)
-            if self._walls is not None:
-                ruleset = self._walls.ruleset(self._workspace, self._network)
-
-            def start() -> subprocess.Popen[bytes]:
-                return spawn(argv, env=launch.env, output_fd=output_write, cwd=request.cwd)
-
-            restriction = Restriction(ruleset_fd=ruleset.fd if ruleset else None, uid=uid)
-            popen = await spawn_restricted(restriction, start)
+            popen = await self._spawn(request, env, output_write)
         except BaseException as error:
             forget(command)
             os.close(output_read)
@@ -143,35 +118,55 @@ class RestrictedLauncher:
             raise
         finally:
             os.close(output_write)
-            if ruleset is not None:
-                ruleset.close()
-        return _watched(popen, command, output_read, request, limits_in_front=bool(options))
+        loop = asyncio.get_running_loop()
+        command.leader = popen.pid
+        prefixes = bubblewrap.HELD_PREFIXES if popen.args != list(request.argv) else ()
+        pump = OutputPump(output_read, loop, held_prefixes=prefixes)
+        child = ChildProcess(popen, loop)
+        return FilesystemCommand(
+            child=child,
+            pump=pump,
+            tree=SweptTree(child, command, loop),
+            request=request,
+            conclude=partial(_conclude_restricted, pump),
+        )
+
+    async def _spawn(
+        self, request: ExecRequest, env: Mapping[str, str], output_fd: int
+    ) -> subprocess.Popen[bytes]:
+        uid = self._workspace.job_uid
+        counted = count_processes(uid) if self._limits.pids is not None else 0
+        argv = limited(request.argv, limit_options(self._limits, process_count=counted))
+
+        def start() -> subprocess.Popen[bytes]:
+            return spawn(argv, env=env, output_fd=output_fd, cwd=request.cwd)
+
+        if self._walls is None:
+            return await spawn_restricted(Restriction(ruleset_fd=None, uid=uid), start)
+        ruleset = self._walls.ruleset(self._workspace, self._network)
+        try:
+            return await spawn_restricted(Restriction(ruleset_fd=ruleset.fd, uid=uid), start)
+        finally:
+            ruleset.close()
 
 
-def _watched(
-    popen: subprocess.Popen[bytes],
-    command: LiveCommand,
-    output_read: int,
-    request: ExecRequest,
-    *,
-    limits_in_front: bool,
-) -> FilesystemCommand:
-    loop = asyncio.get_running_loop()
-    command.leader = popen.pid
-    prefixes = bubblewrap.HELD_PREFIXES if limits_in_front else ()
-    pump = OutputPump(output_read, loop, held_prefixes=prefixes)
-    child = ChildProcess(popen, loop)
+def _conclude_bubblewrap(
+    status: BubblewrapStatus,
+    pump: OutputPump,
+    _: int,
+    killed: bool,  # noqa: FBT001  # a callback
+) -> ExecResult:
+    status.drain()
+    if status.exit_code is not None:
+        return _concluded(status.exit_code, pump)
+    outcome = verdict.unreached(killed=killed, held=pump.take_held())
+    if isinstance(outcome, SandboxError):
+        raise outcome
+    return outcome
 
-    def conclude(status: int, _: bool) -> ExecResult:  # noqa: FBT001  # a callback's position
-        return _concluded(status, pump)
 
-    return FilesystemCommand(
-        child=child,
-        pump=pump,
-        tree=SweptTree(child, command, loop),
-        request=request,
-        conclude=conclude,
-    )
+def _conclude_restricted(pump: OutputPump, status: int, _: bool) -> ExecResult:  # noqa: FBT001  # a callback
+    return _concluded(status, pump)
 
 
 def _concluded(status: int, pump: OutputPump) -> ExecResult:
@@ -182,6 +177,13 @@ def _concluded(status: int, pump: OutputPump) -> ExecResult:
     pump.take_held()
     pump.inject(line)
     return result
+
+
+def _bubblewrap_not_spawned(request: ExecRequest, error: OSError | SandboxError) -> EndedCommand:
+    """Tell a command line that is too long, which is the job's, from everything else, which is ours."""
+    if isinstance(error, OSError) and error.errno != errno.E2BIG:
+        error = SandboxBrokenError(f"bubblewrap could not be spawned: {error}")
+    return _not_spawned(request, error)
 
 
 def _not_spawned(request: ExecRequest, error: OSError | SandboxError) -> EndedCommand:

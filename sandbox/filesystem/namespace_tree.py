@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import dataclass
 
 from sandbox import procfs
 from sandbox.filesystem.bubblewrap_status import BubblewrapStatus
@@ -20,6 +21,14 @@ from sandbox.process_tree import KILL_BOUND_S, LiveCommand, SweptTree
 _REPORT_BOUND_S = 2.0
 _MONITOR_BOUND_S = 2.0
 _PASSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Init:
+    """The first process of a PID namespace, as the host sees it."""
+
+    pid: int
+    pidfd: int
 
 
 class NamespaceTree:
@@ -36,18 +45,19 @@ class NamespaceTree:
         self._status = status
         self._loop = loop
         self._swept = SweptTree(child, command, loop)
-        self._init: int | None = None
-        self._init_stat: procfs.ProcStat | None = None
+        self._init: _Init | None = None
         self._closed = False
+        self._continuing: asyncio.Task[None] | None = None
 
     def terminate(self) -> bool:
         """Send TERM to every process but the two of bubblewrap, and keep its monitor from ending."""
-        if self._find_init() is None or self._init_stat is None:
+        init = self._find_init()
+        if init is None:
             return False
         self._child.signal(signal.SIGSTOP)
         signalled: set[int] = set()
         for _ in range(_PASSES):
-            fresh = self._members() - signalled
+            fresh = self._members(init) - signalled
             if not fresh:
                 break
             for pid in fresh:
@@ -56,7 +66,7 @@ class NamespaceTree:
         if not signalled:
             self._child.signal(signal.SIGCONT)
             return False
-        self._loop.create_task(self._continue_when_empty())  # noqa: RUF006  # bounded by the init's life
+        self._continuing = self._loop.create_task(self._continue_when_empty(init))
         return True
 
     async def wait_empty(self) -> None:
@@ -69,16 +79,16 @@ class NamespaceTree:
         self._status.drain()
         if not self._child.has_exited:
             await self._status.wait_reported(_REPORT_BOUND_S)
-        pidfd = self._find_init()
+        init = self._find_init()
         gone = True
-        if pidfd is not None:
-            procfs.send_signal(pidfd, signal.SIGKILL)
+        if init is not None:
+            procfs.send_signal(init.pidfd, signal.SIGKILL)
             if not self._child.has_exited:
                 self._child.signal(signal.SIGCONT)
-            gone = await wait_gone([pidfd], KILL_BOUND_S)
+            gone = await wait_gone([init.pidfd], KILL_BOUND_S)
         if not self._child.has_exited:
             await self._end_monitor()
-        if pidfd is None and not self._status.reported:
+        if init is None and not self._status.reported:
             return await self._swept.kill()
         self._reap_init()
         if gone and self._child.has_exited:
@@ -88,10 +98,12 @@ class NamespaceTree:
     def close(self) -> None:
         """Give back the descriptors."""
         self._closed = True
+        if self._continuing is not None:
+            self._continuing.cancel()
         self._swept.close()
         self._status.close()
         if self._init is not None:
-            os.close(self._init)
+            os.close(self._init.pidfd)
             self._init = None
 
     async def _end_monitor(self) -> None:
@@ -108,8 +120,8 @@ class NamespaceTree:
         except TimeoutError:
             return
 
-    def _find_init(self) -> int | None:
-        """Return the pidfd of the namespace's init, once it is known and while it may live."""
+    def _find_init(self) -> _Init | None:
+        """Return the namespace's init, once it is known and while it may live."""
         if self._init is not None:
             return self._init
         pid = self._status.child_pid
@@ -119,8 +131,9 @@ class NamespaceTree:
         # An init whose monitor has ended is an orphan, that is, ours.
         if stat is None or stat.ppid not in {self._child.pid, os.getpid()}:
             return None
-        self._init = procfs.open_process(stat)
-        self._init_stat = stat
+        pidfd = procfs.open_process(stat)
+        if pidfd is not None:
+            self._init = _Init(pid=pid, pidfd=pidfd)
         return self._init
 
     def _reap_init(self) -> None:
@@ -128,14 +141,13 @@ class NamespaceTree:
         if self._init is None:
             return
         try:
-            os.waitid(os.P_PIDFD, self._init, os.WEXITED | os.WNOHANG)
+            os.waitid(os.P_PIDFD, self._init.pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
             return
 
-    def _members(self) -> set[int]:
-        assert self._init_stat is not None
+    def _members(self, init: _Init) -> set[int]:
         processes = procfs.snapshot()
-        found = procfs.descendants(processes, {self._init_stat.pid})
+        found = procfs.descendants(processes, {init.pid})
         return {pid for pid in found if processes[pid].alive}
 
     def _signal(self, pid: int) -> None:
@@ -144,8 +156,8 @@ class NamespaceTree:
             procfs.send_signal(pidfd, signal.SIGTERM)
             os.close(pidfd)
 
-    async def _continue_when_empty(self) -> None:
-        while self._init is not None and not await wait_gone([self._init], KILL_BOUND_S):
+    async def _continue_when_empty(self, init: _Init) -> None:
+        while not self._closed and not await wait_gone([init.pidfd], KILL_BOUND_S):
             continue
         if not self._child.has_exited:
             self._child.signal(signal.SIGCONT)

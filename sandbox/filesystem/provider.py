@@ -90,7 +90,8 @@ class FilesystemProvider:
         """Make an empty sandbox; see ``SandboxProvider.create``."""
         capabilities = await self.probe()
         backend = self._backend
-        assert backend is not None
+        if backend is None:
+            raise SandboxBrokenError("the provider was closed")
         self._check(request, capabilities, backend)
         return await self._make(backend, request.name, request.network, request.limits)
 
@@ -116,7 +117,9 @@ class FilesystemProvider:
         try:
             open_root(self._root, passable=self._job_uid is not None)
         except OSError as error:
-            raise SandboxUnavailableError(f"{self._root} cannot be used: {error.strerror}") from error
+            raise SandboxUnavailableError(
+                f"{self._root} cannot be used: {error.strerror}"
+            ) from error
 
     async def _find_tier(self) -> Capabilities:
         reasons: list[str] = []
@@ -210,14 +213,12 @@ class FilesystemProvider:
         except OSError as error:
             raise SandboxBrokenError(f"no workspace for {name}: {error}") from error
         sandbox = FilesystemSandbox(
-            name=name,
             owner_label=self._owner_label,
             info=SandboxInfo(
                 kind=KIND, tier=backend.tier, walls_not_held=backend.walls_not_held(network)
             ),
             workspace=workspace,
-            launcher=await backend.launcher(workspace, network),
-            limits=limits,
+            launcher=await backend.launcher(workspace, network, limits),
             on_destroyed=self._forget,
         )
         self._live[name] = sandbox

@@ -14,16 +14,15 @@ from sandbox.env import JOB_ROOT, base_env, command_env
 from sandbox.errors import CommandNotStartedError, SandboxBrokenError
 from sandbox.filesystem import bubblewrap
 from sandbox.filesystem.command import FilesystemCommand
-from sandbox.filesystem.launch import Launch, mapped
+from sandbox.filesystem.launch import mapped
 from sandbox.filesystem.transfer import TreeCopy, open_folder, read_file
 from sandbox.filesystem.workspace import Workspace
-from sandbox.limits import Limits
 
 
 class Launcher(Protocol):
     """Starts commands in one tier."""
 
-    async def start(self, launch: Launch) -> Command:
+    async def start(self, request: ExecRequest, env: Mapping[str, str]) -> Command:
         """Start a command, or return one that ended before it began."""
         ...
 
@@ -34,19 +33,16 @@ class FilesystemSandbox:
     def __init__(
         self,
         *,
-        name: str,
         owner_label: str,
         info: SandboxInfo,
         workspace: Workspace,
         launcher: Launcher,
-        limits: Limits,
         on_destroyed: Callable[[str], None],
     ) -> None:
-        self._name = name
+        self._name = workspace.name
         self._info = info
         self._workspace = workspace
         self._launcher = launcher
-        self._limits = limits
         self._on_destroyed = on_destroyed
         self._command: Command | None = None
         self._destroyed = False
@@ -54,7 +50,7 @@ class FilesystemSandbox:
         mounted = info.tier is Tier.BWRAP
         self._job_root = JOB_ROOT if mounted else str(workspace.job)
         self._base_env = base_env(
-            name=name,
+            name=workspace.name,
             owner=owner_label,
             job_root=self._job_root,
             home=bubblewrap.HOME if mounted else str(workspace.home),
@@ -96,8 +92,7 @@ class FilesystemSandbox:
             env = self._checked_env(request)
         except ValueError as error:
             return EndedCommand(CommandNotStartedError(str(error)))
-        launch = Launch(name=self._name, request=request, env=env, limits=self._limits)
-        command = await self._launcher.start(launch)
+        command = await self._launcher.start(request, env)
         self._command = command
         if self._destroyed:
             await command.kill()

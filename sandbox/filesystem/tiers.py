@@ -21,6 +21,7 @@ from sandbox.filesystem.sandbox import Launcher
 from sandbox.filesystem.system_files import EtcCopy
 from sandbox.filesystem.walls import NETWORK_ABI, LandlockWalls
 from sandbox.filesystem.workspace import Workspace
+from sandbox.limits import Limits
 
 
 class TierBackend(Protocol):
@@ -36,7 +37,7 @@ class TierBackend(Protocol):
         """Tell whether a sandbox without a network can be made at all."""
         ...
 
-    async def launcher(self, workspace: Workspace, network: Network) -> Launcher:
+    async def launcher(self, workspace: Workspace, network: Network, limits: Limits) -> Launcher:
         """Return what starts the commands of one sandbox."""
         ...
 
@@ -68,10 +69,10 @@ class BubblewrapTier:
         """Tell whether network namespaces work here."""
         return self._network_off
 
-    async def launcher(self, workspace: Workspace, network: Network) -> Launcher:
+    async def launcher(self, workspace: Workspace, network: Network, limits: Limits) -> Launcher:
         """Return what starts the commands of one sandbox."""
         await asyncio.to_thread(self._etc.refresh)
-        return BubblewrapLauncher(self._front, self._walls, workspace, network)
+        return BubblewrapLauncher(self._front, self._walls, workspace, network, limits)
 
     def close(self) -> None:
         """Hold nothing."""
@@ -95,9 +96,9 @@ class LandlockTier:
         """Tell whether this kernel can deny TCP."""
         return self._walls.abi >= NETWORK_ABI
 
-    async def launcher(self, workspace: Workspace, network: Network) -> Launcher:
+    async def launcher(self, workspace: Workspace, network: Network, limits: Limits) -> Launcher:
         """Return what starts the commands of one sandbox."""
-        return RestrictedLauncher(workspace, self._walls, network)
+        return RestrictedLauncher(workspace, self._walls, network, limits)
 
     def close(self) -> None:
         """Close the paths of the rules."""
@@ -121,9 +122,9 @@ class PlainTier:
         """Tell that it cannot."""
         return False
 
-    async def launcher(self, workspace: Workspace, network: Network) -> Launcher:
+    async def launcher(self, workspace: Workspace, network: Network, limits: Limits) -> Launcher:
         """Return what starts the commands of one sandbox."""
-        return RestrictedLauncher(workspace, None, network)
+        return RestrictedLauncher(workspace, None, network, limits)
 
     def close(self) -> None:
         """Hold nothing."""
@@ -147,4 +148,6 @@ def check_reachable(root: Path, job_uid: int | None) -> None:
 
 def _check_user_change(job_uid: int | None) -> None:
     if job_uid is not None and not can_change_user():
-        raise SandboxUnavailableError("changing the user of one thread is not known for this machine")
+        raise SandboxUnavailableError(
+            "changing the user of one thread is not known for this machine"
+        )

@@ -42,8 +42,8 @@ class LandlockWalls:
                 rules.allow(fd, rights)
             full = writable(self.abi)
             rules.allow_path(workspace.job, READ)
-            for folder in (workspace.home, workspace.tmp, *_writable_children(workspace)):
-                rules.allow_path(folder, full)
+            for path in (str(workspace.home), str(workspace.tmp), *_writable_children(workspace)):
+                rules.allow_path(path, full)
         except BaseException:
             rules.close()
             raise

@@ -22,6 +22,11 @@ class Workspace:
     """Owner of what is inside, when this process is root's."""
 
     @property
+    def name(self) -> str:
+        """Return the name of the sandbox."""
+        return self.path.name
+
+    @property
     def job(self) -> Path:
         """Return the folder that is ``/job`` inside."""
         return self.path / "job"
