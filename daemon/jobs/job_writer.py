@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agent_runner.outcome import Outcome
 from daemon.clock import Clock
 from daemon.errors import JobNotFoundError
 from daemon.jobs import lifecycle, statements
-from daemon.jobs.labels import matches
+from daemon.jobs.labels import matches, subset_keys
 from daemon.jobs.leases import ended_by, expiry_us, grant, is_held, lease_lost
 from daemon.jobs.models import (
     AgentIdentity,
@@ -200,13 +201,22 @@ def _lease_values(lease: LeaseRef) -> Row:
 
 
 def _best_pending(connection: sqlite3.Connection, offer: AgentOffer, limit: int) -> list[Job]:
-    """Return the best jobs for an offer at a cost that grows with the sets of labels, not with the jobs."""
-    candidates: list[Row] = []
-    for (key,) in _read(connection, statements.SELECT_PENDING_LABELS):
-        if matches(key, offer.labels):
-            candidates += _read(connection, statements.SELECT_PENDING, (key, max(limit, 0)))
-    candidates.sort(key=_rank)
-    return [job_from_row(row[2:]) for row in candidates[: max(limit, 0)]]
+    rows: list[Row] = []
+    for key in _matching_keys(connection, offer.labels):
+        rows += _read(connection, statements.SELECT_PENDING, (key, max(limit, 0)))
+    rows.sort(key=_rank)
+    return [job_from_row(row[2:]) for row in rows[: max(limit, 0)]]
+
+
+def _matching_keys(connection: sqlite3.Connection, offered: Mapping[str, str]) -> Sequence[str]:
+    keys = subset_keys(offered)
+    if keys is None:
+        found = _read(connection, statements.SELECT_PENDING_LABELS)
+        return [key for (key,) in found if matches(key, offered)]
+    if len(keys) == 1:
+        return keys
+    found = _read(connection, statements.SELECT_PENDING_AMONG, (json.dumps(keys),))
+    return [key for (key,) in found]
 
 
 def _rank(row: Row) -> Row:

@@ -1,12 +1,24 @@
-"""Labels as one text per set, so that jobs with equal labels sort together and are matched once."""
+"""Labels as one text per set, so that jobs with equal labels sort together and are matched once.
+
+An agent-runner with k labels can take exactly the 2**k sets that are subsets of its own. Looking each of them up costs
+the same however many jobs wait with other labels. Only an agent-runner with very many labels goes the other way
+round and tests each set that is in the queue.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import combinations
 
-MAX_KNOWN_SETS = 4096
+MAX_LABELS_OF_SUBSETS = 6
+"""With more labels than these (64 subsets) it is the queue's sets that are tested."""
+
+KNOWN_SETS = 4096
+KNOWN_OFFERS = 64
+
+LabelItems = frozenset[tuple[str, str]]
 
 
 def label_key(labels: Mapping[str, str]) -> str:
@@ -19,6 +31,22 @@ def matches(key: str, offered: Mapping[str, str]) -> bool:
     return _items(key) <= offered.items()
 
 
-@lru_cache(maxsize=MAX_KNOWN_SETS)
-def _items(key: str) -> frozenset[tuple[str, str]]:
+def subset_keys(offered: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return the texts of all sets that match an offer; ``None`` if they are too many to look up."""
+    if len(offered) > MAX_LABELS_OF_SUBSETS:
+        return None
+    return _subset_keys(frozenset(offered.items()))
+
+
+@lru_cache(maxsize=KNOWN_OFFERS)
+def _subset_keys(items: LabelItems) -> tuple[str, ...]:
+    return tuple(
+        label_key(dict(subset))
+        for size in range(len(items) + 1)
+        for subset in combinations(items, size)
+    )
+
+
+@lru_cache(maxsize=KNOWN_SETS)
+def _items(key: str) -> LabelItems:
     return frozenset(json.loads(key).items())

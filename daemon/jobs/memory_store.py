@@ -15,7 +15,7 @@ from agent_runner.outcome import Outcome
 from daemon.clock import Clock
 from daemon.errors import JobNotFoundError
 from daemon.jobs import lifecycle
-from daemon.jobs.labels import label_key, matches
+from daemon.jobs.labels import label_key, matches, subset_keys
 from daemon.jobs.leases import ended_by, expiry_us, grant, is_held, lease_lost
 from daemon.jobs.models import (
     AgentIdentity,
@@ -85,7 +85,10 @@ class MemoryJobStore:
         """Give up to ``limit`` pending jobs to an agent-runner, best first."""
         now_us = self._clock.now_us()
         expire_us = expiry_us(self._clock, lease_s)
-        heaps = [heap for key, heap in self._pending.items() if matches(key, offer.labels)]
+        keys = subset_keys(offer.labels)
+        if keys is None:
+            keys = tuple(key for key in self._pending if matches(key, offer.labels))
+        heaps = [self._pending[key] for key in keys if key in self._pending]
         claims: list[Claim] = []
         while len(claims) < limit and (job := self._pop_best(heaps)) is not None:
             started = lifecycle.started(job, now_us)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
+from functools import lru_cache
 from typing import Any
 
 from agent_runner.job_spec import JobSpec, SandboxSpec, SourceSpec
@@ -15,6 +16,10 @@ from daemon.jobs.models import AgentIdentity, Attempt, Job, JobEvent, NewJob
 from daemon.jobs.states import JobState
 
 Row = tuple[Any, ...]
+
+KNOWN_SPECS = 512
+MAX_KNOWN_CHARS = 8192
+"""Longer specs are decoded each time, so that what is remembered stays small."""
 
 JOB_STATE_COLUMNS = (
     "state",
@@ -72,11 +77,7 @@ def decode_spec(text: str) -> JobSpec:
     Raises:
         ValueError, TypeError, KeyError: The text was not made by ``encode_spec``.
     """
-    values = json.loads(text)
-    values["argv"] = tuple(values["argv"])
-    values["source"] = SourceSpec(**values["source"])
-    values["sandbox"] = SandboxSpec(**values["sandbox"])
-    return JobSpec(**values)
+    return _decode_known(text) if len(text) <= MAX_KNOWN_CHARS else _decode(text)
 
 
 def new_job_values(new: NewJob, job: Job) -> Row:
@@ -216,7 +217,7 @@ def event_from_row(row: Row) -> JobEvent:
 
 def _plain(value: object) -> object:
     if is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
+        return {name: getattr(value, name) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"a job spec cannot hold a {type(value).__name__}")
@@ -227,9 +228,24 @@ def _reason(name: str | None) -> EndReason | None:
 
 
 def _sandbox_values(sandbox: SandboxRecord) -> Row:
-    return (sandbox.kind, sandbox.tier, json.dumps(sandbox.walls_not_held))
+    walls = sandbox.walls_not_held
+    return (sandbox.kind, sandbox.tier, json.dumps(walls) if walls else "[]")
 
 
 def _sandbox(values: list[Any]) -> SandboxRecord:
     kind, tier, walls = values
-    return SandboxRecord(kind=kind, tier=tier, walls_not_held=tuple(json.loads(walls)))
+    return SandboxRecord(
+        kind=kind, tier=tier, walls_not_held=() if walls == "[]" else tuple(json.loads(walls))
+    )
+
+
+def _decode(text: str) -> JobSpec:
+    values = json.loads(text)
+    values["argv"] = tuple(values["argv"])
+    values["source"] = SourceSpec(**values["source"])
+    values["sandbox"] = SandboxSpec(**values["sandbox"])
+    return JobSpec(**values)
+
+
+# The same few specs are read again at each step of their jobs and on each page of a list.
+_decode_known = lru_cache(maxsize=KNOWN_SPECS)(_decode)

@@ -84,6 +84,12 @@ SELECT labels FROM pending WHERE labels IS NOT NULL
 """
 """The sets of labels among the pending jobs: one jump in the index for each, however many jobs have it."""
 
+SELECT_PENDING_AMONG = (
+    "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_pending "
+    "WHERE state = 'PENDING' AND labels = value)"
+)
+"""Those of the given sets of labels that a pending job has."""
+
 SELECT_PENDING = (
     f"SELECT -priority, seq, {_JOB} FROM jobs INDEXED BY jobs_pending "
     "WHERE state = 'PENDING' AND labels = ? ORDER BY priority DESC, seq LIMIT ?"
@@ -94,7 +100,7 @@ LIST_JOBS_IN_STATE = (
     f"SELECT seq, {_JOB} FROM jobs INDEXED BY jobs_by_state "
     "WHERE state = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
 )
-COUNT_JOBS = "SELECT count(*) FROM jobs INDEXED BY jobs_by_state WHERE state = ?"
+COUNT_JOBS = "SELECT coalesce(sum(jobs), 0) FROM job_counts WHERE state = ?"
 
 _EVENT = ", ".join(("id", *EVENT_COLUMNS))
 LIST_EVENTS = f"SELECT {_EVENT} FROM events WHERE id > ? ORDER BY id LIMIT ?"

@@ -206,7 +206,8 @@ class TestClaim:
 
         assert len(await store.claim(offer, 1, LEASE_S)) == 1
 
-    async def test_order_across_label_sets(self, store: JobStore):
+    @pytest.mark.parametrize("more_labels", [0, 20])
+    async def test_order_across_label_sets(self, store: JobStore, more_labels: int):
         """Priority and age order all jobs that match, whatever their labels."""
         labels = [{}, {"a": "1"}, {"b": "2"}, {"a": "1", "b": "2"}, {"c": "3"}]
         new = [
@@ -214,7 +215,8 @@ class TestClaim:
             for number in range(30)
         ]
         await store.submit(new)
-        offer = AgentOffer(agent=OFFER.agent, labels={"a": "1", "b": "2"})
+        labels_offered = {"a": "1", "b": "2"} | {f"x{n}": "y" for n in range(more_labels)}
+        offer = AgentOffer(agent=OFFER.agent, labels=labels_offered)
 
         first = await claimed_ids(store, offer, limit=10)
         rest = await claimed_ids(store, offer)

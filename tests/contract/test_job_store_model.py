@@ -17,7 +17,7 @@ from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason, LogSummary, Outcome
 from daemon.clock import FixedClock
 from daemon.errors import DaemonError
-from daemon.jobs.models import AgentIdentity, AgentOffer, LeaseRef, NewJob
+from daemon.jobs.models import AgentIdentity, AgentOffer, JobPage, LeaseRef, NewJob
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from tests.contract.job_store_backends import BACKENDS
@@ -151,12 +151,9 @@ class StoresAgree(RuleBasedStateMachine):
 
     @rule(states=st.sets(st.sampled_from(JobState), max_size=3), size=st.integers(1, 5))
     def page(self, states: set[JobState], size: int) -> None:
-        token = ""
-        while True:
-            page = self.agree(lambda store, _, at=token: store.list(states, size, at))
-            token = getattr(page, "next_page_token", "")
-            if not token:
-                break
+        token = self.next_page(states, size, "")
+        while token:
+            token = self.next_page(states, size, token)
 
     @rule(after=st.integers(-1, 40), limit=st.integers(0, 5), jobs=st.sets(INDEXES, max_size=3))
     def some_events(self, after: int, limit: int, jobs: set[int]) -> None:
@@ -176,14 +173,24 @@ class StoresAgree(RuleBasedStateMachine):
         self.agree(lambda store, _: store.events(0, 10_000, ()))
         self.agree(lambda store, _: store.last_event_id())
         self.agree(lambda store, _: store.list((), 10_000, ""))
-        for state in JobState:
-            self.agree(lambda store, _, state=state: store.count(state))
-        for job_id in {leases[0].job_id for leases in self._leases}:
-            self.agree(lambda store, _, job_id=job_id: _attempts(store, job_id))
+        self.agree(lambda store, _: _counts(store))
+        self.agree(lambda store, _: _attempts(store, {pair[0].job_id for pair in self._leases}))
+
+    def next_page(self, states: set[JobState], size: int, token: str) -> str:
+        page = self.agree(lambda store, _: store.list(states, size, token))
+        assert isinstance(page, JobPage)
+        return page.next_page_token
 
 
-async def _attempts(store: JobStore, job_id: str) -> object:
-    return [replace(attempt, lease_token="") for attempt in await store.attempts(job_id)]
+async def _counts(store: JobStore) -> object:
+    return [await store.count(state) for state in JobState]
+
+
+async def _attempts(store: JobStore, job_ids: set[str]) -> object:
+    return [
+        [replace(attempt, lease_token="") for attempt in await store.attempts(job_id)]
+        for job_id in sorted(job_ids)
+    ]
 
 
 TestStoresAgree = StoresAgree.TestCase

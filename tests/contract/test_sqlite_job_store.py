@@ -1,5 +1,7 @@
 """What only the durable JobStore promises: it survives, and it refuses what it cannot keep safe."""
 
+# ruff: noqa: ASYNC220, ASYNC240 - nothing else runs on these loops
+
 from __future__ import annotations
 
 import asyncio
@@ -196,6 +198,21 @@ async def test_closed_store_says_so(path: Path):
     for call in (store.submit([]), store.get("job"), store.last_event_id()):
         with pytest.raises(StoreUnusableError, match="closed"):
             await call
+
+
+async def test_every_commit_is_synced(path: Path):
+    """The settings that make a commit survive a power cut are on."""
+    store = await opened(path)
+
+    settings = await store._writer.run(
+        lambda database: [
+            database.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        ]
+    )
+
+    assert settings == ["wal", 2, 1, 5000]
+    await store.close()
 
 
 async def test_close_leaves_one_file(path: Path):

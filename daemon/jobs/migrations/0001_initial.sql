@@ -64,3 +64,20 @@ CREATE TABLE events (
 ) STRICT;
 
 CREATE INDEX events_by_job ON events (job_id, id);
+
+-- Kept by triggers: counting the rows of a long queue on each look would take milliseconds.
+CREATE TABLE job_counts (
+    state TEXT    PRIMARY KEY,
+    jobs  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER count_new_job AFTER INSERT ON jobs
+BEGIN
+    INSERT INTO job_counts VALUES (new.state, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+END;
+
+CREATE TRIGGER count_moved_job AFTER UPDATE OF state ON jobs WHEN new.state <> old.state
+BEGIN
+    UPDATE job_counts SET jobs = jobs - 1 WHERE state = old.state;
+    INSERT INTO job_counts VALUES (new.state, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+END;
