@@ -1,0 +1,237 @@
+"""The work loop against a real job server over a real socket, with commands in the scripted sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from agent_runner.config import AgentRunnerConfig
+from agent_runner.errors import ServerRefusedError
+from agent_runner.grpc_client import GrpcDaemonClient
+from agent_runner.outcome import SandboxRecord
+from agent_runner.worker import Worker
+from daemon.server.app import JobServer
+from daemon.server.config import ServerConfig
+from runner.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
+from sandbox.factory import open_provider
+
+TOKEN = "t" * 43
+DEADLINE_S = 30.0
+
+
+class Rig:
+    """One server that can be stopped and started again, and any number of agent-runners."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = ServerConfig(
+            database=root / "db", log_dir=root / "logs", socket=root / "s.sock", listen="none"
+        )
+        self.server: JobServer | None = None
+        self.channel = grpc.aio.insecure_channel(f"unix:{self.config.socket}")
+        self.stub = job_service_pb2_grpc.JobServiceStub(self.channel)
+        self.metadata = (("authorization", f"Bearer {TOKEN}"),)
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def start_server(self) -> None:
+        self.server = JobServer(self.config, TOKEN)
+        await self.server.start()
+
+    async def stop_server(self) -> None:
+        if self.server is not None:
+            await self.server.stop(0)
+            self.server = None
+
+    async def start_agent(self, name: str = "a", incarnation: str = "1", token: str = TOKEN, **values: Any) -> Worker:
+        spool = self.root / f"spool-{name}-{incarnation}"
+        spool.mkdir()
+        config = AgentRunnerConfig(
+            name=name,
+            endpoint=f"unix:{self.config.socket}",
+            spool_dir=spool,
+            workspace_dir=self.root / "ws",
+            owner_label="test",
+            **values,
+        )
+        provider = open_provider("scripted", root=self.root / "ws", owner_label="test")
+        client = GrpcDaemonClient(config.endpoint, token, name, incarnation)
+        worker = Worker(config, client, provider, SandboxRecord(kind="scripted"), {})
+        ready = asyncio.Event()
+
+        async def work() -> None:
+            try:
+                await worker.run(ready.set)
+            finally:
+                await client.close()
+
+        task = asyncio.create_task(work())
+        self.tasks.append(task)
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait({task, waiting}, timeout=DEADLINE_S, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if task.done():
+            task.result()
+        return worker
+
+    async def submit(self, **env: str) -> str:
+        spec = job_pb2.JobSpec(name="j", argv=["x"], env=env)
+        request = job_service_pb2.SubmitJobRequest(spec=spec)
+        return (await self.stub.SubmitJob(request, metadata=self.metadata)).job.id
+
+    async def job(self, job_id: str) -> job_pb2.Job:
+        request = job_service_pb2.GetJobRequest(job_id=job_id)
+        return (await self.stub.GetJob(request, metadata=self.metadata, wait_for_ready=True)).job
+
+    async def until(self, job_id: str, condition: Callable[[job_pb2.Job], bool]) -> job_pb2.Job:
+        async with asyncio.timeout(DEADLINE_S):
+            while not condition(job := await self.job(job_id)):
+                await asyncio.sleep(0.01)
+        return job
+
+    async def ended(self, job_id: str) -> job_pb2.Job:
+        final = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
+        return await self.until(job_id, lambda job: job.state in final)
+
+    async def log(self, job_id: str) -> bytes:
+        request = job_service_pb2.ReadLogRequest(job_id=job_id)
+        pieces = self.stub.ReadLog(request, metadata=self.metadata)
+        return b"".join([piece.data async for piece in pieces])
+
+    async def wait_log(self, job_id: str, length: int) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while len(await self.log(job_id)) < length:
+                await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        if self.tasks:
+            await asyncio.wait(self.tasks)
+        await self.channel.close()
+        await self.stop_server()
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    made = Rig(tmp_path)
+    await made.start_server()
+    yield made
+    await made.close()
+
+
+async def test_a_short_job_needs_no_log_stream(rig: Rig) -> None:
+    """Its log rides in the message that ends it, and its spool is removed."""
+    await rig.start_agent()
+    job_id = await rig.submit(SCRIPT_OUTPUT="hello\n", SCRIPT_EXIT_CODE="3")
+    job = await rig.ended(job_id)
+    assert (job.state, job.exit_code) == (job_pb2.JOB_STATE_FAILED, 3)
+    assert await rig.log(job_id) == b"hello\n"
+    assert job.attempts[0].log_sha256 == hashlib.sha256(b"hello\n").hexdigest()
+    async with asyncio.timeout(DEADLINE_S):
+        while list((rig.root / "spool-a-1").iterdir()):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_long_log_arrives_whole(rig: Rig) -> None:
+    """More than any window: every byte, once."""
+    await rig.start_agent()
+    job_id = await rig.submit(SCRIPT_OUTPUT="0123456789abcdef" * 4096, SCRIPT_OUTPUT_REPEAT="500")
+    job = await rig.ended(job_id)
+    expected = b"0123456789abcdef" * 4096 * 500
+    assert job.attempts[0].log_bytes == len(expected)
+    assert await rig.log(job_id) == expected
+
+
+async def test_a_running_job_shows_its_log(rig: Rig) -> None:
+    """The first bytes are there long before the end."""
+    await rig.start_agent()
+    job_id = await rig.submit(SCRIPT_OUTPUT="early\n", SCRIPT_SLEEP_S="600")
+    await rig.wait_log(job_id, 6)
+    await rig.stub.CancelJob(job_service_pb2.CancelJobRequest(job_id=job_id), metadata=rig.metadata)
+    job = await rig.ended(job_id)
+    assert (job.state, job.end_reason) == (job_pb2.JOB_STATE_CANCELLED, job_pb2.END_REASON_CANCELLED)
+    assert await rig.log(job_id) == b"early\n"
+
+
+async def test_slots_bound_what_runs_at_once(rig: Rig) -> None:
+    """Of five jobs two run; the others wait in the queue and all end."""
+    await rig.start_agent(slots=2)
+    ids = [await rig.submit(SCRIPT_SLEEP_S="0.1") for _ in range(5)]
+    await rig.until(ids[0], lambda job: job.state == job_pb2.JOB_STATE_RUNNING)
+    states = [(await rig.job(job_id)).state for job_id in ids]
+    assert states.count(job_pb2.JOB_STATE_RUNNING) <= 2
+    assert [(await rig.ended(job_id)).state for job_id in ids] == [job_pb2.JOB_STATE_SUCCEEDED] * 5
+
+
+async def test_a_result_waits_for_the_server(rig: Rig) -> None:
+    """The server is away when the job ends: log and result arrive when it is back, in the same attempt."""
+    await rig.start_agent()
+    job_id = await rig.submit(SCRIPT_OUTPUT="before\n", SCRIPT_SLEEP_S="0.3", SCRIPT_EXIT_CODE="5")
+    await rig.wait_log(job_id, 7)
+    await rig.stop_server()
+    await asyncio.sleep(0.5)  # the job ends in this time
+    await rig.start_server()
+    job = await rig.ended(job_id)
+    assert (job.exit_code, job.attempt) == (5, 1)
+    assert await rig.log(job_id) == b"before\n"
+    second = await rig.submit()
+    assert (await rig.ended(second)).state == job_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_a_new_incarnation_ends_the_old_leases(rig: Rig) -> None:
+    """The job of a dead agent-runner runs again on its successor at once."""
+    await rig.start_agent()
+    job_id = await rig.submit(SCRIPT_OUTPUT="up", SCRIPT_SLEEP_S="0.6")
+    await rig.wait_log(job_id, 2)
+    rig.tasks.pop().cancel()
+    await rig.start_agent(incarnation="2")
+    job = await rig.ended(job_id)
+    assert (job.state, job.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 2)
+    assert job.attempts[0].end_reason == job_pb2.END_REASON_LOST
+
+
+async def test_drain_lets_jobs_end(rig: Rig) -> None:
+    """A draining agent-runner takes nothing new, finishes what runs, and leaves."""
+    worker = await rig.start_agent(slots=1)
+    running = await rig.submit(SCRIPT_OUTPUT="up", SCRIPT_SLEEP_S="0.3")
+    await rig.wait_log(running, 2)
+    worker.drain(60)
+    waiting = await rig.submit()
+    await asyncio.wait_for(rig.tasks[0], DEADLINE_S)
+    assert (await rig.job(running)).state == job_pb2.JOB_STATE_SUCCEEDED
+    assert (await rig.job(waiting)).state == job_pb2.JOB_STATE_PENDING
+
+
+@pytest.mark.parametrize("leave", ["drain_over", "interrupt", "leave_now"])
+async def test_an_interrupted_attempt_does_not_count(rig: Rig, leave: str) -> None:
+    """However it leaves, what ran is given back and runs again."""
+    worker = await rig.start_agent()
+    job_id = await rig.submit(SCRIPT_OUTPUT="up", SCRIPT_SLEEP_S="1", SCRIPT_IGNORE_TERM="1")
+    await rig.wait_log(job_id, 2)
+    if leave == "drain_over":
+        worker.drain(0.05)
+        worker.interrupt(0)
+    elif leave == "interrupt":
+        worker.interrupt(0)
+    else:
+        worker.leave_now()
+    await asyncio.wait_for(rig.tasks[0], DEADLINE_S)
+    if leave != "leave_now":
+        assert (await rig.job(job_id)).state == job_pb2.JOB_STATE_PENDING
+    await rig.start_agent(incarnation="2")
+    job = await rig.ended(job_id)
+    assert job.state == job_pb2.JOB_STATE_SUCCEEDED
+    assert job.attempt == 2
+
+
+async def test_a_wrong_token_is_final_at_the_start(rig: Rig) -> None:
+    """An agent-runner that was never welcome says why instead of trying for ever."""
+    with pytest.raises(ServerRefusedError, match="UNAUTHENTICATED"):
+        await rig.start_agent(token="wrong")
+    rig.tasks.clear()
