@@ -1,0 +1,65 @@
+"""The daemon process: ``python -P -m daemon --instance NONCE --launch-fd N``, started by ``runner local start``.
+
+It spawns its children before it imports what it needs to watch them, so that all three import at
+the same time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from agent_runner.handover import harden
+from daemon.supervisor.spawning import SpawnedChild, spawn
+
+
+def main(argv: list[str]) -> int:
+    """Run the daemon; return its exit code."""
+    harden()
+    options = dict(zip(argv[::2], argv[1::2], strict=False))
+    if "--launch-fd" not in options or "--instance" not in options:
+        sys.stderr.write("runner: the daemon is started by `runner local start`\n")
+        return 2
+    with os.fdopen(int(options["--launch-fd"]), "rb") as pipe:
+        content = pipe.read()
+    if not content:
+        return 1  # whoever started us has gone
+    document = json.loads(content)
+    for name in ("lock_fd", "progress_fd"):
+        if document[name] >= 0:
+            os.set_inheritable(document[name], False)  # noqa: FBT003
+    # The write end is never used nor closed: its end of file tells the children that we have died.
+    life_in, _life_out = os.pipe()
+    early = spawn_children(document, life_in)
+
+    import asyncio  # noqa: PLC0415
+
+    from daemon.local.session import Session  # noqa: PLC0415
+
+    session = Session(document, early, options["--instance"], life_in)
+    code = asyncio.run(session.run())
+    session.succeed()
+    return code
+
+
+def spawn_children(document: dict[str, Any], life_fd: int) -> dict[str, SpawnedChild]:
+    """Spawn every child that can be; the supervisor tries the others again and reports why not."""
+    early = {}
+    for child in document["children"]:
+        payload: dict[str, Any] = {"token": document["token"]}
+        if child.get("gets_secrets"):
+            payload["secrets"] = document["secrets"]
+        content = json.dumps(payload).encode()
+        try:
+            early[child["name"]] = spawn(
+                child["argv"], child["env"], content, life_fd, document["lock_fd"]
+            )
+        except OSError:
+            break
+    return early
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

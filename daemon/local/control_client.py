@@ -1,0 +1,65 @@
+"""The CLI's end of the daemon's control socket: a plain socket and json, because a status must be quick."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from daemon.errors import NotRunningError
+from daemon.paths import StateDir
+
+_CHUNK_BYTES = 64 << 10
+CONNECT_TIMEOUT_S = 5.0
+
+
+class ControlClient:
+    """One connection for one operation; a context manager."""
+
+    def __init__(self, state: StateDir, timeout_s: float | None = CONNECT_TIMEOUT_S) -> None:
+        """Connect.
+
+        Raises:
+            NotRunningError: No daemon listens.
+        """
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(CONNECT_TIMEOUT_S)
+        try:
+            self._socket.connect(str(control_path(state)))
+        except OSError:
+            self._socket.close()
+            raise NotRunningError(
+                f"no daemon runs for {state.root}; `runner local start` starts one"
+            ) from None
+        self._socket.settimeout(timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._socket.close()
+
+    def ask(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Send one request and yield the answers until the daemon closes the connection.
+
+        Raises:
+            TimeoutError: Nothing came for the timeout.
+            OSError: The connection broke.
+        """
+        self._socket.sendall(json.dumps(dict(request)).encode() + b"\n")
+        rest = b""
+        while chunk := self._socket.recv(_CHUNK_BYTES):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield json.loads(line)
+
+
+def control_path(state: StateDir) -> Path:
+    """Return where the running daemon listens; another environment may have put it elsewhere than ours."""
+    try:
+        document = json.loads(state.endpoints.read_bytes())
+        return Path(document["control"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return state.control_socket

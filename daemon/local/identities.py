@@ -1,0 +1,28 @@
+"""The processes that the PID files of a state directory name, if they are really there."""
+
+from __future__ import annotations
+
+from daemon.paths import StateDir
+from daemon.supervisor import pid_files
+from daemon.supervisor.pid_files import ProcessIdentity
+
+PROCESSES = ("daemon", "agent-runner", "job-server")
+"""In the order in which they are told to stop."""
+
+
+def living_processes(state: StateDir) -> dict[str, ProcessIdentity]:
+    """Return the verified identities by name; stale, foreign and torn files name nobody."""
+    found = {}
+    for name in PROCESSES:
+        identity = pid_files.read(state.pid_file(name))
+        if identity is not None and pid_files.verify(identity):
+            found[name] = identity
+    return found
+
+
+def remove_stale_files(state: StateDir) -> None:
+    """Remove what a dead instance left; called under the lock only, so that nobody writes them now."""
+    for name in PROCESSES:
+        state.pid_file(name).unlink(missing_ok=True)
+    state.endpoints.unlink(missing_ok=True)
+    state.control_socket.unlink(missing_ok=True)

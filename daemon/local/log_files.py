@@ -1,0 +1,107 @@
+"""Reading the logs of the processes, whether they run or not."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from daemon.errors import NotRunningError
+from daemon.logs import KEPT_LOGS, rotated
+from daemon.paths import StateDir
+
+_BLOCK_BYTES = 64 << 10
+_POLL_S = 0.2
+
+
+def local_logs(state: StateDir, process: str, lines: int, follow: bool) -> Iterator[str]:  # noqa: FBT001
+    """Yield the last lines of a process's log, then, with ``follow``, each new one, for ever.
+
+    Goes on in the new file when the log is rotated, and waits for a file that is not there yet.
+
+    Raises:
+        NotRunningError: There is no log, and nothing to wait for.
+    """
+    path = state.log_file(process)
+    if not follow:
+        found = last_lines(path, lines)
+        if not found and not path.exists():
+            raise NotRunningError(f"{process} has written no log in {path.parent}")
+        yield from found
+        return
+    file = _open(path)
+    yield from last_lines(path, lines, until=file)
+    yield from _followed(path, file)
+
+
+def last_lines(path: Path, count: int, until: BinaryIO | None = None) -> list[str]:
+    """Return the last lines of a log and, if it has fewer, of its older parts.
+
+    ``until`` is the open file of ``path``; its position is moved to where the lines end.
+    """
+    found: list[bytes] = []
+    for number in range(KEPT_LOGS + 1):
+        if len(found) >= count:
+            break
+        if number == 0 and until is not None:
+            found = _file_lines(until, count)
+            continue
+        part = _open(path if number == 0 else rotated(path, number))
+        if part is None:
+            if number:
+                break
+            continue
+        with part:
+            found = _file_lines(part, count - len(found)) + found
+    return [line.decode("utf-8", "replace") for line in found[-count:]] if count > 0 else []
+
+
+def _file_lines(file: BinaryIO, count: int) -> list[bytes]:
+    """Return the last lines of an open file and leave it at its end."""
+    end = position = file.seek(0, os.SEEK_END)
+    content = b""
+    while position and content.count(b"\n") <= count:
+        start = max(0, position - _BLOCK_BYTES)
+        file.seek(start)
+        content = file.read(position - start) + content
+        position = start
+    file.seek(end)
+    return content.splitlines()[-count:] if count > 0 else []
+
+
+def _followed(path: Path, file: BinaryIO | None) -> Iterator[str]:
+    partial = b""
+    while True:
+        if file is None:
+            file = _open(path)
+        while file is not None and (line := file.readline()):
+            partial += line
+            if partial.endswith(b"\n"):
+                yield partial.decode("utf-8", "replace").rstrip("\n")
+                partial = b""
+        if file is not None and not _is_same(path, file):
+            # Rotated. What was written to the old file between the read and the rename is read first.
+            rest = file.read()
+            file.close()
+            file = None
+            *complete, partial = (partial + rest).split(b"\n")
+            for line in complete:
+                yield line.decode("utf-8", "replace")
+            continue
+        time.sleep(_POLL_S)
+
+
+def _open(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
+
+
+def _is_same(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return True  # between the two steps of a rotation

@@ -1,0 +1,81 @@
+"""``runner local restart``: the old daemon stops everything and starts its successor, secrets included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from daemon.config import LocalConfig, environ
+from daemon.errors import StartFailedError
+from daemon.local.children import local_children
+from daemon.local.control_client import ControlClient
+from daemon.local.launch import launch_document
+from daemon.local.start import Children, StartResult
+from daemon.local.status import status_local
+from daemon.local.version import version
+from daemon.paths import StateDir
+
+RESTART_BOUND_S = 300.0
+"""Longest silence between two progress lines: the drain of running attempts is one."""
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def restart_local(  # noqa: PLR0913 - one use-case, told everything at once
+    state: StateDir,
+    config: LocalConfig,
+    secrets: Mapping[str, str],
+    report: Report,
+    *,
+    drain_timeout_s: float | None = None,
+    now: bool = False,
+    children: Children = local_children,
+) -> StartResult:
+    """Replace the daemon and its children by new ones, which keep the secrets of the old.
+
+    The lock is handed over, so that nobody can start another instance in between.
+
+    Args:
+        state: Whose daemon.
+        config: What the new one runs with.
+        secrets: Added to those that the daemon holds; usually empty.
+        report: Called with each progress line as it comes, of the stop and of the start.
+        drain_timeout_s: How long running attempts may go on; None takes the daemon's own setting.
+        now: Cancel running attempts at once.
+        children: What to run; another one is for tests.
+
+    Raises:
+        NotRunningError: No daemon runs.
+        StartFailedError: The old one could not stop or the new one not start; in the second case
+            nothing is left running.
+    """
+    launch = launch_document(
+        state,
+        children(state, config, environ(), secrets),
+        version=version(),
+        drain_timeout_s=config.drain_timeout_s,
+    )
+    request = {
+        "op": "restart",
+        "launch": launch,
+        "secrets": dict(secrets),
+        "drain_timeout_s": drain_timeout_s,
+        "now": now,
+    }
+    last: dict[str, Any] = {}
+    with ControlClient(state, timeout_s=RESTART_BOUND_S) as client:
+        try:
+            for last in client.ask(request):
+                report(last)
+                if "started" in last or "failed" in last or "stopped" in last:
+                    break
+        except OSError as error:
+            raise StartFailedError(
+                f"the daemon went silent during the restart ({error})"
+            ) from error
+    if not last.get("started"):
+        problem = (
+            last.get("failed") or "; ".join(last.get("survivors", ())) or "the daemon went away"
+        )
+        raise StartFailedError(f"the restart failed: {problem}")
+    return StartResult(already=False, status=status_local(state))

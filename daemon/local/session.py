@@ -1,0 +1,260 @@
+"""One run of a daemon, from its launch document to its end.
+
+Puts the supervisor, the logs, the control socket and the files of the state directory together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from daemon import logs
+from daemon.clock import SystemClock
+from daemon.config import environ
+from daemon.local.launch import exec_daemon, spawn_daemon, state_of
+from daemon.local.progress import Progress
+from daemon.local.service_manager import notify
+from daemon.local.session_files import SessionFiles
+from daemon.supervisor.control import ControlConnection, ControlServer
+from daemon.supervisor.leftovers import become_subreaper
+from daemon.supervisor.process import (
+    ChildFailedError,
+    ManagedProcess,
+    ProcessSpec,
+    memory_bytes,
+    rfc3339,
+)
+from daemon.supervisor.spawning import SpawnedChild
+from daemon.supervisor.stop_ladder import Urgency
+from daemon.supervisor.supervisor import Supervisor
+from sandbox.masking import Masker
+
+logger = logging.getLogger(__name__)
+
+
+class Session:
+    """A daemon that runs. Made and run once per process."""
+
+    def __init__(
+        self, document: dict[str, Any], early: Mapping[str, SpawnedChild], nonce: str, life_fd: int
+    ) -> None:
+        self._document = document
+        self._early = early
+        self._life_fd = life_fd
+        self._state = state_of(document)
+        self._files = SessionFiles(self._state, document, nonce)
+        self._progress = Progress(document["progress_fd"])
+        self._start_us = SystemClock().now_us()
+        self._phase = "starting"
+        self._drain_timeout_s = float(document["drain_timeout_s"])
+        self._signals = 0
+        self._listeners: list[ControlConnection] = []
+        self._successor: tuple[dict[str, Any], ControlConnection] | None = None
+        self._successor_fd = -1
+        self._masker = Masker()
+        self._sinks: list[logs.LogSink] = []
+
+    async def run(self) -> int:
+        """Start everything, wait for the word to stop, stop everything; return the exit code."""
+        self._stop_wanted, self._finished = asyncio.Event(), asyncio.Event()
+        self._configure_logs()
+        become_subreaper()
+        self._catch_signals()
+        operations = {"status": self._status, "stop": self._stop, "restart": self._restart}
+        control = ControlServer(self._state.control_socket, operations)
+        self._supervisor = Supervisor(self._processes(), self._early)
+        failure = await self._start(control)
+        if failure is None:
+            await self._stop_wanted.wait()
+        else:
+            self._supervisor.hurry(Urgency.CANCEL)
+        self._phase = "stopping"
+        notify(self._document.get("notify_socket", ""), "STOPPING=1")
+        survivors = await self._supervisor.stop(self._drain_timeout_s, self._tell)
+        await self._finish(control, failure, survivors)
+        return 1 if failure or survivors else 0
+
+    def succeed(self) -> None:
+        """Hand over to a successor if a restart was asked for; called last, after ``run``."""
+        if self._successor is None:
+            return
+        request = self._successor[0]
+        lock_fd, progress_fd = self._document["lock_fd"], self._successor_fd
+        document = {
+            **self._document,
+            **request["launch"],
+            "secrets": self._document["secrets"] | request.get("secrets", {}),
+            "progress_fd": progress_fd,
+        }
+        if self._document.get("foreground"):
+            exec_daemon(environ(), document, lock_fd, progress_fd)
+        successor = spawn_daemon(self._state, environ(), lock_fd, progress_fd)
+        successor.send(document)
+        successor.let_go()
+
+    async def _start(self, control: ControlServer) -> dict[str, Any] | None:
+        """Return None when all runs or the start was called off, else the failure's line."""
+        try:
+            self._files.open()
+            await control.open()
+            self._progress.send({"process": "daemon", "pid": os.getpid(), "state": "ready"})
+            start = asyncio.ensure_future(self._supervisor.start(self._child_ready))
+            stop = asyncio.ensure_future(self._stop_wanted.wait())
+            try:
+                await asyncio.wait((start, stop), return_when=asyncio.FIRST_COMPLETED)
+                if not start.done():
+                    return {
+                        "failed": "the start was called off",
+                        "process": "daemon",
+                        "log_tail": "",
+                    }
+                start.result()
+            finally:
+                start.cancel()
+                stop.cancel()
+        except ChildFailedError as error:
+            facts = {"action": "start_failed", "why": str(error)}
+            logger.error("A process did not start", extra=facts)  # noqa: TRY400 - no bug, no traceback
+            return {"failed": str(error), "process": error.process, "log_tail": error.log_tail}
+        except OSError as error:
+            logger.exception("The daemon cannot start", extra={"action": "start_failed"})
+            return {"failed": f"daemon: {error}", "process": "daemon", "log_tail": ""}
+        self._phase = "running"
+        self._progress.send({"started": True})
+        self._progress.close()
+        notify(self._document.get("notify_socket", ""), "READY=1")
+        logger.info("The daemon is ready", extra={"action": "daemon_ready"})
+        return None
+
+    async def _finish(
+        self, control: ControlServer, failure: dict[str, Any] | None, survivors: list[str]
+    ) -> None:
+        """Remove the files, then say the last word to everybody who waits for it."""
+        if survivors:
+            logger.error(
+                "Processes survived",
+                extra={"action": "stop_failed", "survivors": "; ".join(survivors)},
+            )
+            self._successor = None
+        self._files.close()
+        last = {"stopped": not survivors, "survivors": survivors}
+        for listener in self._listeners:
+            if self._successor is None or listener is not self._successor[1]:
+                listener.send(last)
+        logger.info("The daemon ends", extra={"action": "daemon_ended"})
+        self._progress.send(failure or last)
+        self._progress.close()
+        if self._document.get("foreground") and failure is not None:
+            os.write(2, f"runner: {failure['failed']}\n".encode())
+        if self._successor is not None:
+            self._successor_fd = self._successor[1].detach()
+        self._finished.set()
+        await control.close()
+        for sink in self._sinks:
+            sink.close()
+
+    def _configure_logs(self) -> None:
+        names = {"token": self._document["token"], **self._document["secrets"]}
+        ignored = [name for name, value in names.items() if not self._masker.add(name, value)]
+        logs.configure(self._sink("daemon"))
+        for name in ignored:
+            logger.warning(
+                "A secret is too short or too common to be masked",
+                extra={"action": "secret_not_masked", "secret": name},
+            )
+
+    def _sink(self, process: str) -> logs.LogSink:
+        echo_fd = 2 if self._document.get("foreground") else -1
+        sink = logs.LogSink(self._state.log_file(process), self._masker, echo_fd=echo_fd)
+        self._sinks.append(sink)
+        return sink
+
+    def _processes(self) -> list[ManagedProcess]:
+        processes = []
+        for child in self._document["children"]:
+            spec = ProcessSpec(
+                name=child["name"],
+                argv=tuple(child["argv"]),
+                env=child["env"],
+                payload=handover_payload(child, self._document),
+                pid_file=self._state.pid_file(child["name"]),
+                grace_s=float(child["grace_s"]),
+                drains=bool(child.get("drains")),
+                leaves_orphans=bool(child.get("leaves_orphans")),
+            )
+            fds = (self._life_fd, self._document["lock_fd"])
+            processes.append(ManagedProcess(spec, self._sink(spec.name), fds))
+        return processes
+
+    def _child_ready(self, line: dict[str, Any]) -> None:
+        if line["process"] == "job-server":
+            self._files.server_ready(line)
+        self._progress.send(line)
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._signalled)
+        loop.add_signal_handler(signal.SIGINT, self._signalled)
+        # A handler, not SIG_IGN: the children and their jobs would inherit that over exec.
+        loop.add_signal_handler(signal.SIGHUP, logger.debug, "A hangup is ignored")
+
+    def _signalled(self) -> None:
+        """The first signal drains, the second cancels, the third kills."""
+        self._ask_to_stop(Urgency(min(self._signals, Urgency.KILL)))
+        self._signals += 1
+
+    def _ask_to_stop(self, urgency: Urgency) -> None:
+        self._supervisor.hurry(urgency)
+        self._stop_wanted.set()
+
+    def _tell(self, line: dict[str, Any]) -> None:
+        for listener in self._listeners:
+            listener.send(line)
+
+    async def _status(self, _request: dict[str, Any], connection: ControlConnection) -> None:
+        me: dict[str, Any] = {
+            "pid": os.getpid(),
+            "state": {"starting": "STARTING", "stopping": "STOPPING"}.get(self._phase, "RUNNING"),
+            "start_time": rfc3339(self._start_us),
+            "restarts": 0,
+            "last_exit": None,
+            "memory_bytes": memory_bytes(os.getpid()),
+        }
+        connection.send(
+            {
+                "mode": self._document["mode"],
+                "endpoints": self._files.endpoints,
+                "processes": {"daemon": me, **self._supervisor.status()},
+                "version": self._document["version"],
+                "phase": self._phase,
+            }
+        )
+
+    async def _stop(self, request: dict[str, Any], connection: ControlConnection) -> None:
+        drain_timeout_s = request.get("drain_timeout_s")
+        if isinstance(drain_timeout_s, int | float) and self._phase != "stopping":
+            self._drain_timeout_s = float(drain_timeout_s)
+        self._listeners.append(connection)
+        self._ask_to_stop(Urgency.CANCEL if request.get("now") is True else Urgency.DRAIN)
+        await self._finished.wait()
+
+    async def _restart(self, request: dict[str, Any], connection: ControlConnection) -> None:
+        if self._phase != "running" or self._successor is not None:
+            connection.send(
+                {"failed": f"the daemon is {self._phase}", "process": "daemon", "log_tail": ""}
+            )
+            return
+        self._successor = (request, connection)
+        await self._stop(request, connection)
+
+
+def handover_payload(child: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a child gets through its handover pipe; the secrets only where they are used."""
+    payload: dict[str, Any] = {"token": document["token"]}
+    if child.get("gets_secrets"):
+        payload["secrets"] = document["secrets"]
+    return payload

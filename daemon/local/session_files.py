@@ -1,0 +1,57 @@
+"""The files by which a running daemon is found, and their end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from daemon.paths import StateDir
+from daemon.supervisor import pid_files
+
+
+class SessionFiles:
+    """``daemon.pid`` and ``endpoints.json`` of one run; the children's PID files are the supervisor's."""
+
+    def __init__(self, state: StateDir, document: Mapping[str, Any], nonce: str) -> None:
+        self._state = state
+        self._document = document
+        self._identity = pid_files.identify(os.getpid(), nonce)
+        self.endpoints: dict[str, str | None] = {"tcp": None, "unix": f"unix:{state.server_socket}"}
+
+    def open(self) -> None:
+        """Write both, so that the control socket is found while the children still start.
+
+        Raises:
+            OSError: The state directory takes no file.
+        """
+        if self._identity is not None:
+            pid_files.write(self._state.pid_file("daemon"), self._identity)
+        self._write_endpoints()
+
+    def server_ready(self, facts: Mapping[str, Any]) -> None:
+        """Note where the job server listens; called once, when it is ready.
+
+        Raises:
+            OSError: As ``open``.
+        """
+        listen = facts.get("listen")
+        self.endpoints["tcp"] = listen if isinstance(listen, str) and listen != "none" else None
+        self._write_endpoints()
+
+    def close(self) -> None:
+        """Remove both. Idempotent."""
+        self._state.endpoints.unlink(missing_ok=True)
+        pid_files.remove(self._state.pid_file("daemon"), self._identity)
+
+    def _write_endpoints(self) -> None:
+        document = {
+            "mode": self._document["mode"],
+            "endpoints": self.endpoints,
+            "control": str(self._state.control_socket),
+            "version": self._document["version"],
+        }
+        # Not durable: it is worthless after a crash of the host, and made again at each start.
+        content = json.dumps(document).encode() + b"\n"
+        pid_files.replace_file(self._state.endpoints, content, durable=False)

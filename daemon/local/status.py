@@ -1,0 +1,49 @@
+"""What runs, as ``runner local status`` shows it. Imports neither asyncio nor grpc."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daemon.errors import NotRunningError
+from daemon.local.control_client import ControlClient
+from daemon.paths import StateDir
+
+
+def status_local(state: StateDir) -> dict[str, Any]:
+    """Return mode, endpoints, processes and version of the running daemon (DESIGN §11).
+
+    Raises:
+        NotRunningError: No daemon answers; the text names children that are still there.
+    """
+    status = query_status(state)
+    del status["phase"]
+    return status
+
+
+def query_status(state: StateDir) -> dict[str, Any]:
+    """Return the same with ``phase``: starting, running or stopping.
+
+    Raises:
+        NotRunningError: As ``status_local``.
+    """
+    try:
+        with ControlClient(state) as client:
+            for status in client.ask({"op": "status"}):
+                return status
+    except NotRunningError:
+        _explain_leftovers(state)
+        raise
+    except OSError as error:
+        raise NotRunningError(f"the daemon does not answer ({error})") from error
+    raise NotRunningError("the daemon went away while it was asked")
+
+
+def _explain_leftovers(state: StateDir) -> None:
+    from daemon.local.identities import living_processes  # noqa: PLC0415 - not for a running daemon
+
+    left = living_processes(state)
+    if left:
+        names = ", ".join(f"{name} pid {identity.pid}" for name, identity in left.items())
+        raise NotRunningError(
+            f"no daemon answers, but these still run: {names}; `runner local stop` ends them"
+        ) from None

@@ -1,0 +1,111 @@
+"""Starting one child with its handover. Imports next to nothing, because it stands on the way to a first start.
+
+Both children are spawned before the daemon imports asyncio and the rest, so that they import
+while it does. ``subprocess.Popen`` with no preexec_fn, user or group uses vfork, which costs the
+same beside any heap.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+HANDOVER_FD = "RUNNER_HANDOVER_FD"
+READY_FD = "RUNNER_READY_FD"
+LIFE_FD = "RUNNER_LIFE_FD"
+LOCK_FD = "RUNNER_LOCK_FD"
+
+
+class SpawnedChild:
+    """One start of a child: the process and the daemon's ends of its pipes, all non-blocking."""
+
+    __slots__ = ("handover_fd", "nonce", "output_fd", "popen", "ready_fd", "unsent")
+
+    def __init__(
+        self, popen: subprocess.Popen[bytes], nonce: str, fds: tuple[int, int, int]
+    ) -> None:
+        self.popen = popen
+        self.nonce = nonce
+        self.handover_fd, self.ready_fd, self.output_fd = fds
+        self.unsent = memoryview(b"")
+
+    @property
+    def pid(self) -> int:
+        """Return the child's pid, which is also the id of its session."""
+        return self.popen.pid
+
+    def send(self) -> bool:
+        """Write what the handover pipe takes now; tell whether all of it has gone.
+
+        A payload may be larger than the pipe, so the rest is sent when the child has read: see
+        ``ManagedProcess.watch``. A child that has died takes nothing; its end is seen elsewhere.
+        """
+        while self.unsent:
+            try:
+                sent = os.write(self.handover_fd, self.unsent)
+            except BlockingIOError:
+                return False
+            except BrokenPipeError:
+                sent = len(self.unsent)
+            self.unsent = self.unsent[sent:]
+        if self.handover_fd >= 0:
+            os.close(self.handover_fd)
+            self.handover_fd = -1
+        return True
+
+
+def new_nonce() -> str:
+    """Return a word that no other start has."""
+    return os.urandom(8).hex()
+
+
+def spawn(
+    argv: list[str], env: dict[str, str], payload: bytes, life_fd: int, lock_fd: int
+) -> SpawnedChild:
+    """Start a child in a session of its own and begin its handover.
+
+    Args:
+        argv: The command; ``--instance NONCE`` is added.
+        env: The whole environment but for the numbers of the descriptors.
+        payload: What goes through the handover pipe, then end of file.
+        life_fd: The child's end of the life pipe; stays open here for the next child.
+        lock_fd: The lock of the state directory.
+
+    Raises:
+        OSError: The command cannot be started.
+    """
+    nonce = new_nonce()
+    handover_in, handover_out = os.pipe()
+    ready_in, ready_out = os.pipe()
+    output_in, output_out = os.pipe()
+    numbers = {
+        HANDOVER_FD: str(handover_in),
+        READY_FD: str(ready_out),
+        LIFE_FD: str(life_fd),
+        LOCK_FD: str(lock_fd),
+    }
+    try:
+        popen = subprocess.Popen(
+            [*argv, "--instance", nonce],
+            env={**env, **numbers},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=output_out,
+            stderr=output_out,
+            pass_fds=(handover_in, ready_out, life_fd, lock_fd),
+            start_new_session=True,
+        )
+    except OSError:
+        for fd in (handover_out, ready_in, output_in):
+            os.close(fd)
+        raise
+    finally:
+        for fd in (handover_in, ready_out, output_out):
+            os.close(fd)
+    fds = (handover_out, ready_in, output_in)
+    for fd in fds:
+        os.set_blocking(fd, False)
+    child = SpawnedChild(popen, nonce, fds)
+    child.unsent = memoryview(payload)
+    child.send()
+    return child
