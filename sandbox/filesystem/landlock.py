@@ -121,7 +121,7 @@ class Ruleset:
                 _SYS_CREATE_RULESET, ctypes.byref(attr), ctypes.c_size_t(_attr_size(abi)), 0
             )
         )
-        os.set_inheritable(self.fd, False)  # noqa: FBT003  # takes no keyword
+        os.set_inheritable(self.fd, False)  # takes no keyword
 
     def allow(self, path_fd: int, rights: Fs) -> None:
         """Permit these rights on what is open, and on everything below it if it is a folder."""

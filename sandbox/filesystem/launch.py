@@ -154,7 +154,7 @@ def _conclude_bubblewrap(
     status: BubblewrapStatus,
     pump: OutputPump,
     _: int,
-    killed: bool,  # noqa: FBT001  # a callback
+    killed: bool,  # a callback
 ) -> ExecResult:
     status.drain()
     if status.exit_code is not None:
@@ -165,7 +165,7 @@ def _conclude_bubblewrap(
     return outcome
 
 
-def _conclude_restricted(pump: OutputPump, status: int, _: bool) -> ExecResult:  # noqa: FBT001  # a callback
+def _conclude_restricted(pump: OutputPump, status: int, _: bool) -> ExecResult:  # a callback
     return _concluded(status, pump)
 
 

@@ -1,0 +1,132 @@
+"""The backends of the sandbox contract, and what its tests share."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from sandbox import procfs
+from sandbox.base import Command, ExecRequest, ExecResult, Sandbox, SandboxRequest, Tier
+from sandbox.errors import SandboxUnavailableError
+from sandbox.filesystem.provider import FilesystemProvider
+from sandbox.scripted import ScriptedProvider
+from tests.contract.deviations import BWRAP, LANDLOCK, PLAIN, SANDBOX_DEVIATIONS, SCRIPTED
+
+DEADLINE_S = 30.0
+FILESYSTEM_BACKENDS = (BWRAP, LANDLOCK, PLAIN)
+ALL_BACKENDS = (SCRIPTED, *FILESYSTEM_BACKENDS)
+_names = itertools.count(1)
+
+
+@dataclass
+class Place:
+    """A provider under test and one sandbox of it."""
+
+    backend: str
+    provider: FilesystemProvider | ScriptedProvider
+    root: Path
+    sandbox: Sandbox
+    made: list[Sandbox] = field(default_factory=list)
+
+    @property
+    def job_uid(self) -> int:
+        """Return who owns what a command makes, on the host."""
+        return 64123 if os.geteuid() == 0 else os.geteuid()
+
+    @property
+    def workspace(self) -> Path:
+        """Return the folder of the sandbox on the host."""
+        return self.root / self.sandbox.base_env["RUNNER_SANDBOX"]
+
+    async def another(self, **request: object) -> Sandbox:
+        """Make one more sandbox of the same provider."""
+        name = f"test-{next(_names)}"
+        return await self.provider.create(
+            SandboxRequest(name=name, min_tier=Tier.PLAIN, **request)  # type: ignore[arg-type]
+        )
+
+    async def start(
+        self,
+        *argv: str,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/job/src",
+        sandbox: Sandbox | None = None,
+        **bounds: float,
+    ) -> Command:
+        """Start a command; a single argument is a shell script."""
+        place = sandbox or self.sandbox
+        words = argv if len(argv) > 1 else ("/bin/sh", "-c", argv[0])
+        request = ExecRequest(argv=words, env=env or {}, cwd=place.inside(cwd), **bounds)
+        return await place.exec(request)
+
+    async def run(self, *argv: str, **options: object) -> tuple[bytes, ExecResult]:
+        """Run a command to its end; return its output and its result."""
+        command = await self.start(*argv, **options)  # type: ignore[arg-type]
+        return await finish(command)
+
+
+async def finish(command: Command) -> tuple[bytes, ExecResult]:
+    """Read a command to its end, within the deadline of every test."""
+    async with asyncio.timeout(DEADLINE_S):
+        output = b"".join([piece async for piece in command.stream()])
+        return output, await command.wait()
+
+
+async def read_until(stream: AsyncIterator[bytes], text: bytes) -> bytes:
+    """Read until this text has come."""
+    seen = b""
+    async with asyncio.timeout(DEADLINE_S):
+        async for piece in stream:
+            seen += piece
+            if text in seen:
+                return seen
+    raise AssertionError(f"{text!r} did not come: {seen!r}")
+
+
+def running(text: str) -> list[str]:
+    """Return the command lines of this host that hold a text."""
+    lines = [procfs.command_line(stat.pid) for stat in procfs.snapshot().values() if stat.alive]
+    return [line for line in lines if text in line]
+
+
+async def until(condition, message: str = "the condition") -> None:
+    """Wait for a condition, within the deadline."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def open_backend(backend: str, root: Path) -> FilesystemProvider | ScriptedProvider:
+    """Return the provider of a backend."""
+    if backend == SCRIPTED:
+        return ScriptedProvider(owner_label="contract")
+    return FilesystemProvider(
+        root, owner_label=f"contract-{os.getpid()}", tier=Tier.parse(backend), allow_plain=True
+    )
+
+
+async def open_place(request: pytest.FixtureRequest, root: Path) -> AsyncIterator[Place]:
+    """Yield a place of the backend that the test is parametrised with; skip what is missing here."""
+    backend: str = request.param
+    test = request.node.originalname
+    reason = SANDBOX_DEVIATIONS.get((backend, test))
+    if reason is not None:
+        request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+    provider = open_backend(backend, root)
+    try:
+        await provider.probe()
+    except SandboxUnavailableError as error:
+        pytest.skip(f"{backend} does not work here: {error}")
+    sandbox = await provider.create(
+        SandboxRequest(name=f"test-{next(_names)}", min_tier=Tier.PLAIN)
+    )
+    try:
+        yield Place(backend, provider, root, sandbox)
+    finally:
+        await provider.close()
