@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from daemon.cli.output import note, print_json, print_table, state_of
+from daemon.cli.output import note, print_json, print_table, printable, state_of
 from daemon.config import LocalConfig, environ, local_config, parse_seconds
-from daemon.errors import UsageError
+from daemon.errors import NotRunningError, UsageError
 from daemon.paths import StateDir
 
 PROCESSES = ("daemon", "job-server", "agent-runner")
@@ -51,26 +51,33 @@ def local() -> None:
 @click.option("--no-input", is_flag=True, help="Never ask for anything.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground (systemd, containers).")
 @click.pass_context
-def start(ctx: click.Context, *, secrets: tuple[str, ...], no_input: bool, foreground: bool, **flags: Any) -> int:
+def start(ctx: click.Context, *, secrets: tuple[str, ...], no_input: bool, foreground: bool, **flags: Any) -> None:
     """Gather the secrets, then start daemon, job server and agent-runner."""
-    from daemon import local as use_cases  # noqa: PLC0415 - as late as it is needed
+    from daemon.local.start import run_foreground, start_local  # noqa: PLC0415
 
     state = state_of(ctx)
     config = local_config(environ(), _keys(flags), secrets)
-    running = use_cases.running_status(state)
+    running = _running(state)
     if running is not None:
         note(f"already running: {_pids(running)}")
-        return 0
+        return
     values = _gather(config, may_ask=not no_input)
     if foreground:
-        return use_cases.run_foreground(state, config, values)
-    return _report_start(state, use_cases.start_local(state, config, values, _progress))
-
-
-def _report_start(state: StateDir, result: Any) -> int:
+        run_foreground(state, config, values)
+    result = start_local(state, config, values, _progress)
     if result.already:
         note(f"already running: {_pids(result.status)}")
-    return 0
+
+
+def _running(state: StateDir) -> dict[str, Any] | None:
+    """Return the status of a daemon that is up, so that nobody is asked for secrets in vain."""
+    from daemon.local.status import query_status  # noqa: PLC0415
+
+    try:
+        found = query_status(state)
+    except NotRunningError:
+        return None
+    return found if found.pop("phase", "") == "running" else None
 
 
 def _gather(config: LocalConfig, *, may_ask: bool) -> dict[str, str]:
@@ -93,11 +100,11 @@ def _gather(config: LocalConfig, *, may_ask: bool) -> dict[str, str]:
 @click.pass_context
 def stop(ctx: click.Context, drain_timeout: str | None, now: bool) -> None:
     """Drain the agent-runner, then stop all three processes."""
-    from daemon import local as use_cases  # noqa: PLC0415
+    from daemon.local.stop import stop_local  # noqa: PLC0415
 
-    config = local_config(environ(), {})
-    timeout_s = config.drain_timeout_s if drain_timeout is None else _seconds(drain_timeout)
-    use_cases.stop_local(state_of(ctx), timeout_s, now, _progress)
+    timeout_s = None if drain_timeout is None else _seconds(drain_timeout)
+    stop_local(state_of(ctx), timeout_s, now, _progress)
+    _progress({"process": "daemon", "state": "stopped"})
 
 
 @local.command(epilog="Example: runner local restart --slots 4")
@@ -106,31 +113,30 @@ def stop(ctx: click.Context, drain_timeout: str | None, now: bool) -> None:
 @click.pass_context
 def restart(ctx: click.Context, *, drain_timeout: str | None, **flags: Any) -> None:
     """Stop and start again with the secrets that the daemon holds."""
-    from daemon import local as use_cases  # noqa: PLC0415
+    from daemon.local.restart import restart_local  # noqa: PLC0415
 
     config = local_config(environ(), _keys(flags))
-    timeout_s = config.drain_timeout_s if drain_timeout is None else _seconds(drain_timeout)
-    use_cases.restart_local(state_of(ctx), config, timeout_s, _progress)
+    timeout_s = None if drain_timeout is None else _seconds(drain_timeout)
+    restart_local(state_of(ctx), config, {}, _progress, drain_timeout_s=timeout_s)
 
 
 @local.command(epilog="Example: runner local status --json")
 @JSON_OPTION
 @click.pass_context
-def status(ctx: click.Context, as_json: bool) -> int:
+def status(ctx: click.Context, as_json: bool) -> None:
     """Show what runs. Exits with 3 when nothing does."""
-    from daemon import local as use_cases  # noqa: PLC0415
+    from daemon.local.status import status_local  # noqa: PLC0415
 
-    document = use_cases.status_local(state_of(ctx))
+    document = status_local(state_of(ctx))
     if as_json:
         print_json(document)
-        return 0
+        return
     endpoints = document["endpoints"]
     print(f"mode       {document['mode']}")
     for name, address in endpoints.items():
         print(f"{name:10} {address or '-'}")
     rows = [_status_row(name, document["processes"][name]) for name in PROCESSES]
     print_table(("PROCESS", "STATE", "PID", "STARTED", "RESTARTS", "MEMORY", "LAST EXIT"), rows)
-    return 0
 
 
 @local.command(epilog="Example: runner local logs agent-runner --follow")
@@ -140,12 +146,12 @@ def status(ctx: click.Context, as_json: bool) -> int:
 @click.pass_context
 def logs(ctx: click.Context, *, process: str | None, lines: int, follow: bool) -> None:
     """Print the runner's own logs (one process, or all three)."""
-    from daemon import local as use_cases  # noqa: PLC0415
+    from daemon.local.log_files import local_logs  # noqa: PLC0415
 
     if follow and process is None:
         raise UsageError("--follow needs the name of one process: daemon, job-server or agent-runner")
     for name in (process,) if process else PROCESSES:
-        for line in use_cases.local_logs(state_of(ctx), name, lines, follow):
+        for line in local_logs(state_of(ctx), name, lines, follow):
             sys.stdout.write(line)
             sys.stdout.flush()
 
@@ -162,17 +168,16 @@ def _seconds(text: str) -> float:
 
 
 def _progress(event: Mapping[str, Any]) -> None:
-    """Print one line per process as it becomes ready or stops."""
-    name = LABELS.get(str(event.get("process")), "")
-    if event.get("state") == "ready":
-        facts = _facts(event)
-        line = f"{name:13} pid {event['pid']}  {facts}"
-    elif event.get("state") == "stopped":
-        line = f"{name:13} stopped"
-    else:
-        line = str(event.get("message", ""))
-    if line:
-        note(line.rstrip())
+    """Print one line per process as it becomes ready or stops, and the log of one that could not start."""
+    if "log_tail" in event:
+        for line in str(event["log_tail"]).splitlines():
+            note(f"  {printable(line)}")
+        return
+    state, name = event.get("state"), LABELS.get(str(event.get("process")), "")
+    if state == "ready":
+        note(f"{name:13} pid {event['pid']}  {_facts(event)}")
+    elif state in ("stopped", "fatal"):
+        note(f"{name:13} {state}")
 
 
 def _facts(event: Mapping[str, Any]) -> str:
