@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
 
 from agent_runner.handover import harden
-from daemon.supervisor.spawning import SpawnedChild, spawn
+from daemon.local.first_spawn import spawn_children
 
 
 def main(argv: list[str]) -> int:
@@ -42,23 +41,6 @@ def main(argv: list[str]) -> int:
     code = asyncio.run(session.run())
     session.succeed()
     return code
-
-
-def spawn_children(document: dict[str, Any], life_fd: int) -> dict[str, SpawnedChild]:
-    """Spawn every child that can be; the supervisor tries the others again and reports why not."""
-    early = {}
-    for child in document["children"]:
-        payload: dict[str, Any] = {"token": document["token"]}
-        if child.get("gets_secrets"):
-            payload["secrets"] = document["secrets"]
-        content = json.dumps(payload).encode()
-        try:
-            early[child["name"]] = spawn(
-                child["argv"], child["env"], content, life_fd, document["lock_fd"]
-            )
-        except OSError:
-            break
-    return early
 
 
 if __name__ == "__main__":

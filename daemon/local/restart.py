@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from daemon.config import LocalConfig, environ
+from daemon.config import LocalConfig
 from daemon.errors import StartFailedError
-from daemon.local.children import local_children
 from daemon.local.control_client import ControlClient
-from daemon.local.launch import launch_document
-from daemon.local.start import Children, StartResult
+from daemon.local.start import StartResult
 from daemon.local.status import status_local
-from daemon.local.version import version
 from daemon.paths import StateDir
 
-RESTART_BOUND_S = 300.0
-"""Longest silence between two progress lines: the drain of running attempts is one."""
+RESTART_BOUND_S = 60.0
+"""Longest silence between two progress lines: a drain says now and then that it goes on."""
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -29,11 +27,12 @@ def restart_local(  # noqa: PLR0913 - one use-case, told everything at once
     *,
     drain_timeout_s: float | None = None,
     now: bool = False,
-    children: Children = local_children,
 ) -> StartResult:
     """Replace the daemon and its children by new ones, which keep the secrets of the old.
 
-    The lock is handed over, so that nobody can start another instance in between.
+    The lock is handed over, so that nobody can start another instance in between. Only configuration and
+    secrets travel, never a command or an environment: another process of this user must not be able
+    to have its own program started with the secrets.
 
     Args:
         state: Whose daemon.
@@ -42,22 +41,15 @@ def restart_local(  # noqa: PLR0913 - one use-case, told everything at once
         report: Called with each progress line as it comes, of the stop and of the start.
         drain_timeout_s: How long running attempts may go on; None takes the daemon's own setting.
         now: Cancel running attempts at once.
-        children: What to run; another one is for tests.
 
     Raises:
         NotRunningError: No daemon runs.
         StartFailedError: The old one could not stop or the new one not start; in the second case
             nothing is left running.
     """
-    launch = launch_document(
-        state,
-        children(state, config, environ(), secrets),
-        version=version(),
-        drain_timeout_s=config.drain_timeout_s,
-    )
     request = {
         "op": "restart",
-        "launch": launch,
+        "config": asdict(config),
         "secrets": dict(secrets),
         "drain_timeout_s": drain_timeout_s,
         "now": now,

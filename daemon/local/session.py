@@ -15,8 +15,11 @@ from typing import Any
 from daemon import logs
 from daemon.clock import SystemClock
 from daemon.config import environ
+from daemon.errors import InvalidConfigError, UsageError
+from daemon.local.first_spawn import handover_payload
 from daemon.local.launch import exec_daemon, spawn_daemon, state_of
 from daemon.local.progress import Progress
+from daemon.local.renewal import renewed
 from daemon.local.service_manager import notify
 from daemon.local.session_files import SessionFiles
 from daemon.supervisor.control import ControlConnection, ControlServer
@@ -67,6 +70,7 @@ class Session:
         operations = {"status": self._status, "stop": self._stop, "restart": self._restart}
         control = ControlServer(self._state.control_socket, operations)
         self._supervisor = Supervisor(self._processes(), self._early)
+        self._supervisor.adopt()
         failure = await self._start(control)
         if failure is None:
             await self._stop_wanted.wait()
@@ -82,17 +86,16 @@ class Session:
         """Hand over to a successor if a restart was asked for; called last, after ``run``."""
         if self._successor is None:
             return
-        request = self._successor[0]
         lock_fd, progress_fd = self._document["lock_fd"], self._successor_fd
-        document = {
-            **self._document,
-            **request["launch"],
-            "secrets": self._document["secrets"] | request.get("secrets", {}),
-            "progress_fd": progress_fd,
-        }
-        if self._document.get("foreground"):
-            exec_daemon(environ(), document, lock_fd, progress_fd)
-        successor = spawn_daemon(self._state, environ(), lock_fd, progress_fd)
+        document = self._successor[0] | {"progress_fd": progress_fd}
+        try:
+            if document.get("foreground"):
+                exec_daemon(environ(), document, lock_fd, progress_fd)
+            successor = spawn_daemon(self._state, environ(), lock_fd, progress_fd)
+        except OSError as error:
+            text = f"daemon: its successor cannot be started: {error}"
+            Progress(progress_fd).send({"failed": text, "process": "daemon", "log_tail": ""})
+            return
         successor.send(document)
         successor.let_go()
 
@@ -243,18 +246,14 @@ class Session:
         await self._finished.wait()
 
     async def _restart(self, request: dict[str, Any], connection: ControlConnection) -> None:
-        if self._phase != "running" or self._successor is not None:
-            connection.send(
-                {"failed": f"the daemon is {self._phase}", "process": "daemon", "log_tail": ""}
-            )
+        problem, document = f"the daemon is {self._phase}", None
+        if self._phase == "running":
+            try:
+                document = renewed(self._state, self._document, request)
+            except (UsageError, InvalidConfigError) as error:
+                problem = str(error)
+        if document is None:
+            connection.send({"failed": problem, "process": "daemon", "log_tail": ""})
             return
-        self._successor = (request, connection)
+        self._successor = (document, connection)
         await self._stop(request, connection)
-
-
-def handover_payload(child: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a child gets through its handover pipe; the secrets only where they are used."""
-    payload: dict[str, Any] = {"token": document["token"]}
-    if child.get("gets_secrets"):
-        payload["secrets"] = document["secrets"]
-    return payload

@@ -30,7 +30,7 @@ WAIT_FOR_LOCK_S = 15.0
 """How long a previous instance may take to go down."""
 REPORT_BOUND_S = 60.0
 """The daemon keeps its own, shorter deadlines; this one is for a daemon that hangs."""
-GIVE_UP_BOUND_S = 30.0
+GIVE_UP_BOUND_S = 60.0
 _POLL_S = 0.05
 
 Report = Callable[[dict[str, Any]], None]

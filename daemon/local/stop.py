@@ -18,13 +18,12 @@ from daemon.supervisor import pid_files
 from daemon.supervisor.pid_files import ProcessIdentity
 from sandbox import procfs
 
-DEFAULT_DRAIN_TIMEOUT_S = 60.0
+SILENCE_BOUND_S = 15.0
+"""A daemon that stops says something every two seconds; one that says nothing for so long hangs."""
 DAEMON_BOUND_S = 10.0
 """From its last word to the end of the daemon."""
 GRACE_S = 15.0
 KILL_BOUND_S = 5.0
-LADDERS_S = 60.0
-"""What all ladders of the daemon take at most, without the drain."""
 _POLL_S = 0.05
 
 Report = Callable[[dict[str, Any]], None]
@@ -46,10 +45,7 @@ def stop_local(state: StateDir, drain_timeout_s: float | None, now: bool, report
     living = living_processes(state)
     survivors: list[str] = []
     try:
-        bound_s = (
-            DEFAULT_DRAIN_TIMEOUT_S if drain_timeout_s is None else drain_timeout_s
-        ) + LADDERS_S
-        with ControlClient(state, timeout_s=None if drain_timeout_s is None else bound_s) as client:
+        with ControlClient(state, timeout_s=SILENCE_BOUND_S) as client:
             request = {"op": "stop", "drain_timeout_s": drain_timeout_s, "now": now}
             survivors = _follow(client, request, report)
     except NotRunningError:

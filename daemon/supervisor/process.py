@@ -113,12 +113,23 @@ class ManagedProcess:
         self.log.forget_recent()
         self._watch = ChildWatch(child, self.log, self._hear, self._end)
         self._identity = pid_files.identify(child.pid, child.nonce)
-        if self._identity is not None:
-            pid_files.write(spec.pid_file, self._identity)
+        self._write_pid_file()
         logger.info(
             "A process was started",
             extra={"action": "process_started", "child": spec.name, "child_pid": child.pid},
         )
+
+    def _write_pid_file(self) -> None:
+        """A process without its file still works, so that a full disk stops no restart."""
+        if self._identity is None:
+            return
+        try:
+            pid_files.write(self.spec.pid_file, self._identity)
+        except OSError:
+            logger.exception(
+                "A PID file cannot be written",
+                extra={"action": "pid_file_failed", "child": self.spec.name},
+            )
 
     def send_signal(self, number: signal.Signals) -> None:
         """Signal the child; one that has ended is left alone."""

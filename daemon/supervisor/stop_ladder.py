@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from enum import IntEnum
+from typing import Any
 
 from daemon.supervisor.leftovers import Leftovers
 from daemon.supervisor.process import ManagedProcess
@@ -19,9 +21,11 @@ KILL_BOUND_S = 5.0
 DRAIN_MARGIN_S = 1.0
 """A child that keeps the drain timeout itself gets the chance to do so before it is told again."""
 CANCEL_MARGIN_S = 5.0
+REPORT_PERIOD_S = 2.0
 _TAKEN_BOUND_S = 1.0
 _TAKEN_PAUSE_S = 0.02
 
+Report = Callable[[dict[str, Any]], None]
 logger = logging.getLogger(__name__)
 
 
@@ -39,6 +43,7 @@ class StopLadder:
     def __init__(self, leftovers: Leftovers, kill_bound_s: float = KILL_BOUND_S) -> None:
         self._leftovers = leftovers
         self._kill_bound_s = kill_bound_s
+        self._report: Report = _nobody
         self._urgency = Urgency.DRAIN
         self._hurried = asyncio.Event()
 
@@ -48,11 +53,14 @@ class StopLadder:
             self._urgency = urgency
             self._hurried.set()
 
-    async def stop(self, process: ManagedProcess, drain_timeout_s: float) -> list[str]:
+    async def stop(
+        self, process: ManagedProcess, drain_timeout_s: float, report: Report
+    ) -> list[str]:
         """End one child and what it left; return what survived KILL, as ``name pid N (command)``.
 
-        A child that is not alive is no error.
+        A child that is not alive is no error. ``report`` hears every two seconds that the stop goes on.
         """
+        self._report = report
         survivors = []
         if process.pid is not None:
             process.state = move(process.state, ProcessState.STOPPING)
@@ -105,12 +113,23 @@ class StopLadder:
             left = deadline - loop.time()
             if left <= 0 or (unless is not None and self._urgency >= unless):
                 return False
+            report_at = loop.time() + REPORT_PERIOD_S
             self._hurried.clear()
             hurried = asyncio.ensure_future(self._hurried.wait())
             try:
                 await asyncio.wait(
-                    (process.exited, hurried), timeout=left, return_when=asyncio.FIRST_COMPLETED
+                    (process.exited, hurried),
+                    timeout=min(left, REPORT_PERIOD_S),
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
             finally:
                 hurried.cancel()
+            if loop.time() >= report_at:
+                self._report(
+                    {"process": process.spec.name, "pid": process.pid, "state": "stopping"}
+                )
         return True
+
+
+def _nobody(_line: dict[str, Any]) -> None:
+    """Hear nothing."""

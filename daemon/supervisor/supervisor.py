@@ -55,6 +55,13 @@ class Supervisor:
         self._started = False
         self._stopping = False
 
+    def adopt(self) -> None:
+        """Take the early children over; called first, so that ``stop`` finds them whatever comes next."""
+        for process in self.processes:
+            child = self._early.pop(process.spec.name, None)
+            if child is not None:
+                process.start(self._exited, child)
+
     async def start(self, report: Report) -> None:
         """Start every child at once and return when all are ready; reports each, in order.
 
@@ -65,7 +72,8 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self._leftovers.reap)
         deadline = loop.time() + self._ready_deadline_s
         for process in self.processes:
-            self._start_first(process)
+            if process.state is ProcessState.STOPPED:
+                self._start_first(process)
         for process in self.processes:
             facts = await self._first_facts(process, deadline)
             report({"process": process.spec.name, "pid": process.pid, "state": "ready", **facts})
@@ -92,7 +100,7 @@ class Supervisor:
             name = process.spec.name
             if process.pid is not None:
                 report({"process": name, "pid": process.pid, "state": "stopping"})
-            survivors += await self._ladder.stop(process, drain_timeout_s)
+            survivors += await self._ladder.stop(process, drain_timeout_s, report)
             report({"process": name, "state": process.state.value.lower()})
         survivors += [f"leftover pid {text}" for text in await self._leftovers.sweep()]
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
@@ -105,10 +113,9 @@ class Supervisor:
     def _start_first(self, process: ManagedProcess) -> None:
         name = process.spec.name
         try:
-            process.start(self._exited, self._early.get(name))
+            process.start(self._exited)
         except OSError as error:
             raise ChildFailedError(name, f"cannot be started: {error}", "") from error
-        self._early.pop(name, None)
 
     async def _first_facts(self, process: ManagedProcess, deadline: float) -> dict[str, Any]:
         """Wait until this child is ready; the failure of any child ends the wait of all."""

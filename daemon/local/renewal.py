@@ -1,0 +1,48 @@
+"""The launch document of a daemon's successor: another configuration, the same commands and secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from daemon.config import LocalConfig, environ, parse_listen
+from daemon.errors import InvalidConfigError
+from daemon.local.children import local_children
+from daemon.local.version import version
+from daemon.paths import StateDir
+
+
+def renewed(
+    state: StateDir, document: Mapping[str, Any], request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what the successor is told; called by the old daemon for a restart.
+
+    The request may come from any process of this user. It changes the configuration and adds
+    secrets; commands and environment stay those of the first start.
+
+    Raises:
+        InvalidConfigError: The request is malformed.
+    """
+    try:
+        values = {**request["config"], "secrets": ()}
+        config = LocalConfig(**values)
+        parse_listen(config.listen)
+        added = {str(name): str(value) for name, value in request.get("secrets", {}).items()}
+        secrets = document["secrets"] | added
+        fresh = {
+            child["name"]: child["env"]
+            for child in local_children(state, config, environ(), secrets)
+        }
+        drain_timeout_s = float(config.drain_timeout_s)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidConfigError(f"the request for a restart is malformed: {error}") from error
+    children = [
+        child | {"env": fresh.get(child["name"], child["env"])} for child in document["children"]
+    ]
+    return {
+        **document,
+        "children": children,
+        "secrets": secrets,
+        "version": version(),
+        "drain_timeout_s": drain_timeout_s,
+    }
