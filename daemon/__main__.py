@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     document = json.loads(content)
     for name in ("lock_fd", "progress_fd"):
         if document[name] >= 0:
-            os.set_inheritable(document[name], False)  # noqa: FBT003
+            os.set_inheritable(document[name], False)
     # The write end is never used nor closed: its end of file tells the children that we have died.
     life_in, _life_out = os.pipe()
     early = spawn_children(document, life_in)

@@ -31,7 +31,7 @@ class ControlClient:
         except OSError:
             self._socket.close()
             raise NotRunningError(
-                f"no daemon runs for {state.root}; `runner local start` starts one"
+                f"not running: no daemon for {state.root}; `runner local start` starts one"
             ) from None
         self._socket.settimeout(timeout_s)
 

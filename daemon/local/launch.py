@@ -161,7 +161,7 @@ def exec_daemon(env: Mapping[str, str], document: Mapping[str, Any], *inherited:
     os.lseek(launch_fd, 0, os.SEEK_SET)
     for fd in inherited:
         if fd >= 0:
-            os.set_inheritable(fd, True)  # noqa: FBT003
+            os.set_inheritable(fd, True)
     argv = daemon_argv(launch_fd, new_nonce())
     os.execve(argv[0], argv, dict(env))  # noqa: S606 - no shell is wanted
 

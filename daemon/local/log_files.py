@@ -16,8 +16,8 @@ _BLOCK_BYTES = 64 << 10
 _POLL_S = 0.2
 
 
-def local_logs(state: StateDir, process: str, lines: int, follow: bool) -> Iterator[str]:  # noqa: FBT001
-    """Yield the last lines of a process's log, then, with ``follow``, each new one, for ever.
+def local_logs(state: StateDir, process: str, lines: int, follow: bool) -> Iterator[str]:
+    """Yield the last lines of a process's log, each with its line end, then, with ``follow``, each new one, for ever.
 
     Goes on in the new file when the log is rotated, and waits for a file that is not there yet.
 
@@ -29,11 +29,11 @@ def local_logs(state: StateDir, process: str, lines: int, follow: bool) -> Itera
         found = last_lines(path, lines)
         if not found and not path.exists():
             raise NotRunningError(f"{process} has written no log in {path.parent}")
-        yield from found
+        yield from (f"{line}\n" for line in found)
         return
     file = _open(path)
-    yield from last_lines(path, lines, until=file)
-    yield from _followed(path, file)
+    yield from (f"{line}\n" for line in last_lines(path, lines, until=file))
+    yield from (f"{line}\n" for line in _followed(path, file))
 
 
 def last_lines(path: Path, count: int, until: BinaryIO | None = None) -> list[str]:

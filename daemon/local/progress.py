@@ -14,7 +14,7 @@ class Progress:
         """Take a pipe or a connection; -1 for nobody."""
         self._fd = fd
         if fd >= 0:
-            os.set_inheritable(fd, False)  # noqa: FBT003
+            os.set_inheritable(fd, False)
             os.set_blocking(fd, True)  # a predecessor's event loop left it otherwise
 
     def send(self, line: dict[str, Any]) -> None:

@@ -45,5 +45,5 @@ def _explain_leftovers(state: StateDir) -> None:
     if left:
         names = ", ".join(f"{name} pid {identity.pid}" for name, identity in left.items())
         raise NotRunningError(
-            f"no daemon answers, but these still run: {names}; `runner local stop` ends them"
+            f"the daemon is not running, but these still are: {names}; `runner local stop` ends them"
         ) from None

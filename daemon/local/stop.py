@@ -29,7 +29,7 @@ _POLL_S = 0.05
 Report = Callable[[dict[str, Any]], None]
 
 
-def stop_local(state: StateDir, drain_timeout_s: float | None, now: bool, report: Report) -> None:  # noqa: FBT001
+def stop_local(state: StateDir, drain_timeout_s: float | None, now: bool, report: Report) -> None:
     """Stop the daemon, its children and whatever they left, and return when all have gone.
 
     Args:
@@ -51,7 +51,7 @@ def stop_local(state: StateDir, drain_timeout_s: float | None, now: bool, report
     except NotRunningError:
         if not living:
             _clean_up(state)
-            raise NotRunningError(f"nothing runs for {state.root}") from None
+            raise NotRunningError(f"not running: nothing to stop for {state.root}") from None
     except OSError:
         pass  # it died or hangs: the signals below see to what is left
     else:

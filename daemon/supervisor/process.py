@@ -234,10 +234,10 @@ class ManagedProcess:
 
 
 def exit_text(returncode: int | None) -> str:
-    """Return how a process ended, for people: ``exit code 1`` or ``signal SIGKILL``."""
+    """Return how a process ended, for people: ``exit code 1`` or ``signal 9 (SIGKILL)``."""
     if returncode is not None and returncode < 0:
         try:
-            return f"signal {signal.Signals(-returncode).name}"
+            return f"signal {-returncode} ({signal.Signals(-returncode).name})"
         except ValueError:
             return f"signal {-returncode}"
     return f"exit code {returncode}"
