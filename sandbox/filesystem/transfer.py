@@ -113,11 +113,17 @@ class TreeCopy:
         except OSError as error:
             raise TransferRefusedError(f"{source} cannot be read: {error.strerror}") from error
         try:
+            self._refuse_inside(source_fd, source)
             self._copy_folder(source_fd, target_fd, source, 0)
         except OSError as error:
             raise TransferRefusedError(f"{source} cannot be copied: {error}") from error
         finally:
             os.close(source_fd)
+
+    def _refuse_inside(self, source: int, path: Path) -> None:
+        found = os.fstat(source)
+        if (found.st_dev, found.st_ino) == self.skip:
+            raise TransferRefusedError(f"{path} is the folder of all workspaces")
 
     def _copy_folder(self, source: int, target: int, path: Path, depth: int) -> None:
         if depth > _DEPTH:

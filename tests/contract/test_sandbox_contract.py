@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -359,6 +361,42 @@ async def test_reap_removes_what_a_dead_predecessor_left(real):
     assert await real.provider.reap() == ["left-1"]
     assert not left.exists()
     await command.kill()
+
+
+PREDECESSOR = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from sandbox.base import ExecRequest, SandboxRequest, Tier
+from sandbox.filesystem.provider import FilesystemProvider
+
+async def main(root, owner, tier):
+    provider = FilesystemProvider(Path(root), owner_label=owner, tier=Tier.parse(tier))
+    sandbox = await provider.create(SandboxRequest(name="crashed-1", min_tier=Tier.PLAIN))
+    script = "(setsid sleep 4711.7 &); echo up; sleep 4711.7"
+    cwd = sandbox.inside("/job/src")
+    command = await sandbox.exec(ExecRequest(argv=("sh", "-c", script), env={}, cwd=cwd))
+    async for _ in command.stream():
+        break
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_reap_kills_what_a_crashed_predecessor_ran(real):
+    """After kill -9 of the owner its commands are dead, at the latest when a successor reaps."""
+    argv = [sys.executable, "-c", PREDECESSOR, str(real.root), "crashed", real.backend]
+    process = await asyncio.to_thread(subprocess.run, argv, check=False, timeout=30)
+    assert process.returncode == -signal.SIGKILL
+    tier = Tier.parse(real.backend)
+    successor = FilesystemProvider(real.root, owner_label="crashed", tier=tier)
+    if tier is Tier.BWRAP:
+        await until(lambda: not running("4711.7"))
+    else:
+        assert running("4711.7") != []
+    assert "crashed-1" in await successor.reap()
+    assert running("4711.7") == []
+    assert not (real.root / "crashed-1").exists()
 
 
 async def test_weaker_tier_than_demanded_is_refused(real):

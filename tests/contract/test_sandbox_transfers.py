@@ -1,0 +1,164 @@
+"""What crosses the walls of a sandbox as files: uploads, downloads, and the end of a workspace."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+
+import pytest
+
+from sandbox.errors import TransferRefusedError
+from tests.contract.sandbox_backends import ALL_BACKENDS, FILESYSTEM_BACKENDS, open_place
+
+CANARY = b"canary-77aa"
+
+
+@pytest.fixture(params=ALL_BACKENDS)
+async def place(request, reachable_dir):
+    """Every backend."""
+    async for each in open_place(request, reachable_dir):
+        yield each
+
+
+@pytest.fixture(params=FILESYSTEM_BACKENDS)
+async def real(request, reachable_dir):
+    """Every backend that runs processes."""
+    async for each in open_place(request, reachable_dir):
+        yield each
+
+
+async def test_upload_then_download(place, tmp_path):
+    """What goes in comes out, below the target, which is made."""
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b" / "f\n1").write_bytes(b"\0\xff")
+    await place.sandbox.upload(tmp_path, "src/deep/er")
+    assert await place.sandbox.download("src/deep/er/a b/f\n1", 10) == b"\0\xff"
+
+
+async def test_download_of_nothing(place):
+    """A missing file is FileNotFoundError."""
+    with pytest.raises(FileNotFoundError):
+        await place.sandbox.download("src/none", 10)
+    with pytest.raises(FileNotFoundError):
+        await place.sandbox.download("src/none/none", 10)
+
+
+@pytest.mark.parametrize("path", ["../home/f", "src/../../home/f", "/etc/passwd", "..", "/"])
+async def test_path_outside_is_refused(place, tmp_path, path):
+    """A path that leaves the job root is refused, whether it exists or not."""
+    with pytest.raises(TransferRefusedError):
+        await place.sandbox.download(path, 1 << 20)
+    with pytest.raises(TransferRefusedError):
+        await place.sandbox.upload(tmp_path, path)
+
+
+async def test_download_limit(place, tmp_path):
+    """A file of exactly the limit is read, a longer one refused."""
+    (tmp_path / "f").write_bytes(b"x" * 100)
+    await place.sandbox.upload(tmp_path, "src")
+    assert len(await place.sandbox.download("src/f", 100)) == 100
+    with pytest.raises(TransferRefusedError):
+        await place.sandbox.download("src/f", 99)
+
+
+async def test_upload_of_a_fifo_is_refused(place, tmp_path):
+    """A FIFO in the source is refused by name, without waiting for a writer."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TransferRefusedError, match="pipe"):
+        await place.sandbox.upload(tmp_path, "src")
+
+
+async def test_upload_of_a_socket_is_refused(place, tmp_path, monkeypatch):
+    """A socket in the source is refused by name."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("sock")
+        with pytest.raises(TransferRefusedError, match="sock"):
+            await place.sandbox.upload(tmp_path, "src")
+
+
+async def test_upload_of_nothing_is_refused(place, tmp_path):
+    """A source that is not there, or no folder, is refused."""
+    (tmp_path / "file").touch()
+    for source in (tmp_path / "none", tmp_path / "file"):
+        with pytest.raises(TransferRefusedError):
+            await place.sandbox.upload(source, "src")
+
+
+async def test_upload_keeps_modes_links_and_owner(real, tmp_path):
+    """Modes and links are copied; a link is never followed; what arrives is the job user's."""
+    (tmp_path / "outside").write_bytes(CANARY)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "run").write_text("echo ran\n")
+    (source / "run").chmod(0o4755)
+    (source / "link").symlink_to(tmp_path / "outside")
+    (source / "dangling").symlink_to("nowhere")
+    (source / "folder").symlink_to(tmp_path)
+    await real.sandbox.upload(source, "src")
+    target = real.workspace / "job" / "src"
+    assert stat.S_IMODE((target / "run").stat().st_mode) == 0o755
+    assert (target / "link").readlink() == tmp_path / "outside"
+    assert (target / "folder").is_symlink()
+    assert (target / "dangling").is_symlink()
+    assert {each.lstat().st_uid for each in target.iterdir()} == {real.job_uid}
+    output, _ = await real.run("./run", "x")
+    assert output == b"ran\n"
+
+
+async def test_upload_over_a_link_of_the_job_replaces_it(real, tmp_path):
+    """A job cannot redirect an upload by a link at a file's or a folder's place."""
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o777)
+    (victim / "f").write_bytes(CANARY)
+    source = tmp_path / "source"
+    (source / "d").mkdir(parents=True)
+    (source / "d" / "f").write_text("new")
+    (source / "g").write_text("new")
+    await real.run(f"ln -s {victim}/f g; ln -s {victim} d")
+    with pytest.raises(TransferRefusedError):
+        await real.sandbox.upload(source, "src")
+    with pytest.raises(TransferRefusedError):
+        await real.sandbox.upload(source, "src/d")
+    assert (victim / "f").read_bytes() == CANARY
+    assert [each.name for each in victim.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "middle", "fifo", "device", "directory"])
+async def test_download_through_a_link_is_refused(real, tmp_path, kind):
+    """A job cannot make us read what it cannot read: no link, FIFO, device or folder is opened."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "secret").write_bytes(CANARY)
+    scripts = {
+        "file": (f"ln -s {tmp_path}/secret f", "src/f"),
+        "folder": (f"ln -s {tmp_path} d", "src/d/secret"),
+        "middle": (f"mkdir a; ln -s {tmp_path} a/b", "src/a/b/secret"),
+        "fifo": ("mkfifo p", "src/p"),
+        "device": ("ln -s /dev/zero z", "src/z"),
+        "directory": ("mkdir x", "src/x"),
+    }
+    script, path = scripts[kind]
+    await real.run(script)
+    with pytest.raises(TransferRefusedError):
+        await real.sandbox.download(path, 1 << 20)
+
+
+async def test_workspace_that_resists_is_removed(real):
+    """Mode 000, thousands of levels and links to the host do not survive destroy, nor does it follow."""
+    script = (
+        "mkdir -p locked/in; touch locked/in/f; chmod 000 locked/in locked;"
+        " ln -s / root; i=0; while [ $i -lt 3000 ]; do mkdir d && cd d || exit 1; i=$((i+1)); done;"
+        " touch end; chmod 000 ../../d"
+    )
+    await real.run(script)
+    workspace = real.workspace
+    await real.sandbox.destroy()
+    assert not workspace.exists()
+
+
+async def test_only_the_shared_folder_is_left(real):
+    """Nothing of a destroyed sandbox stays on the host."""
+    await real.run("echo x >f")
+    await real.sandbox.destroy()
+    assert [each.name for each in real.root.iterdir() if each.name != ".shared"] == []
