@@ -1,0 +1,43 @@
+"""Secret values and the wish for one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+
+class SecretValue:
+    """A value that shows itself only when it is asked to, in one place that a search can find."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "SecretValue(***)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretValue) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash((SecretValue, self._value))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret value is not to be serialised")
+
+    def reveal(self) -> str:
+        """Return the value; the caller keeps it out of logs, errors, argv and files."""
+        return self._value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedSecret:
+    """A secret that is to be gathered before anything starts."""
+
+    name: str
+    """Environment variable that may hold it, and key of ``${secret:local:NAME}``."""
+
+    required: bool = False
+    description: str = ""
+    """What a person calls it, for the prompt; "Secret" when empty."""
