@@ -11,7 +11,7 @@ from typing import Any
 from agent_runner import wire
 from agent_runner.config import MAX_SLOTS
 from agent_runner.outcome import EndReason, Outcome
-from daemon.errors import UsageError
+from daemon.errors import LeaseLostError, UsageError
 from daemon.jobs.models import LeaseRef
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
@@ -89,7 +89,9 @@ class AgentServicer(rpc.AgentServiceServicer):
         stream = WorkStream()
         listening = None
         try:
-            await self._dispatcher.attach(session, stream, active, draining=hello.draining)
+            await self._completions.run(
+                self._dispatcher.attach(session, stream, active, draining=hello.draining)
+            )
             listening = asyncio.create_task(self._listen(request_iterator, session, stream))
             while (response := await self._dispatcher.next(session, stream)) is not None:
                 yield response
@@ -126,11 +128,22 @@ class AgentServicer(rpc.AgentServiceServicer):
         outcome = _outcome(request)
         if request.log_offset < 0 or request.log_bytes < 0:
             raise UsageError("log_offset and log_bytes must not be negative")
-        outcome = await self._log_writer.complete(
-            lease, outcome, request.log_offset, request.log_tail
-        )
+        # A report that comes a second time finds its lease ended: it adds nothing to the log, and
+        # the store decides what it is worth.
+        if self._dispatcher.holds(lease) or await self._is_held(lease):
+            self._log_writer.complete(
+                lease, request.log_bytes, request.log_offset, request.log_tail
+            )
+        outcome = self._log_writer.with_hash(lease, outcome)
         await self._completions.run(self._finish(lease, outcome))
         return pb.FinishAttemptResponse()
+
+    async def _is_held(self, lease: LeaseRef) -> bool:
+        try:
+            await self._store.check_lease(lease)
+        except LeaseLostError:
+            return False
+        return True
 
     async def _finish(self, lease: LeaseRef, outcome: Outcome) -> None:
         # The slot is free whatever the store says, so its next claim can share the commit of this end.

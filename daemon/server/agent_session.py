@@ -25,6 +25,8 @@ class AgentSession:
     draining: bool = False
     exhausted: bool = False
     """The last claim found nothing more, and nothing was queued since."""
+    confirmed: bool = False
+    """The store has confirmed what the last hello claimed to hold."""
     held: dict[LeaseKey, LeaseRef] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held over each claim, so that a new stream sees all that the last one claimed."""

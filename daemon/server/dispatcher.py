@@ -107,12 +107,17 @@ class Dispatcher:
         draining: bool,
     ) -> None:
         """Make a stream the one of its session and settle who holds what; called per hello."""
+        if stream.ended:
+            return  # its client left before this began
         if session.stream is not None:
             session.stream.end()
         session.stream = stream
         self._disconnected.clear()
         async with session.lock:
+            if session.stream is not stream:
+                return
             # Before the first await, so that a finish that comes meanwhile frees its slot for good.
+            session.confirmed = False
             session.held.clear()
             session.hold(active)
             session.draining = draining
@@ -124,6 +129,7 @@ class Dispatcher:
             await self._give_back(unknown)
             stream.welcome()
             await self.renew(session, stream, active)
+            session.confirmed = True
 
     def detach(self, session: AgentSession, stream: WorkStream) -> None:
         """Forget a stream that has ended; called once per attach. Its agent-runner keeps its leases."""
@@ -179,6 +185,14 @@ class Dispatcher:
         """Let every free slot look at the queue; called after each submit and requeue."""
         for session in self._sessions.values():
             session.stir()
+
+    def holds(self, lease: LeaseRef) -> bool:
+        """Tell whether a lease is surely held; if not, only the store knows."""
+        key = (lease.job_id, lease.attempt)
+        return any(
+            session.confirmed and session.held.get(key) == lease
+            for session in self._sessions.values()
+        )
 
     def finished(self, lease: LeaseRef) -> None:
         """Free the slot of an attempt that its agent-runner has ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent_runner.outcome import Outcome
-from daemon.errors import LeaseLostError, LogGapError, UsageError
+from daemon.errors import LogGapError, UsageError
 from daemon.jobs.log_files import LogFiles
 from daemon.jobs.models import LeaseRef
 from daemon.jobs.store import JobStore
@@ -46,28 +46,21 @@ class LogWriter:
         if changes.take():
             await self._store.check_lease(lease)
 
-    async def complete(
-        self, lease: LeaseRef, outcome: Outcome, offset: int, tail: bytes
-    ) -> Outcome:
-        """Store the last piece of a log and return the outcome with its hash filled in.
-
-        A report that comes a second time finds its lease ended: it adds nothing, and the store decides what it is worth.
+    def complete(self, lease: LeaseRef, length: int, offset: int, tail: bytes) -> None:
+        """Store the last piece of a log that is to have ``length`` bytes. The caller has checked the lease.
 
         Raises:
-            LogGapError: The stored log is not as long as the outcome says; send the rest first.
-            UsageError: The log is longer than the outcome says, or ``append`` raises it.
+            LogGapError: The stored log is shorter; send the rest first.
+            UsageError: The stored log is longer, or ``append`` raises it.
         """
-        try:
-            await self._store.check_lease(lease)
-        except LeaseLostError:
-            return outcome
-        length = self.append(lease, offset, tail)
-        if length < outcome.log.length:
-            raise LogGapError(length)
-        if length > outcome.log.length:
-            raise UsageError(
-                f"log_bytes is {outcome.log.length}, but {length} bytes of the log were sent"
-            )
+        stored = self.append(lease, offset, tail)
+        if stored < length:
+            raise LogGapError(stored)
+        if stored > length:
+            raise UsageError(f"log_bytes is {length}, but {stored} bytes of the log were sent")
+
+    def with_hash(self, lease: LeaseRef, outcome: Outcome) -> Outcome:
+        """Return the outcome with the hash of the stored log, where its reporter made none."""
         if outcome.log.sha256:
             return outcome
         sha256 = self._logs.sha256(lease.job_id, lease.attempt)

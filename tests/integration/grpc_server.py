@@ -1,0 +1,198 @@
+"""A real job server on a real socket and port, and a client and an agent-runner that only know the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from daemon.clock import FixedClock
+from daemon.jobs.sqlite_store import SqliteJobStore
+from daemon.server.app import JobServer
+from daemon.server.config import ServerConfig
+from runner.v1 import agent_service_pb2 as agent_pb
+from runner.v1 import agent_service_pb2_grpc as agent_rpc
+from runner.v1 import job_pb2
+from runner.v1 import job_service_pb2 as pb
+from runner.v1 import job_service_pb2_grpc as rpc
+
+TOKEN = "a-token-of-this-test"
+AUTH = (("authorization", f"Bearer {TOKEN}"),)
+DEADLINE_S = 10.0
+
+
+def server_config(root: Path, **overrides: Any) -> ServerConfig:
+    values: dict[str, Any] = {
+        "database": root / "jobs.db",
+        "log_dir": root / "logs",
+        "socket": root / "run" / "s",
+        "listen": "127.0.0.1:0",
+    }
+    return ServerConfig(**(values | overrides))
+
+
+@dataclass
+class Client:
+    """One connection with the token."""
+
+    channel: grpc.aio.Channel
+    config: ServerConfig
+    server: JobServer
+    store: SqliteJobStore
+    clock: FixedClock
+
+    @property
+    def jobs(self) -> Any:
+        return _WithToken(rpc.JobServiceStub(self.channel))
+
+    @property
+    def agents(self) -> Any:
+        return _WithToken(agent_rpc.AgentServiceStub(self.channel))
+
+    async def submit(self, *argv: str, request_id: str = "", **fields: Any) -> job_pb2.Job:
+        spec = job_pb2.JobSpec(argv=argv or ("true",), **fields)
+        request = pb.SubmitJobRequest(spec=spec, request_id=request_id)
+        return (await self.jobs.SubmitJob(request)).job
+
+    async def get(self, job_id: str) -> job_pb2.Job:
+        return (await self.jobs.GetJob(pb.GetJobRequest(job_id=job_id))).job
+
+    async def cancel(self, job_id: str) -> job_pb2.Job:
+        return (await self.jobs.CancelJob(pb.CancelJobRequest(job_id=job_id))).job
+
+    def read_log(self, job_id: str, **fields: Any) -> Any:
+        return self.jobs.ReadLog(pb.ReadLogRequest(job_id=job_id, **fields))
+
+    async def log(self, job_id: str, **fields: Any) -> tuple[bytes, pb.LogEnd]:
+        data = b""
+        async for piece in self.read_log(job_id, **fields):
+            data += piece.data
+        return data, piece.end
+
+
+class _WithToken:
+    """Calls a stub's methods with the token, so that no test forgets it by accident."""
+
+    def __init__(self, stub: Any) -> None:
+        self._stub = stub
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._stub, name)
+        return lambda *args, **kwargs: method(*args, **({"metadata": AUTH} | kwargs))
+
+
+@asynccontextmanager
+async def serving(root: Path, **overrides: Any) -> AsyncIterator[Client]:
+    """Serve from ``root`` for as long as the block lasts. Time stands still unless the test moves it."""
+    config = server_config(root, **overrides)
+    clock = FixedClock()
+    store = SqliteJobStore(config.database, clock)
+    server = JobServer(config, TOKEN, store)
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"unix:{config.socket}") as channel:
+            yield Client(channel, config, server, store, clock)
+    finally:
+        await server.stop(DEADLINE_S)
+
+
+@dataclass
+class FakeAgent:
+    """An agent-runner that does what a test tells it. Runs nothing."""
+
+    client: Client
+    name: str = "agent"
+    incarnation: str = "first"
+    slots: int = 2
+    labels: dict[str, str] = field(default_factory=dict)
+    call: Any = None
+
+    @property
+    def identity(self) -> agent_pb.AgentIdentity:
+        return agent_pb.AgentIdentity(name=self.name, incarnation=self.incarnation)
+
+    async def register(self) -> agent_pb.RegisterAgentResponse:
+        request = agent_pb.RegisterAgentRequest(
+            agent=self.identity, slots=self.slots, labels=self.labels
+        )
+        return await self.client.agents.RegisterAgent(request)
+
+    async def hello(self, *active: agent_pb.LeaseRef, draining: bool = False) -> None:
+        self.call = self.client.agents.Work()
+        hello = agent_pb.WorkHello(agent=self.identity, active=active, draining=draining)
+        await self.call.write(agent_pb.WorkRequest(hello=hello))
+
+    async def connect(self, *active: agent_pb.LeaseRef, draining: bool = False) -> FakeAgent:
+        await self.register()
+        await self.hello(*active, draining=draining)
+        assert (await self.next()).HasField("welcome")
+        return self
+
+    async def next(self) -> agent_pb.WorkResponse:
+        async with asyncio.timeout(DEADLINE_S):
+            return await self.call.read()
+
+    async def assignment(self) -> agent_pb.Assignment:
+        response = await self.next()
+        assert response.HasField("assignment"), response
+        return response.assignment
+
+    async def say(self, **message: Any) -> None:
+        await self.call.write(agent_pb.WorkRequest(**message))
+
+    async def renew(self, *leases: agent_pb.LeaseRef) -> None:
+        await self.say(renew=agent_pb.RenewLeases(leases=leases))
+
+    async def finish(self, lease: agent_pb.LeaseRef, log: bytes = b"", **fields: Any) -> None:
+        values = {
+            "end_reason": job_pb2.END_REASON_EXITED,
+            "exit_code": 0,
+            "log_tail": log,
+            "log_bytes": len(log),
+        }
+        request = agent_pb.FinishAttemptRequest(lease=lease, **(values | fields))
+        await self.client.agents.FinishAttempt(request)
+
+    async def append(self, lease: agent_pb.LeaseRef) -> LogCall:
+        call = LogCall(self.client.agents.AppendLog())
+        await call.call.write(agent_pb.AppendLogRequest(lease=lease))
+        call.stored = await call.read()
+        return call
+
+
+@dataclass
+class LogCall:
+    """One AppendLog stream."""
+
+    call: Any
+    stored: int = 0
+
+    async def read(self) -> int:
+        async with asyncio.timeout(DEADLINE_S):
+            return (await self.call.read()).acknowledged_offset
+
+    async def send(self, offset: int, data: bytes) -> int:
+        await self.call.write(agent_pb.AppendLogRequest(offset=offset, data=data))
+        return await self.read()
+
+
+def reason(error: grpc.aio.AioRpcError) -> str:
+    return str(dict(error.trailing_metadata()).get("reason", ""))
+
+
+@asynccontextmanager
+async def refused(code: grpc.StatusCode, why: str) -> AsyncIterator[list[grpc.aio.AioRpcError]]:
+    """Expect a status with a reason."""
+    caught: list[grpc.aio.AioRpcError] = []
+    try:
+        yield caught
+    except grpc.aio.AioRpcError as error:
+        assert (error.code(), reason(error)) == (code, why), error
+        caught.append(error)
+    else:
+        raise AssertionError(f"the call succeeded, {code} {why} was expected")
