@@ -80,12 +80,12 @@ def test_ends_as_a_shell_would_say(instance: Instance, command: str, code: int) 
 def test_an_interrupt_cancels_the_job(instance: Instance, sign: signal.Signals) -> None:
     """The command may clean up; the exit code says cancelled; nothing is left."""
     path = instance.job_file("job_command: \"trap 'echo bye; exit 1' TERM; echo up; sleep 100 & wait\"\n")
-    running = instance.popen("run-local", "-q", "--file", path, stdout=subprocess.PIPE)
-    assert running.stdout is not None
-    assert running.stdout.readline() == b"up\n"
-    running.send_signal(sign)
-    assert running.stdout.read() == b"bye\n"
-    assert running.wait(20) == 130
+    with instance.popen("run-local", "-q", "--file", path, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"up\n"
+        running.send_signal(sign)
+        assert b"bye\n" in running.stdout.read()
+        assert running.wait(20) == 130
 
 
 def test_a_job_that_demands_more_than_there_is(instance: Instance) -> None:
