@@ -94,7 +94,7 @@ class Terminal:
 
     def read(self) -> None:
         try:
-            data = self.process.read_nonblocking(65536, timeout=0.02)
+            data: Any = self.process.read_nonblocking(65536, timeout=0.02)
         except (pexpect.TIMEOUT, pexpect.EOF):
             return
         self.raw += data

@@ -310,10 +310,9 @@ def log_line(formatter: logging.Formatter, **fields: object) -> str:
 def test_formatter_masks_message_arguments_and_traceback():
     """The finished record is masked, wherever in it the value stands."""
     formatter = MaskingFormatter(logging.Formatter("%(message)s"), masker_of([KEY], automaton=True))
-    try:
+    with pytest.raises(ValueError, match="invalid literal") as caught:
         int(KEY)
-    except ValueError:
-        line = log_line(formatter, msg="key %s", args=(KEY,), exc_info=sys.exc_info())
+    line = log_line(formatter, msg="key %s", args=(KEY,), exc_info=caught._excinfo)
 
     assert line.startswith("key ***\nTraceback")
     assert line.endswith("'***'")
