@@ -12,6 +12,7 @@ import sys
 
 from agent_runner.handover import harden
 from daemon.local.first_spawn import spawn_children
+from daemon.supervisor.spawning import become_subreaper
 
 
 def main(argv: list[str]) -> int:
@@ -31,13 +32,20 @@ def main(argv: list[str]) -> int:
             os.set_inheritable(document[name], False)
     # The write end is never used nor closed: its end of file tells the children that we have died.
     life_in, _life_out = os.pipe()
+    become_subreaper()
+    spared = frozenset[int]()
+    if document.get("foreground"):
+        # Whoever executed us in its place may have had children.
+        from sandbox.procfs import own_children  # noqa: PLC0415
+
+        spared = frozenset(own_children())
     early = spawn_children(document, life_in)
 
     import asyncio  # noqa: PLC0415
 
     from daemon.local.session import Session  # noqa: PLC0415
 
-    session = Session(document, early, options["--instance"], life_in)
+    session = Session(document, early, nonce=options["--instance"], life_fd=life_in, spared=spared)
     code = asyncio.run(session.run())
     session.succeed()
     return code

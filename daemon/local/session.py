@@ -23,7 +23,6 @@ from daemon.local.renewal import renewed
 from daemon.local.service_manager import notify
 from daemon.local.session_files import SessionFiles
 from daemon.supervisor.control import ControlConnection, ControlServer
-from daemon.supervisor.leftovers import become_subreaper
 from daemon.supervisor.process import (
     ChildFailedError,
     ManagedProcess,
@@ -43,11 +42,18 @@ class Session:
     """A daemon that runs. Made and run once per process."""
 
     def __init__(
-        self, document: dict[str, Any], early: Mapping[str, SpawnedChild], nonce: str, life_fd: int
+        self,
+        document: dict[str, Any],
+        early: Mapping[str, SpawnedChild],
+        *,
+        nonce: str,
+        life_fd: int,
+        spared: frozenset[int] = frozenset(),
     ) -> None:
         self._document = document
         self._early = early
         self._life_fd = life_fd
+        self._spared = spared
         self._state = state_of(document)
         self._files = SessionFiles(self._state, document, nonce)
         self._progress = Progress(document["progress_fd"])
@@ -65,11 +71,10 @@ class Session:
         """Start everything, wait for the word to stop, stop everything; return the exit code."""
         self._stop_wanted, self._finished = asyncio.Event(), asyncio.Event()
         self._configure_logs()
-        become_subreaper()
         self._catch_signals()
         operations = {"status": self._status, "stop": self._stop, "restart": self._restart}
         control = ControlServer(self._state.control_socket, operations)
-        self._supervisor = Supervisor(self._processes(), self._early)
+        self._supervisor = Supervisor(self._processes(), self._early, spared=self._spared)
         self._supervisor.adopt()
         failure = await self._start(control)
         if failure is None:

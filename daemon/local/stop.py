@@ -140,7 +140,7 @@ def _await_end(identities: Any, bound_s: float) -> None:
 
 def _clean_up(state: StateDir) -> None:
     """Remove stale files if nobody is starting just now."""
-    if not state.root.exists():
+    if not state.root.is_dir():
         return
     lock_fd = take_lock(state)
     if lock_fd is not None:

@@ -8,7 +8,6 @@ it can be killed safely: the pid of an unreaped child is not reused.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 from collections.abc import Callable
@@ -18,21 +17,15 @@ from sandbox.procfs import ProcStat
 
 SWEEP_BOUND_S = 5.0
 _PAUSE_S = 0.01
-_PR_SET_CHILD_SUBREAPER = 36
-
-
-def become_subreaper() -> None:
-    """Adopt the orphans of all descendants; called once, at start, before the first child."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 class Leftovers:
     """Finds and kills the leftovers of dead children. One per daemon; used by the event loop only."""
 
-    def __init__(self, known: Callable[[], set[int]]) -> None:
-        """Take note of the children that are there already: they belong to whoever started us."""
+    def __init__(self, known: Callable[[], set[int]], spared: frozenset[int] = frozenset()) -> None:
+        """Take who is known now, and the children from before we were a daemon: they are not ours to kill."""
         self._known = known
-        self._spared = procfs.own_children() - known()
+        self._spared = spared
 
     def reap(self) -> None:
         """Collect dead orphans; called for each SIGCHLD. Children that we spawned are not touched."""

@@ -60,7 +60,7 @@ def read(path: Path) -> ProcessIdentity | None:
     try:
         with path.open("rb") as file:
             document = json.loads(file.read(_MAX_BYTES))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(document, dict):
         return None

@@ -37,18 +37,20 @@ class Supervisor:
         processes: Sequence[ManagedProcess],
         early: Mapping[str, SpawnedChild] | None = None,
         *,
+        spared: frozenset[int] = frozenset(),
         ready_deadline_s: float = READY_DEADLINE_S,
         first_delay_s: float = FIRST_DELAY_S,
     ) -> None:
         """Take the children in the order in which they are to be ready; they stop in reverse.
 
-        ``early`` are those that were spawned before the event loop ran, by name.
+        ``early`` are those that were spawned before the event loop ran, by name; ``spared`` are children of
+        this process that it had before, and that are never touched.
         """
         self.processes = tuple(processes)
         self._ready_deadline_s = ready_deadline_s
         self._budgets = {p.spec.name: RestartBudget(first_delay_s) for p in processes}
         self._early = dict(early or {})
-        self._leftovers = Leftovers(self._known)
+        self._leftovers = Leftovers(self._known, spared)
         self._ladder = StopLadder(self._leftovers)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._sweep: asyncio.Task[list[str]] | None = None

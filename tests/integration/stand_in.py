@@ -3,6 +3,8 @@
 It knows nothing of the product, so that the supervisor is tested against the protocol alone.
 """
 
+# ruff: noqa: TID251 - a process of its own, outside of the product
+
 from __future__ import annotations
 
 import hashlib
@@ -16,47 +18,75 @@ import time
 from pathlib import Path
 
 
-def main(words: list[str]) -> int:
-    """Obey the words in order: each is ``verb`` or ``verb=argument``."""
-    with os.fdopen(int(os.environ["RUNNER_HANDOVER_FD"]), "rb") as pipe:
-        payload = json.load(pipe)
-    ready_fd = int(os.environ["RUNNER_READY_FD"])
-    facts: dict[str, object] = {"digest": digest(payload)}
-    for word in words:
-        verb, _, argument = word.partition("=")
-        if verb == "print":
-            print(argument, flush=True)
-        elif verb == "leak":
-            os.write(1, payload["secrets"][argument].encode() + b"\n")
-        elif verb == "ignore-term":
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        elif verb == "second-term":
-            drain_then_cancel(Path(argument))
-        elif verb == "fork":
-            # A grandchild in a session of its own whose parent is gone: nothing ties it to us.
-            script = f"(trap '' TERM HUP; exec sleep {argument}) & echo"
-            subprocess.run(["setsid", "sh", "-c", script], check=True, stdout=subprocess.DEVNULL)
-        elif verb == "slow":
-            time.sleep(float(argument))
-        elif verb == "error":
-            os.write(ready_fd, json.dumps({"error": argument}).encode() + b"\n")
-            return 3
-        elif verb == "exit":
-            return int(argument)
-        elif verb == "mute":
-            facts = {}
-        elif verb == "fail-if":
-            if Path(argument).exists():
-                print("the flag is up", flush=True)
-                return 9
-        elif verb == "listen":
-            facts["listen"] = argument
-    if facts:
-        os.write(ready_fd, json.dumps({"ready": facts}).encode() + b"\n")
-        os.close(ready_fd)
-    # Ends when the daemon does, as every child has to.
-    select.select([int(os.environ["RUNNER_LIFE_FD"])], [], [])
-    return 0
+class StandIn:
+    """Obeys words in order: each is the name of a method, or ``name=argument``."""
+
+    def __init__(self) -> None:
+        with os.fdopen(int(os.environ["RUNNER_HANDOVER_FD"]), "rb") as pipe:
+            self.payload = json.load(pipe)
+        self.ready_fd = int(os.environ["RUNNER_READY_FD"])
+        self.facts: dict[str, object] = {"digest": digest(self.payload)}
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+    def leak(self, name: str) -> None:
+        """Print a secret, in two writes."""
+        value = self.payload["secrets"][name].encode()
+        os.write(1, value[:7])
+        time.sleep(0.05)
+        os.write(1, value[7:] + b"\n")
+
+    def ignore(self, _: str) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def count(self, path: str) -> None:
+        """Write down how many TERMs came; leave at the second one."""
+        seen: list[int] = []
+
+        def note(number: int, _frame: object) -> None:
+            seen.append(number)
+            Path(path).write_text(str(len(seen)))
+            if len(seen) > 1:
+                os._exit(0)
+
+        signal.signal(signal.SIGTERM, note)
+
+    def fork(self, path: str) -> None:
+        """Leave a grandchild in a session of its own that ignores TERM, and write its pid down."""
+        script = f"trap '' TERM HUP; sleep 600 & echo $! >{path}"
+        subprocess.run(["setsid", "sh", "-c", script], check=True, stdout=subprocess.DEVNULL)
+
+    def slow(self, seconds: str) -> None:
+        time.sleep(float(seconds))
+
+    def error(self, text: str) -> None:
+        os.write(self.ready_fd, json.dumps({"error": text}).encode() + b"\n")
+        sys.exit(3)
+
+    def garble(self, _: str) -> None:
+        os.write(self.ready_fd, b"[1, 2\n")
+
+    def exit(self, code: str) -> None:
+        sys.exit(int(code))
+
+    def fail_if(self, path: str) -> None:
+        if Path(path).exists():
+            self.say("the flag is up")
+            sys.exit(9)
+
+    def mute(self, _: str) -> None:
+        self.facts = {}
+
+    def listen(self, address: str) -> None:
+        self.facts["listen"] = address
+
+    def live(self) -> None:
+        """Be ready, then end when the daemon does, as every child has to."""
+        if self.facts:
+            os.write(self.ready_fd, json.dumps({"ready": self.facts}).encode() + b"\n")
+            os.close(self.ready_fd)
+        select.select([int(os.environ["RUNNER_LIFE_FD"])], [], [])
 
 
 def digest(payload: object) -> str:
@@ -64,19 +94,9 @@ def digest(payload: object) -> str:
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
 
 
-def drain_then_cancel(path: Path) -> None:
-    """Write each TERM down; leave at the second one."""
-    seen = []
-
-    def note(number: int, _frame: object) -> None:
-        seen.append(number)
-        path.write_text(str(len(seen)))
-        if len(seen) > 1:
-            sys.exit(0)
-
-    signal.signal(signal.SIGTERM, note)
-
-
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    sys.exit(main(arguments[: arguments.index("--instance")]))
+    stand_in = StandIn()
+    for word in sys.argv[1 : sys.argv.index("--instance")]:
+        verb, _, argument = word.partition("=")
+        getattr(stand_in, verb)(argument)
+    stand_in.live()

@@ -1,0 +1,396 @@
+"""The daemon as a process, with stand-ins for its children: start, stop, status, restart, crashes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.config import LocalConfig, environ
+from daemon.errors import BusyError, NotRunningError, StartFailedError, StateDirError
+from daemon.local.control_client import ControlClient
+from daemon.local.lock import take_lock
+from daemon.local.log_files import local_logs
+from daemon.local.restart import restart_local
+from daemon.local.start import StartResult, start_local
+from daemon.local.status import status_local
+from daemon.local.stop import stop_local
+from daemon.paths import StateDir
+from daemon.supervisor import pid_files
+from tests.integration.stand_in import digest
+from tests.waiting import wait_until
+
+STAND_IN = str(Path(__file__).with_name("stand_in.py"))
+SECRET = "canary-0815-walrus"
+CONFIG = LocalConfig(
+    listen="none",
+    slots=2,
+    sandbox_tier="auto",
+    allow_unsandboxed=False,
+    agent_name="local",
+    drain_timeout_s=1,
+    secrets=(),
+    env_label="test",
+)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+class Local:
+    """One state directory and what its children do."""
+
+    def __init__(self, root: Path) -> None:
+        self.state = StateDir(root / "state", root / "run")
+        self.server_words: tuple[str, ...] = ("listen=127.0.0.1:7",)
+        self.agent_words: tuple[str, ...] = ()
+        self.lines: list[dict[str, Any]] = []
+
+    def children(self, *_: Any) -> list[dict[str, Any]]:
+        base = [sys.executable, "-P", STAND_IN]
+        return [
+            {"name": "job-server", "argv": [*base, *self.server_words], "env": {}, "grace_s": 0.3},
+            {
+                "name": "agent-runner",
+                "argv": [*base, *self.agent_words],
+                "env": {"PATH": "/usr/bin:/bin"},
+                "grace_s": 0.3,
+                "gets_secrets": True,
+                "drains": True,
+                "leaves_orphans": True,
+            },
+        ]
+
+    def start(self) -> StartResult:
+        return start_local(
+            self.state, CONFIG, {"KEY": SECRET}, self.lines.append, children=self.children
+        )
+
+    def stop(self, *, now: bool = False) -> None:
+        stop_local(self.state, None, now, self.lines.append)
+
+    def process(self, name: str) -> dict[str, Any]:
+        return status_local(self.state)["processes"][name]
+
+    def pids(self) -> list[int]:
+        return [entry["pid"] for entry in status_local(self.state)["processes"].values()]
+
+    def agent_digest(self) -> str:
+        """Return the digest of the last start of the agent-runner, as it was reported."""
+        lines = [line for line in self.lines if line.get("process") == "agent-runner"]
+        return next(line["digest"] for line in reversed(lines) if "digest" in line)
+
+
+@pytest.fixture
+def local() -> Iterator[Local]:
+    """A short path, because of the sockets; everything is stopped at the end."""
+    root = Path(tempfile.mkdtemp(prefix="runner-"))
+    made = Local(root)
+    yield made
+    try:
+        made.stop(now=True)
+    except NotRunningError:
+        pass
+    finally:
+        shutil.rmtree(root)
+
+
+def test_start_reports_in_order_and_stop_leaves_nothing(local):
+    """Ready lines in order, then started; after a stop neither processes nor files of the run."""
+    result = local.start()
+    told = [line.get("process", "started") for line in local.lines]
+    assert told == ["daemon", "job-server", "agent-runner", "started"]
+    assert result.already is False
+    assert set(result.status) == {"mode", "endpoints", "processes", "version"}
+    unix = f"unix:{local.state.server_socket}"
+    assert result.status["endpoints"] == {"tcp": "127.0.0.1:7", "unix": unix}
+    document = json.loads(local.state.endpoints.read_bytes())
+    assert document["control"] == str(local.state.control_socket)
+    assert document["endpoints"] == result.status["endpoints"]
+    for path in (local.state.control_socket, local.state.token, local.state.pid_file("daemon")):
+        assert path.stat().st_mode & 0o777 == 0o600
+    pids = local.pids()
+    local.stop()
+    assert not any(alive(pid) for pid in pids)
+    left = {path.name for path in local.state.root.iterdir()}
+    assert left == {"lock", "logs", "job-logs", "spool", "token"}
+    assert not list(local.state.runtime.iterdir())
+
+
+def test_a_second_start_changes_nothing(local):
+    """The token stays too, also over a stop and a start."""
+    local.start()
+    pids, token = local.pids(), local.state.token.read_bytes()
+    assert local.start().already is True
+    assert local.pids() == pids
+    local.stop()
+    local.start()
+    assert local.state.token.read_bytes() == token
+
+
+def test_two_starts_at_once_make_one_daemon(local):
+    """The loser waits until the winner is ready and gets its pids."""
+    local.server_words = ("slow=0.5", "listen=127.0.0.1:7")
+    results: list[StartResult] = []
+    threads = [threading.Thread(target=lambda: results.append(local.start())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(result.already for result in results) == [False, True, True]
+    assert len({result.status["processes"]["daemon"]["pid"] for result in results}) == 1
+
+
+def test_a_lock_that_is_not_released_is_busy(local, monkeypatch):
+    """A previous instance that does not go away is named after the bound."""
+    monkeypatch.setattr("daemon.local.start.WAIT_FOR_LOCK_S", 0.2)
+    fd = take_lock(local.state)
+    try:
+        with pytest.raises(BusyError, match=str(local.state.root)):
+            local.start()
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("error=port 7 is taken; use --listen",), "job-server: port 7 is taken; use --listen"),
+        (("say=no config", "exit=4"), "job-server: it ended at start (exit code 4)"),
+    ],
+)
+def test_a_failed_start_leaves_nothing(local, words, problem):
+    """One line with the cause, the tail of the log reported before, no process and no file."""
+    local.server_words = words
+    with pytest.raises(StartFailedError) as caught:
+        local.start()
+    assert str(caught.value) == problem
+    assert local.lines[-1]["process"] == "job-server"
+    assert local.lines[-1]["log_tail"] == ("no config" if "say=no config" in words else "")
+    assert not list(local.state.root.glob("*.pid"))
+    assert not local.state.endpoints.exists()
+    fd = take_lock(local.state)
+    assert fd is not None, "the last process has gone"
+    os.close(fd)
+
+
+def test_an_unusable_state_directory_is_one_clear_line(local):
+    """A file in the way."""
+    local.state.root.write_text("in the way")
+    with pytest.raises(StateDirError, match=str(local.state.root)):
+        local.start()
+
+
+def test_the_agent_runner_returns_with_its_secrets_and_without_leftovers(local):
+    """kill -9: the orphans of the dead one are killed, although they left its session."""
+    pid_file = local.state.root / "grandchild"
+    local.agent_words = (f"fork={pid_file}",)
+    local.start()
+    orphan, old = int(pid_file.read_text()), local.process("agent-runner")["pid"]
+    assert alive(orphan)
+    os.kill(old, signal.SIGKILL)
+
+    def restarted() -> bool:
+        found = local.process("agent-runner")
+        return found["state"] == "RUNNING" and found["pid"] != old
+
+    wait_until(restarted, 10)
+    wait_until(lambda: not alive(orphan), 5)
+    assert local.process("agent-runner")["restarts"] == 1
+    assert alive(local.process("job-server")["pid"])
+    local.stop()
+    assert not alive(int(pid_file.read_text())), "the orphan of the second one, too"
+
+
+def test_restart_keeps_the_secrets(local):
+    """Three new pids, the same secrets, nobody asked; a new configuration."""
+    local.start()
+    before = local.pids()
+    result = restart_local(local.state, CONFIG, {}, local.lines.append)
+    assert not set(before) & {entry["pid"] for entry in result.status["processes"].values()}
+    assert not any(alive(pid) for pid in before)
+    payload = {"token": local.state.token.read_text().strip(), "secrets": {"KEY": SECRET}}
+    assert local.agent_digest() == digest(payload)
+    restart_local(local.state, CONFIG, {"NEW": "another-secret"}, local.lines.append)
+    payload["secrets"]["NEW"] = "another-secret"
+    assert local.agent_digest() == digest(payload)
+
+
+def test_a_restart_that_fails_leaves_nothing(local):
+    """The successor's failure is the restart's; the lock is free afterwards."""
+    flag = local.state.root / "flag"
+    local.server_words = (f"fail_if={flag}",)
+    local.start()
+    flag.touch()
+    with pytest.raises(StartFailedError, match="job-server"):
+        restart_local(local.state, CONFIG, {}, local.lines.append)
+    wait_until(lambda: (fd := take_lock(local.state)) is not None and (os.close(fd) or True), 10)
+    with pytest.raises(NotRunningError):
+        status_local(local.state)
+
+
+def test_a_restart_takes_no_command(local):
+    """Another process of this user cannot have its own program started with the secrets."""
+    local.start()
+    evil = {"children": [{"name": "agent-runner", "argv": ["/bin/false"], "env": {}}]}
+    for request in ({"op": "restart", "launch": evil}, {"op": "restart", "config": evil}):
+        with ControlClient(local.state) as client:
+            (answer,) = client.ask(request)
+        assert "malformed" in answer["failed"]
+    assert local.process("agent-runner")["restarts"] == 0
+
+
+def test_children_end_when_the_daemon_is_killed(local):
+    """kill -9 of the daemon: the life pipe ends, the lock is free, a stop says that nothing runs."""
+    local.start()
+    pids = local.pids()
+    os.kill(pids[0], signal.SIGKILL)
+    wait_until(lambda: not any(alive(pid) for pid in pids), 10)
+    with pytest.raises(NotRunningError):
+        status_local(local.state)
+    with pytest.raises(NotRunningError):
+        local.stop()
+    assert not list(local.state.root.glob("*.pid"))
+    assert local.start().already is False
+
+
+def test_stop_ends_a_daemon_that_hangs(local, monkeypatch):
+    """A frozen daemon does not answer: its verified processes are signalled, then killed."""
+    monkeypatch.setattr("daemon.local.stop.SILENCE_BOUND_S", 0.2)
+    monkeypatch.setattr("daemon.local.stop.GRACE_S", 0.5)
+    local.start()
+    pids = local.pids()
+    os.kill(pids[0], signal.SIGSTOP)
+    local.stop()
+    assert not any(alive(pid) for pid in pids)
+    assert not list(local.state.root.glob("*.pid"))
+
+
+def test_stale_pid_files_are_removed_without_a_signal(local):
+    """A right pid with a wrong nonce is a bystander."""
+    bystander = subprocess.Popen(["/bin/sleep", "300"])
+    try:
+        local.state.prepare()
+        for name in ("daemon", "job-server", "agent-runner"):
+            identity = pid_files.identify(bystander.pid, "not-in-its-argv")
+            pid_files.write(local.state.pid_file(name), identity)
+        with pytest.raises(NotRunningError):
+            local.stop(now=True)
+        assert bystander.poll() is None
+        assert not list(local.state.root.glob("*.pid"))
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_signals_drain_then_cancel(local):
+    """One SIGTERM to the daemon drains; a second one ends the drain."""
+    told = local.state.root / "told"
+    local.agent_words = (f"count={told}",)
+    local.start()
+    daemon, *children = local.pids()
+    os.kill(daemon, signal.SIGTERM)
+    wait_until(told.exists, 5)
+    os.kill(daemon, signal.SIGTERM)
+    wait_until(lambda: not any(alive(pid) for pid in [daemon, *children]), 10)
+    assert told.read_text() == "2"
+
+
+def test_three_signals_end_everything_at_once(local):
+    """The third one kills, whatever the children ignore; a hangup is nothing."""
+    local.server_words = local.agent_words = ("ignore=",)
+    local.start()
+    daemon, *children = local.pids()
+    os.kill(daemon, signal.SIGHUP)
+    assert local.process("daemon")["state"] == "RUNNING"
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(daemon, number)
+    wait_until(lambda: not any(alive(pid) for pid in [daemon, *children]), 20)
+
+
+def test_no_secret_on_disk_or_in_the_process_table(local):
+    """Neither a file of the state directory nor argv or environment of any process has it; the log has ***."""
+    local.agent_words = ("leak=KEY",)
+    local.start()
+    wait_until(lambda: "***\n" in list(local_logs(local.state, "agent-runner", 10, False)), 5)
+    for path in local.state.root.rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
+    for pid in local.pids():
+        for name in ("cmdline", "environ"):
+            assert SECRET.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
+
+
+def test_the_caller_s_environment_stays_outside(local, monkeypatch):
+    """Of a variable that is not on the list nothing reaches the daemon."""
+    monkeypatch.setenv("SOME_TOKEN", "token-of-the-caller")
+    monkeypatch.setenv("LC_TIME", "C.UTF-8")
+    local.start()
+    environment = Path(f"/proc/{local.process('daemon')['pid']}/environ").read_bytes()
+    assert b"token-of-the-caller" not in environment
+    assert b"LC_TIME=C.UTF-8" in environment
+
+
+@pytest.mark.parametrize("request_line", [b"nonsense\n", b"{}\n", b'{"op": "explode"}\n', b"[1]\n"])
+def test_nonsense_on_the_control_socket_is_answered(local, request_line):
+    """A malformed request gets an error, and the daemon goes on."""
+    local.start()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(local.state.control_socket))
+        client.sendall(request_line)
+        assert b"error" in client.recv(4096)
+    assert local.process("daemon")["state"] == "RUNNING"
+
+
+def test_foreground_keeps_the_pid_and_tells_the_service_manager(local):
+    """READY=1 comes when all is ready; SIGTERM ends it with 0; the environment of the caller is gone."""
+    address = str(local.state.root.parent / "notify")
+    script = (
+        "import sys, pickle\n"
+        "from daemon.local.start import run_foreground\n"
+        "state, config, secrets, children = pickle.loads(sys.stdin.buffer.read())\n"
+        "run_foreground(state, config, secrets, children=lambda *_: children)\n"
+    )
+    import pickle
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(20)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", script],
+            env={**environ(), "NOTIFY_SOCKET": address, "CALLER": SECRET},
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        process.stdin.write(pickle.dumps((local.state, CONFIG, {"KEY": SECRET}, local.children())))
+        process.stdin.close()
+        assert manager.recv(64) == b"READY=1"
+        assert local.process("daemon")["pid"] == process.pid
+        assert SECRET.encode() not in Path(f"/proc/{process.pid}/environ").read_bytes()
+        restart_local(local.state, CONFIG, {}, local.lines.append)
+        assert manager.recv(64) == b"STOPPING=1"
+        assert manager.recv(64) == b"READY=1"
+        assert local.process("daemon")["pid"] == process.pid
+        process.send_signal(signal.SIGTERM)
+        assert manager.recv(64) == b"STOPPING=1"
+        errors = process.stderr.read()
+        process.stderr.close()
+        process.wait(20)
+    assert process.returncode == 0
+    assert b"The daemon is ready" in errors
