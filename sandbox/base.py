@@ -126,6 +126,7 @@ class ExecResult:
     exit_code: int
     """As a shell sees it: 128 + N after a death by signal N; 127 not found, 126 not executable."""
     signal: int | None = None
+    """Set for exit codes 129 to 192 as well: not every backend can tell the two apart."""
     timed_out: bool = False
     idle_timed_out: bool = False
     oom_killed: bool = False
@@ -148,7 +149,9 @@ class Command(Protocol):
         """Wait until the command and its whole tree are gone. Safe to call repeatedly and concurrently.
 
         Raises:
-            CommandNotStartedError: The sandbox works but the command could not be executed.
+            CommandNotStartedError: The request is impossible: no program, an environment that no kernel
+                carries, or a working directory that cannot be used. A program that does not exist or
+                is not executable is a result, 127 or 126, with one line of output that names it.
             SandboxBrokenError: The sandbox itself failed; the attempt may be retried.
         """
         ...

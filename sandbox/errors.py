@@ -26,7 +26,7 @@ class SandboxBrokenError(SandboxError):
 
 
 class CommandNotStartedError(SandboxError):
-    """The command could not be executed at all: it does not exist or is not executable."""
+    """The request is impossible: no program, a bad environment, or an unusable working directory."""
 
     reason: ClassVar[str] = "COMMAND_NOT_STARTED"
 

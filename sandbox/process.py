@@ -215,15 +215,17 @@ async def wait_gone(pidfds: Sequence[int], timeout_s: float) -> bool:
     """Wait until all these processes have ended; tell whether they did in time."""
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
-    left = set(pidfds)
+    # A loop knows one reader per descriptor, and several callers may wait for one process.
+    left = {os.dup(pidfd) for pidfd in pidfds}
 
     def ended(pidfd: int) -> None:
         loop.remove_reader(pidfd)
+        os.close(pidfd)
         left.discard(pidfd)
         if not left:
             done.set()
 
-    for pidfd in pidfds:
+    for pidfd in left:
         loop.add_reader(pidfd, ended, pidfd)
     try:
         if left:
@@ -233,6 +235,7 @@ async def wait_gone(pidfds: Sequence[int], timeout_s: float) -> bool:
     finally:
         for pidfd in left:
             loop.remove_reader(pidfd)
+            os.close(pidfd)
     return True
 
 

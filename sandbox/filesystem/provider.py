@@ -108,7 +108,7 @@ class FilesystemProvider:
         for sandbox in list(self._live.values()):
             await sandbox.destroy()
         if self._backend is not None:
-            self._backend.close()
+            await self._backend.close()
             self._backend = None
             self._capabilities = None
 
@@ -136,6 +136,7 @@ class FilesystemProvider:
                     reasons.append(reason)
                 continue
             self._backend = backend
+            backend.settle()
             return Capabilities(
                 kind=KIND,
                 tier=tier,
@@ -208,6 +209,7 @@ class FilesystemProvider:
         self, backend: TierBackend, name: str, network: Network, limits: Limits
     ) -> FilesystemSandbox:
         workspace = self._workspace(name)
+        launcher = await backend.launcher(workspace, network, limits)
         try:
             await asyncio.to_thread(workspace.create)
         except OSError as error:
@@ -218,7 +220,7 @@ class FilesystemProvider:
                 kind=KIND, tier=backend.tier, walls_not_held=backend.walls_not_held(network)
             ),
             workspace=workspace,
-            launcher=await backend.launcher(workspace, network, limits),
+            launcher=launcher,
             on_destroyed=self._forget,
         )
         self._live[name] = sandbox

@@ -33,6 +33,7 @@ _SYNTHETIC = {
     "hosts": "127.0.0.1 localhost job\n::1 localhost ip6-localhost ip6-loopback\n",
     "hostname": "job\n",
 }
+_FIRST_ENTRIES = ("ld.so.cache", "ld.so.conf", "nsswitch.conf")
 _PUBLIC_FILE = 0o644
 _PUBLIC_FOLDER = 0o755
 
@@ -45,13 +46,18 @@ class EtcCopy:
         self._source = source
         self._seen: dict[str, tuple[int, int]] = {}
 
+    def begin(self) -> None:
+        """Make the folder with what a first command needs. Called once, before ``refresh``."""
+        self.path.mkdir(mode=_PUBLIC_FOLDER, parents=True, exist_ok=True)
+        self.path.chmod(_PUBLIC_FOLDER)
+        self.path.parent.chmod(_PUBLIC_FOLDER)
+        for name, text in _SYNTHETIC.items():
+            self._write(name, text.encode())
+        for name in _FIRST_ENTRIES:
+            self._refresh_entry(name)
+
     def refresh(self) -> None:
-        """Copy what is new since the last call. Called before each sandbox: one stat per entry."""
-        if not self._seen:
-            self.path.mkdir(mode=_PUBLIC_FOLDER, parents=True, exist_ok=True)
-            self.path.chmod(_PUBLIC_FOLDER)
-            for name, text in _SYNTHETIC.items():
-                self._write(name, text.encode())
+        """Copy what is new since the last call: all at first, then one stat per entry."""
         for name in ETC_ENTRIES:
             if name not in _SYNTHETIC:
                 self._refresh_entry(name)
@@ -67,7 +73,7 @@ class EtcCopy:
             return
         self._seen[name] = mark
         if stat.S_ISDIR(found.st_mode):
-            _copy_folder(source, self.path / name)
+            _copy_folder(str(source), str(self.path / name))
         elif _is_public(found) and stat.S_ISREG(found.st_mode):
             self._write(name, source.read_bytes())
 
@@ -83,24 +89,37 @@ def _is_public(found: os.stat_result) -> bool:
     return bool(found.st_mode & stat.S_IROTH)
 
 
-def _copy_folder(source: Path, target: Path) -> None:
-    """Copy what everybody may read; links stay links, because /usr is the same inside."""
-    target.mkdir(mode=_PUBLIC_FOLDER, exist_ok=True)
-    target.chmod(_PUBLIC_FOLDER)
+def _copy_folder(source: str, target: str) -> None:
+    """Copy what everybody may read; links stay links, because /usr is the same inside.
+
+    Hundreds of links are on the path of the first start, so this is plain os calls.
+    """
+    try:
+        os.mkdir(target, _PUBLIC_FOLDER)  # noqa: PTH102
+        os.chmod(target, _PUBLIC_FOLDER)  # noqa: PTH101
+    except FileExistsError:
+        pass
     try:
         entries = list(os.scandir(source))
     except OSError:
         return
     for entry in entries:
-        copy = target / entry.name
-        found = entry.stat(follow_symlinks=False)
+        copy = f"{target}/{entry.name}"
         if entry.is_symlink():
-            copy.unlink(missing_ok=True)
-            copy.symlink_to(Path(entry.path).readlink())
-        elif not _is_public(found):
+            _copy_link(entry.path, copy)
+        elif not _is_public(entry.stat(follow_symlinks=False)):
             continue
         elif entry.is_dir(follow_symlinks=False):
-            _copy_folder(Path(entry.path), copy)
+            _copy_folder(entry.path, copy)
         elif entry.is_file(follow_symlinks=False):
             shutil.copyfile(entry.path, copy)
-            copy.chmod(_PUBLIC_FILE)
+            os.chmod(copy, _PUBLIC_FILE)  # noqa: PTH101
+
+
+def _copy_link(source: str, copy: str) -> None:
+    destination = os.readlink(source)  # noqa: PTH115
+    try:
+        os.symlink(destination, copy)  # noqa: PTH211
+    except FileExistsError:
+        os.unlink(copy)  # noqa: PTH108
+        os.symlink(destination, copy)  # noqa: PTH211

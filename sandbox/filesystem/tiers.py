@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sandbox.base import Network, Tier, Wall
-from sandbox.errors import SandboxUnavailableError
+from sandbox.errors import SandboxBrokenError, SandboxUnavailableError
 from sandbox.filesystem import bubblewrap
 from sandbox.filesystem.launch import BubblewrapLauncher, RestrictedLauncher
 from sandbox.filesystem.restricted import can_change_user
@@ -41,7 +41,11 @@ class TierBackend(Protocol):
         """Return what starts the commands of one sandbox."""
         ...
 
-    def close(self) -> None:
+    def settle(self) -> None:
+        """Begin what the first answer need not wait for. Called once, when the tier was chosen."""
+        ...
+
+    async def close(self) -> None:
         """Give back what is held."""
         ...
 
@@ -60,6 +64,12 @@ class BubblewrapTier:
             bubblewrap.wall_options(etc.path, disable_userns=disable_userns)
         )
         self._network_off = network_off
+        self._refreshing = asyncio.Lock()
+        self._settling: asyncio.Task[None] | None = None
+        try:
+            etc.begin()
+        except OSError as error:
+            raise SandboxBrokenError(f"/etc cannot be copied: {error}") from error
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return nothing: what it could not hold it refuses."""
@@ -71,11 +81,25 @@ class BubblewrapTier:
 
     async def launcher(self, workspace: Workspace, network: Network, limits: Limits) -> Launcher:
         """Return what starts the commands of one sandbox."""
-        await asyncio.to_thread(self._etc.refresh)
+        if self._settling is not None:
+            await self._refresh()
         return BubblewrapLauncher(self._front, self._walls, workspace, network, limits)
 
-    def close(self) -> None:
-        """Hold nothing."""
+    def settle(self) -> None:
+        """Copy the rest of /etc: hundreds of links, which would delay the start of the runner."""
+        self._settling = asyncio.get_running_loop().create_task(self._refresh())
+
+    async def close(self) -> None:
+        """Wait for the copy, so that nothing is written any more."""
+        if self._settling is not None:
+            await asyncio.wait({self._settling})
+
+    async def _refresh(self) -> None:
+        async with self._refreshing:
+            try:
+                await asyncio.to_thread(self._etc.refresh)
+            except OSError as error:
+                raise SandboxBrokenError(f"/etc cannot be copied: {error}") from error
 
 
 class LandlockTier:
@@ -100,7 +124,10 @@ class LandlockTier:
         """Return what starts the commands of one sandbox."""
         return RestrictedLauncher(workspace, self._walls, network, limits)
 
-    def close(self) -> None:
+    def settle(self) -> None:
+        """Begin nothing."""
+
+    async def close(self) -> None:
         """Close the paths of the rules."""
         self._walls.close()
 
@@ -126,7 +153,10 @@ class PlainTier:
         """Return what starts the commands of one sandbox."""
         return RestrictedLauncher(workspace, None, network, limits)
 
-    def close(self) -> None:
+    def settle(self) -> None:
+        """Begin nothing."""
+
+    async def close(self) -> None:
         """Hold nothing."""
 
 

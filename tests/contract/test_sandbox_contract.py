@@ -17,6 +17,7 @@ from sandbox.filesystem.provider import FilesystemProvider
 from tests.contract.deviations import SCRIPTED
 from tests.contract.sandbox_backends import (
     ALL_BACKENDS,
+    DEADLINE_S,
     FILESYSTEM_BACKENDS,
     finish,
     open_place,
@@ -386,8 +387,8 @@ asyncio.run(main(*sys.argv[1:]))
 async def test_reap_kills_what_a_crashed_predecessor_ran(real):
     """After kill -9 of the owner its commands are dead, at the latest when a successor reaps."""
     argv = [sys.executable, "-c", PREDECESSOR, str(real.root), "crashed", real.backend]
-    process = await asyncio.to_thread(subprocess.run, argv, check=False, timeout=30)
-    assert process.returncode == -signal.SIGKILL
+    with subprocess.Popen(argv) as predecessor:
+        assert await asyncio.to_thread(predecessor.wait, DEADLINE_S) == -signal.SIGKILL
     tier = Tier.parse(real.backend)
     successor = FilesystemProvider(real.root, owner_label="crashed", tier=tier)
     if tier is Tier.BWRAP:

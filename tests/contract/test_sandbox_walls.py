@@ -124,7 +124,9 @@ async def test_job_paths_are_the_documented_ones(real):
 
 async def test_own_folders_are_writable(real):
     """The source, the home and the temporary folder can be written, and are below the workspace."""
-    script = 'for d in . "$HOME" "$TMPDIR" "$RUNNER_JOB_ROOT/src"; do echo x >"$d/f" || exit 1; done'
+    script = (
+        'for d in . "$HOME" "$TMPDIR" "$RUNNER_JOB_ROOT/src"; do echo x >"$d/f" || exit 1; done'
+    )
     output, result = await real.run(script)
     assert (output, result.exit_code) == (b"", 0)
     for folder in ("job/src", "home", "tmp"):
@@ -283,8 +285,8 @@ async def test_network_off_blocks_listening(real):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     script = (
-        "import socket,time; s=socket.socket(); s.bind(('127.0.0.1',%d)); s.listen();"
-        " print('up', flush=True); time.sleep(1000)" % port
+        f"import socket,time; s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen();"
+        " print('up', flush=True); time.sleep(1000)"
     )
     command = await real.start("/usr/bin/python3", "-c", script, sandbox=sandbox)
     async for _ in command.stream():
