@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -50,18 +51,18 @@ class StoresAgree(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._folder = Path(tempfile.mkdtemp())
-        self._runner = asyncio.Runner()
+        self._loop = asyncio.new_event_loop()
         self._clock = FixedClock()
         self._stores = [make(self._folder, self._clock) for make in BACKENDS.values()]
         self._leases: list[tuple[LeaseRef, ...]] = []
         self._jobs = 0
         for store in self._stores:
-            self._runner.run(store.open())
+            self._loop.run_until_complete(store.open())
 
     def teardown(self) -> None:
         for store in self._stores:
-            self._runner.run(store.close())
-        self._runner.close()
+            self._loop.run_until_complete(store.close())
+        self._loop.close()
         shutil.rmtree(self._folder)
 
     def both(self, call: Callable[[JobStore, int], Awaitable[object]]) -> list[object]:
@@ -71,7 +72,7 @@ class StoresAgree(RuleBasedStateMachine):
             except DaemonError as exc:
                 return (type(exc), str(exc))
 
-        return [self._runner.run(answer(which)) for which in range(len(self._stores))]
+        return [self._loop.run_until_complete(answer(which)) for which in range(len(self._stores))]
 
     def agree(self, call: Callable[[JobStore, int], Awaitable[object]]) -> object:
         first, second = self.both(call)
@@ -164,9 +165,9 @@ class StoresAgree(RuleBasedStateMachine):
     def reopen(self) -> None:
         """Restart the durable one in the middle."""
         store = self._stores[1]
-        self._runner.run(store.close())
+        self._loop.run_until_complete(store.close())
         self._stores[1] = BACKENDS[SECOND](self._folder, self._clock)
-        self._runner.run(self._stores[1].open())
+        self._loop.run_until_complete(self._stores[1].open())
 
     @invariant()
     def tell_the_same(self) -> None:
@@ -193,11 +194,13 @@ async def _attempts(store: JobStore, job_ids: set[str]) -> object:
     ]
 
 
-TestStoresAgree = StoresAgree.TestCase
+# Shrinking a failure to its shortest steps takes longer than finding it.
+TestStoresAgree = pytest.mark.timeout(300)(StoresAgree.TestCase)
 TestStoresAgree.settings = settings(
     max_examples=60,
     stateful_step_count=30,
     deadline=None,
     database=None,
+    phases=[Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow],
 )

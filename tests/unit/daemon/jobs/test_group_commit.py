@@ -139,6 +139,27 @@ async def test_a_failing_commit_fails_the_batch(writer: GroupCommit, path: Path)
     assert (stored(path), writer.commits) == ([3], 1)
 
 
+async def test_a_failure_that_ends_the_transaction(writer: GroupCommit, path: Path):
+    """Some failures make SQLite take back everything; then everybody hears that very failure."""
+
+    def collide(database: sqlite3.Connection) -> None:
+        database.execute("INSERT OR ROLLBACK INTO parents VALUES (1)")
+
+    await writer.run(lambda database: add(database, 1))
+    go = together(writer)
+    await asyncio.sleep(0)
+    calls = [
+        asyncio.ensure_future(writer.run(write))
+        for write in (lambda database: add(database, 2), collide, lambda database: add(database, 3))
+    ]
+    await asyncio.sleep(0)
+    go.set()
+    answers = await gathered(*calls)
+
+    assert [str(answer) for answer in answers] == ["UNIQUE constraint failed: parents.id"] * 3
+    assert stored(path) == [1]
+
+
 async def test_full_disk(writer: GroupCommit, path: Path):
     """When SQLite itself ends the transaction, all of it is refused; with room, writing goes on."""
 

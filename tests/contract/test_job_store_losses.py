@@ -1,0 +1,130 @@
+"""What every JobStore does with the jobs of agent-runners that died."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent_runner.outcome import EndReason, LogSummary
+from daemon.clock import FixedClock
+from daemon.jobs.models import MAX_LOSSES, AgentIdentity, AgentOffer
+from daemon.jobs.states import JobState
+from daemon.jobs.store import JobStore
+from tests.contract.job_store_backends import (
+    BACKENDS,
+    LEASE_S,
+    OFFER,
+    OTHER_OFFER,
+    SUCCESS,
+    claimed_ids,
+    running,
+    submitted,
+)
+
+NEXT = AgentIdentity(name=OFFER.agent.name, incarnation="2")
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock()
+
+
+@pytest.fixture(params=BACKENDS)
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: FixedClock
+) -> AsyncIterator[JobStore]:
+    store = BACKENDS[request.param](tmp_path, clock)
+    await store.open()
+    yield store
+    await store.close()
+
+
+class TestLoss:
+    async def test_successor_ends_predecessors(self, store: JobStore):
+        """A new start takes the leases of all earlier ones, of no other agent-runner and not its own."""
+        ids = await submitted(store, 4)
+        offers = [OFFER, AgentOffer(agent=NEXT), OTHER_OFFER]
+        third = AgentIdentity(name=OFFER.agent.name, incarnation="3")
+        offers.append(AgentOffer(agent=third))
+        claims = [(await store.claim(offer, 1, LEASE_S))[0] for offer in offers]
+        await store.checkpoint_log(claims[0].lease, 77)
+
+        lost = await store.end_predecessors(third)
+
+        assert [(job.id, job.state, job.losses) for job in lost] == [
+            (ids[0], JobState.PENDING, 1),
+            (ids[1], JobState.PENDING, 1),
+        ]
+        assert lost == [await store.get(job.id) for job in lost]
+        (attempt,) = await store.attempts(ids[0])
+        assert (attempt.state, attempt.end_reason) == (JobState.FAILED, EndReason.LOST)
+        assert attempt.log == LogSummary(length=77, truncated="agent_died")
+        await store.check_lease(claims[2].lease)
+        await store.check_lease(claims[3].lease)
+        assert await store.end_predecessors(third) == []
+
+    async def test_back_to_the_front(self, store: JobStore):
+        """A lost job is the next of its priority."""
+        ids = await submitted(store, 3)
+        await store.claim(OFFER, 1, LEASE_S)
+
+        await store.end_predecessors(NEXT)
+
+        assert await claimed_ids(store) == ids
+
+    async def test_attempts_run_out(self, store: JobStore, clock: FixedClock):
+        """After the last allowed loss the job is FAILED and LOST."""
+        (job_id,) = await submitted(store)
+        for losses in range(1, MAX_LOSSES + 1):
+            await store.claim(OFFER, 1, LEASE_S)
+            clock.advance(LEASE_S)
+            (job,) = await store.expire_leases()
+            assert (job.state, job.losses) == (JobState.PENDING, losses)
+        await store.claim(OFFER, 1, LEASE_S)
+
+        (job,) = await store.end_predecessors(NEXT)
+
+        assert (job.id, job.state, job.end_reason) == (job_id, JobState.FAILED, EndReason.LOST)
+        assert job.end_us == clock.now_us()
+        assert len(await store.attempts(job_id)) == MAX_LOSSES + 1
+        assert await store.claim(OFFER, 1, LEASE_S) == []
+
+    async def test_lost_while_cancelling(self, store: JobStore, clock: FixedClock):
+        """A cancelled job whose agent-runner dies is CANCELLED, not run again."""
+        first = await running(store)
+        second = await running(store, OTHER_OFFER)
+        await store.cancel(first.lease.job_id)
+        await store.cancel(second.lease.job_id)
+        (by_successor,) = await store.end_predecessors(NEXT)
+        clock.advance(LEASE_S)
+        (by_time,) = await store.expire_leases()
+
+        assert (by_successor.id, by_time.id) == (first.lease.job_id, second.lease.job_id)
+        for job in (by_successor, by_time):
+            assert (job.state, job.end_reason) == (JobState.CANCELLED, EndReason.CANCELLED)
+
+    async def test_only_overdue_leases_expire(self, store: JobStore, clock: FixedClock):
+        """A lease ends when its time is over, not before, and once."""
+        first = await running(store)
+        clock.advance(10)
+        await running(store)
+        clock.advance(LEASE_S - 10)
+
+        assert [job.id for job in await store.expire_leases()] == [first.lease.job_id]
+        assert await store.expire_leases() == []
+
+    async def test_full_term_after_a_start(self, store: JobStore, clock: FixedClock):
+        """Extending gives every live lease a full term, overdue ones too, and wakes no ended one."""
+        ended = await running(store)
+        await store.finish(ended.lease, SUCCESS)
+        claim = await running(store)
+        clock.advance(LEASE_S * 3)
+
+        await store.extend_all_leases(LEASE_S)
+
+        assert await store.expire_leases() == []
+        await store.check_lease(claim.lease)
+        clock.advance(LEASE_S)
+        assert [job.id for job in await store.expire_leases()] == [claim.lease.job_id]
