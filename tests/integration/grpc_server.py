@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
 from daemon.clock import FixedClock
 from daemon.jobs.sqlite_store import SqliteJobStore
@@ -57,13 +58,18 @@ class Client:
     async def submit(self, *argv: str, request_id: str = "", **fields: Any) -> job_pb2.Job:
         spec = job_pb2.JobSpec(argv=argv or ("true",), **fields)
         request = pb.SubmitJobRequest(spec=spec, request_id=request_id)
-        return (await self.jobs.SubmitJob(request)).job
+        response: pb.SubmitJobResponse = await self.jobs.SubmitJob(request)
+        return response.job
 
     async def get(self, job_id: str) -> job_pb2.Job:
-        return (await self.jobs.GetJob(pb.GetJobRequest(job_id=job_id))).job
+        response: pb.GetJobResponse = await self.jobs.GetJob(pb.GetJobRequest(job_id=job_id))
+        return response.job
 
     async def cancel(self, job_id: str) -> job_pb2.Job:
-        return (await self.jobs.CancelJob(pb.CancelJobRequest(job_id=job_id))).job
+        response: pb.CancelJobResponse = await self.jobs.CancelJob(
+            pb.CancelJobRequest(job_id=job_id)
+        )
+        return response.job
 
     def read_log(self, job_id: str, **fields: Any) -> Any:
         return self.jobs.ReadLog(pb.ReadLogRequest(job_id=job_id, **fields))
@@ -120,7 +126,8 @@ class FakeAgent:
         request = agent_pb.RegisterAgentRequest(
             agent=self.identity, slots=self.slots, labels=self.labels
         )
-        return await self.client.agents.RegisterAgent(request)
+        response: agent_pb.RegisterAgentResponse = await self.client.agents.RegisterAgent(request)
+        return response
 
     async def hello(self, *active: agent_pb.LeaseRef, draining: bool = False) -> None:
         self.call = self.client.agents.Work()
@@ -135,7 +142,8 @@ class FakeAgent:
 
     async def next(self) -> agent_pb.WorkResponse:
         async with asyncio.timeout(DEADLINE_S):
-            return await self.call.read()
+            response: agent_pb.WorkResponse = await self.call.read()
+        return response
 
     async def assignment(self) -> agent_pb.Assignment:
         response = await self.next()
@@ -149,7 +157,7 @@ class FakeAgent:
         await self.say(renew=agent_pb.RenewLeases(leases=leases))
 
     async def finish(self, lease: agent_pb.LeaseRef, log: bytes = b"", **fields: Any) -> None:
-        values = {
+        values: dict[str, Any] = {
             "end_reason": job_pb2.END_REASON_EXITED,
             "exit_code": 0,
             "log_tail": log,
@@ -174,11 +182,20 @@ class LogCall:
 
     async def read(self) -> int:
         async with asyncio.timeout(DEADLINE_S):
-            return (await self.call.read()).acknowledged_offset
+            response: agent_pb.AppendLogResponse = await self.call.read()
+        return response.acknowledged_offset
 
     async def send(self, offset: int, data: bytes) -> int:
         await self.call.write(agent_pb.AppendLogRequest(offset=offset, data=data))
         return await self.read()
+
+
+@dataclass
+class Refusal:
+    """What a refused call told."""
+
+    text: str = ""
+    trailers: dict[str, str] = field(default_factory=dict)
 
 
 def reason(error: grpc.aio.AioRpcError) -> str:
@@ -186,13 +203,12 @@ def reason(error: grpc.aio.AioRpcError) -> str:
 
 
 @asynccontextmanager
-async def refused(code: grpc.StatusCode, why: str) -> AsyncIterator[list[grpc.aio.AioRpcError]]:
+async def refused(code: grpc.StatusCode, why: str) -> AsyncIterator[Refusal]:
     """Expect a status with a reason."""
-    caught: list[grpc.aio.AioRpcError] = []
-    try:
-        yield caught
-    except grpc.aio.AioRpcError as error:
-        assert (error.code(), reason(error)) == (code, why), error
-        caught.append(error)
-    else:
-        raise AssertionError(f"the call succeeded, {code} {why} was expected")
+    refusal = Refusal()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        yield refusal
+    error = caught.value
+    assert (error.code(), reason(error)) == (code, why), error
+    refusal.text = error.details() or ""
+    refusal.trailers = {str(key): str(value) for key, value in error.trailing_metadata()}

@@ -1,0 +1,238 @@
+"""Leases over lost connections, dead agent-runners and restarts. Time stands still unless a test moves it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+import grpc
+import pytest
+
+from runner.v1 import agent_service_pb2 as agent_pb
+from runner.v1 import job_pb2
+from runner.v1 import job_service_pb2 as pb
+from tests.integration.grpc_server import (
+    DEADLINE_S,
+    Client,
+    FakeAgent,
+    refused,
+    serving,
+)
+
+Code = grpc.StatusCode
+
+
+@pytest.fixture
+async def client(tmp_path):
+    async with serving(tmp_path) as connected:
+        yield connected
+
+
+async def nothing_sent(agent: FakeAgent) -> bool:
+    """Tell whether the server has nothing to say: what it says to a renewal comes after all before it."""
+    probe = agent_pb.LeaseRef(job_id="probe", attempt=1, lease_token="x")
+    await agent.renew(probe)
+    response = await agent.next()
+    return response.lease_lost == probe
+
+
+async def requeued(client: Client, job_id: str) -> None:
+    """Wait until a job is back in the queue after its first attempt."""
+    watch = client.jobs.WatchJobs(pb.WatchJobsRequest(job_ids=[job_id]))
+    async with asyncio.timeout(DEADLINE_S):
+        event = (await watch.read()).event
+        while (event.attempt, event.state) != (1, job_pb2.JOB_STATE_PENDING):
+            event = (await watch.read()).event
+    watch.cancel()
+
+
+async def test_expired_lease_is_told_and_the_job_runs_again(client: Client):
+    """The reaper ends it; its holder is told, gets it again, and cannot report for the old attempt."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    lease = (await agent.assignment()).lease
+    log = await agent.append(lease)
+    await log.send(0, b"part")
+
+    client.clock.advance(31)
+
+    assert (await agent.next()).lease_lost == lease
+    again = await agent.assignment()
+    assert (again.lease.job_id, again.lease.attempt) == (job.id, 2)
+    async with refused(Code.ABORTED, "LEASE_LOST"):
+        await agent.finish(lease, b"late")
+    async with refused(Code.ABORTED, "LEASE_LOST"):
+        await log.send(4, b"late")
+    data, end = await client.log(job.id, attempt=1)
+    assert (data, end.length, end.truncated) == (b"part", 4, "agent_died")
+    assert end.sha256 == hashlib.sha256(b"part").hexdigest()
+
+
+async def test_renewed_lease_lives_on(client: Client):
+    """A renewal gives a full term."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    lease = (await agent.assignment()).lease
+    for _ in range(4):
+        client.clock.advance(20)
+        await agent.renew(lease)
+        assert await nothing_sent(agent)
+
+    await agent.finish(lease)
+
+    assert (await client.get(job.id)).attempt == 1
+
+
+async def test_job_that_is_lost_too_often_fails(client: Client):
+    """After three losses the fourth is the end."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    for _ in range(4):
+        lease = (await agent.assignment()).lease
+        client.clock.advance(31)
+        assert (await agent.next()).lease_lost == lease
+
+    ended = await client.get(job.id)
+    assert (ended.state, ended.end_reason) == (job_pb2.JOB_STATE_FAILED, job_pb2.END_REASON_LOST)
+
+
+async def test_new_incarnation_ends_the_leases_of_the_old(client: Client):
+    """At once: a dead agent-runner costs no lease time. The old one is told and cannot come back."""
+    old = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    lease = (await old.assignment()).lease
+
+    new = await FakeAgent(client, incarnation="second").connect()
+
+    assert (await new.assignment()).lease.attempt == 2
+    assert (await old.next()).lease_lost == lease
+    async with refused(Code.INVALID_ARGUMENT, "INVALID_REQUEST"):
+        await old.next()
+    async with refused(Code.INVALID_ARGUMENT, "INVALID_REQUEST"):
+        await old.register()
+    assert (await client.get(job.id)).attempts[0].end_reason == job_pb2.END_REASON_LOST
+
+
+async def test_reconnect_keeps_what_it_names(client: Client):
+    """Leases named by hello stay held and count against the slots."""
+    agent = await FakeAgent(client, slots=1).connect()
+    job = await client.submit("true")
+    await client.submit("true")
+    lease = (await agent.assignment()).lease
+    agent.call.cancel()
+
+    await agent.connect(lease)
+
+    assert await nothing_sent(agent)
+    await agent.finish(lease)
+    assert (await client.get(job.id)).attempt == 1
+    assert (await agent.assignment()).lease.attempt == 1
+
+
+async def test_reconnect_gives_back_what_it_does_not_name(client: Client):
+    """An assignment that never arrived is assigned again at once and does not count as a loss."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    for _ in range(5):
+        await agent.assignment()
+        agent.call.cancel()
+        await agent.connect()
+
+    assert (await agent.assignment()).lease.attempt == 6
+    assert (await client.get(job.id)).state == job_pb2.JOB_STATE_RUNNING
+
+
+async def test_reconnect_after_a_server_restart(tmp_path):
+    """The store knows who holds what; the new server asks it, and every live lease gets a full term."""
+    async with serving(tmp_path) as client:
+        agent = await FakeAgent(client).connect()
+        kept, dropped = await client.submit("true"), await client.submit("true")
+        lease = (await agent.assignment()).lease
+        await agent.assignment()
+    async with serving(tmp_path) as client:
+        agent.client = client
+        await agent.connect(lease)
+        again = await agent.assignment()
+        assert (again.lease.job_id, again.lease.attempt) == (dropped.id, 2)
+        await agent.finish(lease, b"x")
+        assert (await client.get(kept.id)).attempt == 1
+
+
+async def test_reconnect_is_told_what_it_lost(client: Client):
+    """A lease that ended meanwhile is not held any more, and its slot is free."""
+    agent = await FakeAgent(client, slots=1).connect()
+    job = await client.submit("true")
+    lease = (await agent.assignment()).lease
+    agent.call.cancel()
+    client.clock.advance(31)
+    await requeued(client, job.id)
+
+    await agent.connect(lease)
+
+    assert (await agent.next()).lease_lost == lease
+    assert (await agent.assignment()).lease.attempt == 2
+
+
+async def test_newer_stream_replaces_an_older_one(client: Client):
+    """A half-dead connection does not keep assignments."""
+    agent = await FakeAgent(client).connect()
+    first = agent.call
+
+    await agent.hello()
+
+    assert (await agent.next()).HasField("welcome")
+    assert await first.read() is grpc.aio.EOF
+    await client.submit("true")
+    await agent.assignment()
+
+
+async def test_claim_that_outlives_its_stream_is_given_back(client: Client, monkeypatch):
+    """The stream dies while the claim commits: another agent-runner gets the job, nothing is lost."""
+    claim = client.store.claim
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(offer, limit, lease_s):
+        claims = await claim(offer, limit, lease_s)
+        if offer.agent.name == "agent" and claims:
+            reached.set()
+            await go_on.wait()
+        return claims
+
+    monkeypatch.setattr(client.store, "claim", slow)
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    async with asyncio.timeout(DEADLINE_S):
+        await reached.wait()
+        agent.call.cancel()
+        await client.server.wait_disconnected()
+    other = await FakeAgent(client, name="other").connect()
+    go_on.set()
+
+    lease = (await other.assignment()).lease
+    assert (lease.job_id, lease.attempt) == (job.id, 2)
+    await other.finish(lease)
+    assert (await client.get(job.id)).state == job_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_submit_of_a_client_that_left_is_dispatched(client: Client, monkeypatch):
+    """The job was stored, so it must run although nobody waits for the answer."""
+    submit = client.store.submit
+    stored, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(jobs):
+        accepted = await submit(jobs)
+        stored.set()
+        await go_on.wait()
+        return accepted
+
+    monkeypatch.setattr(client.store, "submit", slow)
+    agent = await FakeAgent(client).connect()
+    leaving = asyncio.create_task(client.submit("true"))
+    async with asyncio.timeout(DEADLINE_S):
+        await stored.wait()
+        leaving.cancel()
+        await asyncio.wait([leaving])
+    assert await nothing_sent(agent)
+    go_on.set()
+
+    await agent.assignment()

@@ -1,0 +1,190 @@
+"""Logs over real sockets: appended by an agent-runner, read and followed by a client."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+import grpc
+import pytest
+
+from runner.v1 import job_pb2
+from runner.v1 import job_service_pb2 as pb
+from tests.integration.grpc_server import (
+    DEADLINE_S,
+    Client,
+    FakeAgent,
+    refused,
+    serving,
+)
+
+Code = grpc.StatusCode
+
+
+@pytest.fixture
+async def client(tmp_path):
+    async with serving(tmp_path) as connected:
+        yield connected
+
+
+async def test_log_of_a_finished_job(client: Client):
+    """From any offset, with length and hash at the end."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    await agent.finish((await agent.assignment()).lease, b"hello\nworld\n")
+
+    data, end = await client.log(job.id)
+
+    assert data == b"hello\nworld\n"
+    digest = hashlib.sha256(data).hexdigest()
+    assert (end.length, end.sha256, end.complete) == (12, digest, True)
+    assert (await client.log(job.id, offset=6, attempt=1))[0] == b"world\n"
+    assert (await client.log(job.id, offset=100))[0] == b""
+    async with refused(Code.NOT_FOUND, "ATTEMPT_NOT_FOUND"):
+        await client.log(job.id, attempt=2)
+    async with refused(Code.INVALID_ARGUMENT, "INVALID_REQUEST"):
+        await client.log(job.id, offset=-1)
+
+
+async def test_log_is_sent_in_pieces(client: Client):
+    """No message is larger than 256 KiB."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    log = bytes(range(256)) * 4096
+    await agent.finish((await agent.assignment()).lease, log)
+
+    pieces = [piece async for piece in client.read_log(job.id)]
+
+    assert b"".join(piece.data for piece in pieces) == log
+    assert max(len(piece.data) for piece in pieces) == 256 << 10
+
+
+async def test_follow_sees_each_append_and_the_end(client: Client):
+    """A follower that came first reads what is appended while it waits."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    follower = aiter(client.read_log(job.id, follow=True))
+    lease = (await agent.assignment()).lease
+    log = await agent.append(lease)
+    seen = b""
+    async with asyncio.timeout(DEADLINE_S):
+        for number in range(20):
+            line = f"line {number}\n".encode()
+            await log.send(len(seen), line)
+            while not seen.endswith(line):
+                seen += (await anext(follower)).data
+        await agent.finish(lease, b"last\n", log_offset=len(seen), log_bytes=len(seen) + 5)
+        rest = [piece async for piece in follower]
+
+    assert b"".join(piece.data for piece in rest) == b"last\n"
+    assert (rest[-1].end.length, rest[-1].end.complete) == (len(seen) + 5, True)
+    assert log.call.cancel()
+
+
+async def test_follow_goes_on_to_the_next_attempt(client: Client):
+    """A lost attempt ends with what was stored of it; the log of the next one follows."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    lease = (await agent.assignment()).lease
+    log = await agent.append(lease)
+    await log.send(0, b"half")
+    follower = client.read_log(job.id, follow=True)
+
+    second = await FakeAgent(client, incarnation="second").connect()
+    await second.finish((await second.assignment()).lease, b"whole")
+
+    async with asyncio.timeout(DEADLINE_S):
+        pieces = [(piece.attempt, piece.data or piece.end.truncated) async for piece in follower]
+    assert pieces == [(1, b"half"), (1, "agent_died"), (2, b"whole"), (2, "")]
+    attempts = (await client.get(job.id)).attempts
+    assert [(attempt.number, attempt.log_bytes) for attempt in attempts] == [(1, 4), (2, 5)]
+
+
+async def test_log_of_a_job_that_never_ran(client: Client):
+    """No attempt is an empty log; following it ends when the job is cancelled."""
+    job = await client.submit("true")
+    data, end = await client.log(job.id)
+    assert (data, end.complete) == (b"", False)
+
+    follower = client.read_log(job.id, follow=True)
+    await client.cancel(job.id)
+
+    async with asyncio.timeout(DEADLINE_S):
+        assert [piece.end.complete async for piece in follower] == [True]
+
+
+async def test_follower_that_leaves_is_forgotten(client: Client):
+    """Nothing is kept for a client that has gone."""
+    job = await client.submit("true")
+    for _ in range(3):
+        follower = client.read_log(job.id, follow=True)
+        watch = client.jobs.WatchJobs(pb.WatchJobsRequest(after_event_id=-1))
+        await watch.initial_metadata()
+        follower.cancel()
+        watch.cancel()
+
+    async with asyncio.timeout(DEADLINE_S):
+        while client.server._signals._waiters:
+            await client.get(job.id)
+
+
+async def test_log_is_acknowledged_piece_by_piece(client: Client):
+    """The first answer is what is stored; a piece that is sent again changes nothing."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    lease = (await agent.assignment()).lease
+    log = await agent.append(lease)
+    assert log.stored == 0
+    assert await log.send(0, b"hello ") == 6
+    assert await log.send(0, b"hello wor") == 9
+    assert await log.send(2, b"llo") == 9
+    log.call.cancel()
+
+    log = await agent.append(lease)
+
+    assert log.stored == 9
+    assert await log.send(9, b"ld\n") == 12
+    await log.call.done_writing()
+    assert await log.call.read() is grpc.aio.EOF
+    assert (await client.log(job.id))[0] == b"hello world\n"
+
+
+async def test_gap_is_refused_with_the_stored_length(client: Client):
+    """In a stream and in a finish; the agent-runner sends the rest and repeats."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    lease = (await agent.assignment()).lease
+    log = await agent.append(lease)
+    await log.send(0, b"0123456789")
+    async with refused(Code.FAILED_PRECONDITION, "LOG_GAP") as caught:
+        await log.send(11, b"x")
+    assert caught.trailers["acknowledged-offset"] == "10"
+    for fields in ({"log_offset": 15, "log_bytes": 20}, {"log_offset": 10, "log_bytes": 20}):
+        async with refused(Code.FAILED_PRECONDITION, "LOG_GAP") as caught:
+            await agent.finish(lease, b"abcde"[: 20 - fields["log_offset"]], **fields)
+    assert caught.trailers["acknowledged-offset"] == "15"
+    assert (await client.get(job.id)).state == job_pb2.JOB_STATE_RUNNING
+
+    await agent.finish(lease, b"fghij", log_offset=15, log_bytes=20)
+
+    assert (await client.log(job.id))[0] == b"0123456789abcdefghij"
+
+
+async def test_piece_over_the_limit_is_refused(client: Client):
+    """1 MiB at most."""
+    agent = await FakeAgent(client).connect()
+    await client.submit("true")
+    log = await agent.append((await agent.assignment()).lease)
+    async with refused(Code.INVALID_ARGUMENT, "INVALID_REQUEST"):
+        await log.send(0, b"x" * ((1 << 20) + 1))
+
+
+async def test_log_goes_on_while_a_job_is_cancelled(client: Client):
+    """The lease is held until the end, so what the command says while it stops is kept."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    lease = (await agent.assignment()).lease
+    log = await agent.append(lease)
+    await client.cancel(job.id)
+
+    assert await log.send(0, b"stopping") == 8
