@@ -31,35 +31,32 @@ def local_logs(state: StateDir, process: str, lines: int, follow: bool) -> Itera
             raise NotRunningError(f"{process} has written no log in {path.parent}")
         yield from (f"{line}\n" for line in found)
         return
-    file = _open(path)
-    yield from (f"{line}\n" for line in last_lines(path, lines, until=file))
-    yield from (f"{line}\n" for line in _followed(path, file))
+    yield from _followed(path, lines)
 
 
 def last_lines(path: Path, count: int, until: BinaryIO | None = None) -> list[str]:
     """Return the last lines of a log and, if it has fewer, of its older parts.
 
-    ``until`` is the open file of ``path``; its position is moved to where the lines end.
+    ``until`` is the open file of ``path``: its position is moved to where the returned lines end,
+    and a last line that is still being written is left for later.
     """
     found: list[bytes] = []
-    for number in range(KEPT_LOGS + 1):
+    if until is not None:
+        found = _file_lines(until, count, unfinished=False)
+    for number in range(0 if until is None else 1, KEPT_LOGS + 1):
         if len(found) >= count:
             break
-        if number == 0 and until is not None:
-            found = _file_lines(until, count)
-            continue
         part = _open(path if number == 0 else rotated(path, number))
         if part is None:
             if number:
                 break
             continue
         with part:
-            found = _file_lines(part, count - len(found)) + found
-    return [line.decode("utf-8", "replace") for line in found[-count:]] if count > 0 else []
+            found = _file_lines(part, count - len(found), unfinished=True) + found
+    return [line.decode("utf-8", "replace") for line in found]
 
 
-def _file_lines(file: BinaryIO, count: int) -> list[bytes]:
-    """Return the last lines of an open file and leave it at its end."""
+def _file_lines(file: BinaryIO, count: int, *, unfinished: bool) -> list[bytes]:
     end = position = file.seek(0, os.SEEK_END)
     content = b""
     while position and content.count(b"\n") <= count:
@@ -67,30 +64,38 @@ def _file_lines(file: BinaryIO, count: int) -> list[bytes]:
         file.seek(start)
         content = file.read(position - start) + content
         position = start
-    file.seek(end)
-    return content.splitlines()[-count:] if count > 0 else []
+    *lines, rest = content.split(b"\n")
+    if unfinished and rest:
+        lines.append(rest)
+    file.seek(end if unfinished else end - len(rest))
+    return lines[-count:] if count else []
 
 
-def _followed(path: Path, file: BinaryIO | None) -> Iterator[str]:
+def _followed(path: Path, count: int) -> Iterator[str]:
     partial = b""
-    while True:
-        if file is None:
-            file = _open(path)
-        while file is not None and (line := file.readline()):
-            partial += line
-            if partial.endswith(b"\n"):
-                yield partial.decode("utf-8", "replace").rstrip("\n")
-                partial = b""
-        if file is not None and not _is_same(path, file):
-            # Rotated. What was written to the old file between the read and the rename is read first.
-            rest = file.read()
+    file = _open(path)
+    try:
+        yield from (f"{line}\n" for line in last_lines(path, count, until=file))
+        while True:
+            if file is None:
+                file = _open(path)
+            while file is not None and (line := file.readline()):
+                partial += line
+                if partial.endswith(b"\n"):
+                    yield partial.decode("utf-8", "replace")
+                    partial = b""
+            if file is not None and not _is_same(path, file):
+                # Rotated. What came between the last read and the rename is read first.
+                *complete, partial = (partial + file.read()).split(b"\n")
+                file.close()
+                file = None
+                for line in complete:
+                    yield line.decode("utf-8", "replace") + "\n"
+                continue
+            time.sleep(_POLL_S)
+    finally:
+        if file is not None:
             file.close()
-            file = None
-            *complete, partial = (partial + rest).split(b"\n")
-            for line in complete:
-                yield line.decode("utf-8", "replace")
-            continue
-        time.sleep(_POLL_S)
 
 
 def _open(path: Path) -> BinaryIO | None:

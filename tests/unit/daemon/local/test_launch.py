@@ -1,0 +1,76 @@
+"""What a daemon is told, and what it is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_runner.config import AgentRunnerConfig
+from daemon.config import LocalConfig
+from daemon.local.children import local_children
+from daemon.local.first_spawn import handover_payload
+from daemon.local.launch import CHILD_PREFIXES, CHILD_VARIABLES, allowed_environment
+from daemon.local.version import version
+from daemon.paths import StateDir
+from daemon.server.config import ServerConfig
+
+CONFIG = LocalConfig(
+    listen="127.0.0.1:0",
+    slots=3,
+    sandbox_tier="landlock",
+    allow_unsandboxed=True,
+    agent_name="alpha",
+    drain_timeout_s=7.0,
+    secrets=(),
+    env_label="dev",
+)
+NAMES = st.one_of(st.sampled_from(sorted(CHILD_VARIABLES)), st.text(min_size=1), st.just("LC_ALL"))
+
+
+@given(st.dictionaries(NAMES, st.text()), st.dictionaries(NAMES, st.text()))
+def test_only_listed_variables_pass_and_never_a_secret_s(env, secrets):
+    """The list decides, and the name of a secret beats the list."""
+    passed = allowed_environment(env, secrets)
+    assert not set(passed) & set(secrets)
+    for name, value in passed.items():
+        assert env[name] == value
+        assert name in CHILD_VARIABLES or name.startswith(CHILD_PREFIXES)
+
+
+def test_children_get_their_configuration_and_no_secret(tmp_path):
+    """Both contracts can be read back; server first; the value of a secret is nowhere."""
+    state = StateDir(tmp_path / "s", tmp_path / "r")
+    env = {"PATH": "/bin", "KEY": "canary", "HTTPS_PROXY": "http://user:canary@proxy"}
+    server, agent = local_children(state, CONFIG, env, {"KEY": "canary"})
+    assert ServerConfig.from_env(server["env"]).listen == "127.0.0.1:0"
+    config = AgentRunnerConfig.from_env(agent["env"])
+    assert (config.slots, config.name, config.endpoint) == (
+        3,
+        "alpha",
+        f"unix:{state.server_socket}",
+    )
+    assert server["argv"] == [sys.executable, "-P", "-m", "daemon.server"]
+    assert agent["argv"] == [sys.executable, "-P", "-m", "agent_runner"]
+    assert "canary" not in str((server, agent))
+    document = {"token": "t", "secrets": {"KEY": "canary"}}
+    assert handover_payload(server, document) == {"token": "t"}
+    assert handover_payload(agent, document) == document
+
+
+def test_status_and_the_daemon_s_start_import_little():
+    """A status costs no asyncio and no grpc; the daemon spawns before it imports asyncio."""
+    for module in ("daemon.local.status", "daemon.__main__"):
+        code = f"import sys, {module}; print(*sys.modules)"
+        out = subprocess.check_output([sys.executable, "-P", "-c", code])
+        loaded = set(out.decode().split())
+        assert not loaded & {"asyncio", "grpc", "psutil", "logging"}, module
+
+
+def test_the_version_is_that_of_the_installation():
+    """Found without importlib.metadata, equal to what it says."""
+    from importlib import metadata
+
+    assert version() == metadata.version("runner")
