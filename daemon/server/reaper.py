@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from daemon.errors import StoreUnusableError
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from daemon.server.dispatcher import Dispatcher
@@ -26,14 +25,15 @@ class Reaper:
         self._interval_s = interval_s
 
     async def run(self) -> None:
-        """Look every interval until cancelled. A store that fails is tried again."""
+        """Look every interval until cancelled. What fails is logged and tried again."""
         while True:
             await asyncio.sleep(self._interval_s)
             try:
                 await self._reap()
                 self._dispatcher.leased.clear()
                 idle = await self._nothing_leased()
-            except StoreUnusableError:
+            except Exception:
+                # Whatever it is: without a reaper no lost job would ever run again.
                 logger.exception("leases cannot be checked", extra={"action": "reap_failed"})
                 continue
             if idle:
