@@ -1,0 +1,96 @@
+"""What can be counted pins the performance, free of noise: imports, processes, forks."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.instance import Instance
+from tests.waiting import wait_until
+
+HEAVY = {
+    "grpc",
+    "google.protobuf",
+    "keyring",
+    "prompt_toolkit",
+    "psutil",
+    "pydantic",
+    "rich",
+    "ruamel.yaml",
+    "ahocorasick_rs",
+    "asyncio",
+    "sqlite3",
+    "daemon.supervisor.supervisor",
+}
+PROBE = """
+import json, sys
+from daemon.cli.app import main
+try:
+    main({args!r})
+except SystemExit:
+    pass
+print("\\n" + json.dumps(sorted(sys.modules)))
+"""
+
+
+def modules_of(instance: Instance, *args: str) -> set[str]:
+    """Return the modules that a command has imported when it ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(args=list(args))],
+        env=instance.env,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("args", [("--help",), ("--version",), ("local", "status", "--json")])
+def test_light_commands_import_little(started: Instance, args: tuple[str, ...]) -> None:
+    """Help, version and status load nothing heavy and at most 40 modules that are not Python's own."""
+    modules = modules_of(started, *args)
+    assert modules & HEAVY == set()
+    ours = {name for name in modules if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert len(ours) <= 40, sorted(ours)
+
+
+@pytest.mark.parametrize("args", [("jobs", "list"), ("jobs", "submit", "--file", "FILE")])
+def test_job_commands_import_grpc_and_no_more(started: Instance, args: tuple[str, ...]) -> None:
+    """The server reads job files, so a submit needs neither the YAML parser nor the models."""
+    path = started.job_file("job_command: 'true'\n")
+    modules = modules_of(started, *(path if arg == "FILE" else arg for arg in args))
+    assert "grpc" in modules
+    unwanted = HEAVY - {"grpc", "google.protobuf", "asyncio", "sqlite3"}
+    assert modules & unwanted == set()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing")
+def test_one_process_per_job_and_no_fork(instance: Instance, tmp_path) -> None:
+    """A job without walls costs one vfork; nothing copies the page tables of the agent-runner."""
+    instance.start("--sandbox-tier", "plain", "--allow-unsandboxed")
+    instance.wait(instance.submit("true"))
+    trace = tmp_path / "trace"
+    calls = "trace=fork,vfork,clone,clone3"
+    agent = str(instance.pid("agent-runner"))
+    with subprocess.Popen(
+        ["strace", "-f", "-q", "-e", calls, "-o", str(trace), "-p", agent], stderr=subprocess.PIPE
+    ) as tracer:
+        wait_until(lambda: _traced(agent), 10, "strace is attached")
+        ended = json.loads(instance.ok("jobs", "submit", "--wait", "--json", "--", "/bin/true"))
+        tracer.terminate()
+        tracer.wait(10)
+    assert ended["sandbox"]["tier"] == "plain"
+    spawned = [line for line in trace.read_text().splitlines() if re.search(r"\b(fork|vfork|clone3?)\(", line)]
+    processes = [line for line in spawned if "CLONE_THREAD" not in line]
+    assert len(processes) == 1, processes
+    assert "vfork(" in processes[0] or "CLONE_VFORK" in processes[0], processes
+
+
+def _traced(pid: str) -> bool:
+    with open(f"/proc/{pid}/status") as status:
+        return "TracerPid:\t0\n" not in status.read()

@@ -1,0 +1,120 @@
+"""The same product for an ordinary user: root's tests say little about what a developer's account may do."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("runner-test", "tester")
+SETPRIV = "/usr/bin/setpriv"
+
+
+@dataclass
+class Account:
+    """An ordinary user with an installation that it can execute."""
+
+    name: str
+    uid: int
+    runner: Path
+    home: Path
+
+    def run(self, *args: str, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
+        command = [SETPRIV, "--reuid", str(self.uid), "--regid", str(self.uid), "--clear-groups", "--"]
+        return subprocess.run(
+            [*command, str(self.runner), *args],
+            env={"PATH": "/usr/bin:/bin", "HOME": str(self.home), "LANG": "C.UTF-8", **env},
+            cwd=self.home,
+            input=stdin,
+            capture_output=True,
+            timeout=90,
+            check=False,
+        )
+
+
+def find_account() -> tuple[str, int]:
+    for name in NAMES:
+        try:
+            return name, pwd.getpwnam(name).pw_uid
+        except KeyError:
+            continue
+    pytest.skip(f"a second user is missing: useradd --create-home {NAMES[0]}")
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[Account]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become a second user")
+    name, uid = find_account()
+    root = Path("/var/tmp") / f"runner-user-{os.getpid()}"
+    root.mkdir(mode=0o755)
+    try:
+        home = root / "home"
+        home.mkdir(mode=0o700)
+        os.chown(home, uid, uid)
+        yield Account(name, uid, _install(root, uid), home)
+    finally:
+        shutil.rmtree(root)
+
+
+def _install(root: Path, uid: int) -> Path:
+    """Install the product where the user can reach it, under an interpreter that the user can execute."""
+    base = Path(sys.executable).resolve()
+    usable = [SETPRIV, "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--", str(base), "-c", ""]
+    if subprocess.run(usable, capture_output=True, check=False).returncode != 0:
+        base = Path("/usr/bin/python3")
+    subprocess.run([str(base), "-m", "venv", str(root / "venv")], check=True, timeout=60)
+    pip = [str(root / "venv" / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    lock = ROOT / "requirements.lock"
+    subprocess.run([*pip, "--constraint", str(lock), str(ROOT)], check=True, timeout=170, capture_output=True)
+    return root / "venv" / "bin" / "runner"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_whole_round_as_an_ordinary_user(account: Account) -> None:
+    """Start, a job on the strongest tier, stop; nothing of the user is left."""
+    started = account.run("local", "start", "--no-input", "--listen", "127.0.0.1:0")
+    assert started.returncode == 0, started.stderr
+    assert b"sandbox: bubblewrap" in started.stderr
+    try:
+        done = account.run("jobs", "submit", "--follow", "--", "sh", "-c", "id -u; ls -a $HOME; exit 4")
+        assert done.returncode == 4, done.stderr
+        assert done.stdout.splitlines()[0] != b"0"
+    finally:
+        stopped = account.run("local", "stop")
+    assert stopped.returncode == 0, stopped.stderr
+
+    def left() -> bytes:
+        return subprocess.run(["pgrep", "-u", str(account.uid), "-a"], capture_output=True, check=False).stdout
+
+    wait_until(lambda: not left(), 10, lambda: repr(left()))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("tier", ["bwrap", "landlock"])
+def test_walls_hold_for_an_ordinary_user(account: Account, tier: str) -> None:
+    """The user's own home, where every other program of the user may write, is out of reach for a job."""
+    treasure = account.home / "treasure"
+    treasure.write_text("gold")
+    os.chown(treasure, account.uid, account.uid)
+    job = (
+        f'{{"job_command": "cat {treasure}; echo x > {treasure}; echo x > {account.home}/new;'
+        ' echo mine > here && cat here"}'
+    )
+    done = account.run("run-local", "--quiet", "--file", "-", stdin=job.encode(), RUNNER_SANDBOX_TIER=tier)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(b"mine\n")
+    assert b"gold" not in done.stdout
+    assert treasure.read_text() == "gold"
+    assert not (account.home / "new").exists()

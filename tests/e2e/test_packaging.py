@@ -1,0 +1,47 @@
+"""The wheel: what is in it, and that it works alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(target), str(ROOT)],
+        check=True,
+        timeout=150,
+        capture_output=True,
+    )
+    return next(target.glob("*.whl"))
+
+
+def test_top_level(wheel: Path) -> None:
+    """Exactly the four packages, with the generated API, its sources and the migrations."""
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.partition("/")[0] for name in names if ".dist-info" not in name}
+    assert tops == {"agent_runner", "daemon", "runner", "sandbox"}
+    for needed in (
+        "runner/v1/job_service_pb2.py",
+        "runner/v1/job_service_pb2_grpc.py",
+        "runner/v1/job_service.proto",
+        "daemon/jobs/migrations/0001_initial.sql",
+    ):
+        assert needed in names
+    assert not [name for name in names if "tests" in name or name.endswith(".pyc")]
+
+
+def test_no_other_distribution_owns_our_names() -> None:
+    """A clash with a package of the same top-level name would break both silently."""
+    owners = packages_distributions()
+    for name in ("daemon", "agent_runner", "sandbox"):
+        assert set(owners.get(name, ["runner"])) == {"runner"}

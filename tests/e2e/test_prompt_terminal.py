@@ -1,0 +1,110 @@
+"""A person at a real terminal: the key that is typed appears nowhere."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pexpect
+import pyte
+import pytest
+
+from tests.e2e.instance import PROCESSES, RUNNER, Instance
+from tests.waiting import wait_until
+
+KEY = "sk-test-" + "Zq7" * 8
+
+
+class Terminal:
+    """A terminal of 140 by 30 with a program in it."""
+
+    def __init__(self, instance: Instance, args: list[str], term: str) -> None:
+        self.screen = pyte.Screen(140, 30)
+        self.stream = pyte.ByteStream(self.screen)
+        self.raw = b""
+        env = {**instance.env, "TERM": term}
+        self.child = pexpect.spawn(RUNNER, args, env=env, dimensions=(30, 140), timeout=30)
+
+    def pump(self) -> str:
+        """Read what is there; return the screen."""
+        try:
+            data = self.child.read_nonblocking(65536, timeout=0.05)
+            self.raw += data
+            self.stream.feed(data)
+        except (pexpect.TIMEOUT, pexpect.EOF, ValueError):
+            pass  # nothing to read now, or never again: what the screen shows stays
+        return "\n".join(self.screen.display)
+
+    def wait_for(self, text: str) -> None:
+        wait_until(lambda: text in self.pump(), 30, lambda: f"{text!r} on:\n{self.pump()}")
+
+    def end(self) -> int:
+        """Wait for the end of the program; return its exit code."""
+        wait_until(lambda: not self.child.isalive() or (self.pump() and False), 60, self.pump)
+        self.pump()
+        self.child.close()
+        return int(self.child.exitstatus)
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_a_typed_key_appears_nowhere(instance: Instance, term: str) -> None:
+    """Not on the screen, in a file, in ps, in cmdline or environ of any process; and the job gets it."""
+    terminal = Terminal(instance, ["local", "start", "--listen", "127.0.0.1:0"], term)
+    terminal.wait_for("ANTHROPIC_API_KEY; kept in memory only; Enter skips")
+    terminal.child.send(KEY)
+    if term == "xterm":
+        terminal.wait_for("*" * len(KEY))
+    terminal.child.send("\r")
+    assert terminal.end() == 0, terminal.pump()
+    assert "agent-runner  pid" in terminal.pump()
+    assert KEY.encode() not in terminal.raw
+    assert not any(KEY[i : i + 6].encode() in terminal.raw for i in range(len(KEY) - 5))
+
+    path = instance.job_file(
+        "job_command: 'test ${#K} -eq 32 && echo $K'\nenv: {K: '${secret:local:ANTHROPIC_API_KEY}'}\n"
+    )
+    done = instance.run("jobs", "submit", "--file", path, "--follow")
+    assert (done.returncode, done.stdout) == (0, b"***\n")
+
+    assert instance.files_with(KEY.encode()) == []
+    for process in PROCESSES:
+        for name in ("cmdline", "environ"):
+            data = Path(f"/proc/{instance.pid(process)}/{name}").read_bytes() if os.geteuid() == 0 else b""
+            assert KEY.encode() not in data, (process, name)
+    listing = pexpect.run("ps auxeww").decode(errors="replace")
+    assert KEY not in listing
+
+
+def test_enter_skips_an_optional_secret(instance: Instance) -> None:
+    """It says what will not run without it, and starts."""
+    terminal = Terminal(instance, ["local", "start", "--listen", "127.0.0.1:0"], "xterm")
+    terminal.wait_for("Enter skips")
+    terminal.child.send("\r")
+    assert terminal.end() == 0
+    text = terminal.raw.decode(errors="replace")
+    assert "${secret:local:ANTHROPIC_API_KEY}" in text
+    assert "will not run" in text
+
+
+def test_ctrl_c_at_the_prompt_leaves_nothing(instance: Instance) -> None:
+    """Exit 130, one line, no process."""
+    terminal = Terminal(instance, ["local", "start", "--secret", "NPM_TOKEN"], "xterm")
+    terminal.wait_for("ANTHROPIC_API_KEY")
+    terminal.child.send("\x03")
+    assert terminal.end() == 130
+    assert "Traceback" not in terminal.pump()
+    instance.wait_gone(5)
+
+
+def test_a_key_in_the_environment_is_not_asked_for(instance: Instance) -> None:
+    """No prompt; and the long-lived processes do not carry it in their environment."""
+    instance.extra_env["ANTHROPIC_API_KEY"] = KEY
+    terminal = Terminal(instance, ["local", "start", "--listen", "127.0.0.1:0"], "xterm")
+    assert terminal.end() == 0
+    assert not re.search("Enter skips", terminal.raw.decode(errors="replace"))
+    if os.geteuid() == 0:
+        for process in PROCESSES:
+            environ = Path(f"/proc/{instance.pid(process)}/environ").read_bytes()
+            assert KEY.encode() not in environ
+    assert instance.files_with(KEY.encode()) == []
