@@ -109,7 +109,9 @@ class LogStream(Protocol):
 class DaemonClient(Protocol):
     """The job server, seen from an agent-runner. Used concurrently on one event loop."""
 
-    async def register(self, slots: int, labels: dict[str, str], sandbox: SandboxRecord) -> Registration:
+    async def register(
+        self, slots: int, labels: dict[str, str], sandbox: SandboxRecord
+    ) -> Registration:
         """Make this start of the agent-runner known; called once per connection.
 
         Raises:
@@ -117,7 +119,7 @@ class DaemonClient(Protocol):
         """
         ...
 
-    async def work(self, active: Sequence[Lease], draining: bool) -> WorkStream:  # noqa: FBT001
+    async def work(self, active: Sequence[Lease], draining: bool) -> WorkStream:
         """Open the Work stream."""
         ...
 
@@ -125,7 +127,9 @@ class DaemonClient(Protocol):
         """Open an AppendLog stream for one attempt."""
         ...
 
-    async def finish(self, lease: Lease, outcome: Outcome, log_offset: int, log_tail: bytes) -> None:
+    async def finish(
+        self, lease: Lease, outcome: Outcome, log_offset: int, log_tail: bytes
+    ) -> None:
         """Report the end of an attempt; repeated until it succeeds.
 
         Raises:

@@ -116,7 +116,7 @@ class _EnvReader:
             value = float(text)
         except ValueError:
             raise self.error(name, f"must be a number, not {text!r}") from None
-        if not 0 <= value < 1e9:
+        if not 0 <= value < 1e9:  # noqa: PLR2004 - no NaN, no infinity
             raise self.error(name, "must not be negative or endless")
         return value
 

@@ -165,7 +165,12 @@ class AttemptRun:
         command = await sandbox.exec(
             ExecRequest(
                 argv=self._spec.argv,
-                env={**job_environment(self._request.job_id, self._request.attempt, self._spec, sandbox), **env},
+                env={
+                    **job_environment(
+                        self._request.job_id, self._request.attempt, self._spec, sandbox
+                    ),
+                    **env,
+                },
                 cwd=sandbox.inside(self._spec.working_dir),
                 timeout_s=self._spec.timeout_s,
                 idle_timeout_s=self._spec.idle_timeout_s,
@@ -198,7 +203,10 @@ class AttemptRun:
         try:
             masked = stream.close() if chunk is None else stream.feed(chunk)
         except Exception:
-            logger.exception("masking failed; the rest of the output is withheld", extra={"action": "masking_failed"})
+            logger.exception(
+                "masking failed; the rest of the output is withheld",
+                extra={"action": "masking_failed"},
+            )
             self._write(WITHHELD)
             return None
         self._write(masked)
@@ -237,7 +245,10 @@ class AttemptRun:
         message = ""
         if result.survivors:
             message = f"processes survived KILL: {', '.join(result.survivors)}"
-            logger.error("processes survived KILL", extra={"action": "processes_survived", "processes": message})
+            logger.error(
+                "processes survived KILL",
+                extra={"action": "processes_survived", "processes": message},
+            )
         if self._stopped_early:
             # Whatever the exit code: many programs exit 0 on TERM without having done their work.
             return replace(self._stopped(), exit_code=result.exit_code, message=message)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import grpc
-from runner.v1 import agent_service_pb2 as pb
-from runner.v1 import agent_service_pb2_grpc as rpc
 
 from agent_runner import wire
 from agent_runner.client import (
@@ -26,6 +24,8 @@ from agent_runner.errors import (
     ServerUnavailableError,
 )
 from agent_runner.outcome import Outcome, SandboxRecord
+from runner.v1 import agent_service_pb2 as pb
+from runner.v1 import agent_service_pb2_grpc as rpc
 
 # gRPC waits a whole second before it dials again; at start the socket appears within milliseconds.
 CHANNEL_OPTIONS = (
@@ -48,11 +48,14 @@ class GrpcDaemonClient:
 
     def __init__(self, endpoint: str, token: str, name: str, incarnation: str) -> None:
         self._channel = grpc.aio.insecure_channel(endpoint, options=CHANNEL_OPTIONS)
-        self._stub = rpc.AgentServiceStub(self._channel)
+        # The generated class serves both kinds of channel; its typing knows them apart by name.
+        self._stub = cast("rpc.AgentServiceAsyncStub", rpc.AgentServiceStub(self._channel))
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._agent = pb.AgentIdentity(name=name, incarnation=incarnation)
 
-    async def register(self, slots: int, labels: dict[str, str], sandbox: SandboxRecord) -> Registration:
+    async def register(
+        self, slots: int, labels: dict[str, str], sandbox: SandboxRecord
+    ) -> Registration:
         """Make this start of the agent-runner known."""
         request = pb.RegisterAgentRequest(
             agent=self._agent, slots=slots, labels=labels, sandbox=wire.sandbox_to_pb(sandbox)
@@ -68,7 +71,7 @@ class GrpcDaemonClient:
             renew_s=response.renew_interval.ToTimedelta().total_seconds(),
         )
 
-    async def work(self, active: Sequence[Lease], draining: bool) -> GrpcWorkStream:  # noqa: FBT001
+    async def work(self, active: Sequence[Lease], draining: bool) -> GrpcWorkStream:
         """Open the Work stream."""
         call = self._stub.Work(metadata=self._metadata)
         hello = pb.WorkHello(
@@ -85,7 +88,9 @@ class GrpcDaemonClient:
         await stream.write(pb.AppendLogRequest(lease=_lease_to_pb(lease)))
         return stream
 
-    async def finish(self, lease: Lease, outcome: Outcome, log_offset: int, log_tail: bytes) -> None:
+    async def finish(
+        self, lease: Lease, outcome: Outcome, log_offset: int, log_tail: bytes
+    ) -> None:
         """Report the end of an attempt."""
         request = pb.FinishAttemptRequest(
             lease=_lease_to_pb(lease),

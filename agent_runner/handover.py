@@ -9,7 +9,7 @@ because Python makes every descriptor non-inheritable on exec (PEP 446).
 | ``RUNNER_HANDOVER_FD`` | in | one JSON object, then end of file |
 | ``RUNNER_READY_FD`` | out | one JSON line: ``{"ready": {…}}`` or ``{"error": "…"}`` |
 | ``RUNNER_LIFE_FD`` | in | never any byte; end of file means that the daemon has died |
-| ``RUNNER_LOCK_FD`` | – | the state directory's lock, held until the last process of the installation has gone |
+| ``RUNNER_LOCK_FD`` | - | the state directory's lock, held until the last process of the installation has gone |
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def receive(env: Mapping[str, str]) -> Handover:
     for name in (HANDOVER_FD, READY_FD, LIFE_FD, LOCK_FD):
         text = env.get(name, "")
         if not text.isdecimal():
-            raise InvalidConfigError(f"{name} is not set; this process is started by `runner local start`")
+            raise InvalidConfigError(
+                f"{name} is not set; this process is started by `runner local start`"
+            )
         numbers[name] = int(text)
         os.set_inheritable(numbers[name], False)
     with os.fdopen(numbers[HANDOVER_FD], "rb") as pipe:

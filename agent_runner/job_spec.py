@@ -17,6 +17,7 @@ DEFAULT_TIMEOUT_S = 3600.0
 MAX_TIMEOUT_S = 30 * 86400.0
 MAX_SPEC_BYTES = 1 << 20
 MAX_NAME_CHARS = 200
+MAX_PRIORITY = 1000
 MAX_ENV_VALUE_BYTES = 131_000
 """execve refuses one ``NAME=value`` of 131,072 bytes or more (execve(2), MAX_ARG_STRLEN)."""
 
@@ -94,8 +95,10 @@ class JobSpec:
             if not LABEL_NAME.fullmatch(key):
                 raise InvalidJobSpecError("labels", f"{key!r} is not a label name")
             _check_text(f"labels.{key}", value, MAX_NAME_CHARS)
-        if not -1000 <= self.priority <= 1000:
-            raise InvalidJobSpecError("priority", "must lie between -1000 and 1000")
+        if abs(self.priority) > MAX_PRIORITY:
+            raise InvalidJobSpecError(
+                "priority", f"must lie between -{MAX_PRIORITY} and {MAX_PRIORITY}"
+            )
 
 
 def shell_command(text: str) -> tuple[str, ...]:
@@ -105,7 +108,9 @@ def shell_command(text: str) -> tuple[str, ...]:
 
 def _check_text(name: str, value: str, limit: int) -> None:
     if "\0" in value:
-        raise InvalidJobSpecError(name, "holds a NUL byte, which no command line or variable can carry")
+        raise InvalidJobSpecError(
+            name, "holds a NUL byte, which no command line or variable can carry"
+        )
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -132,7 +137,9 @@ def _check_env(env: Mapping[str, str]) -> None:
             raise InvalidJobSpecError(f"env.{name}", "is reserved: the runner sets it itself")
         _check_text(f"env.{name}", value, MAX_ENV_VALUE_BYTES)
         if len(name) + len(value.encode()) > MAX_ENV_VALUE_BYTES:
-            raise InvalidJobSpecError(f"env.{name}", "is longer than a variable can be (131,000 bytes)")
+            raise InvalidJobSpecError(
+                f"env.{name}", "is longer than a variable can be (131,000 bytes)"
+            )
 
 
 def _check_source(source: SourceSpec) -> None:

@@ -9,7 +9,12 @@ from pathlib import Path
 
 from agent_runner.backoff import Backoff
 from agent_runner.client import Assigned, DaemonClient
-from agent_runner.errors import LeaseLostError, LogGapError, ServerRefusedError, ServerUnavailableError
+from agent_runner.errors import (
+    LeaseLostError,
+    LogGapError,
+    ServerRefusedError,
+    ServerUnavailableError,
+)
 from agent_runner.executor import (
     AttemptControl,
     AttemptRequest,
@@ -73,10 +78,14 @@ class LeasedAttempt:
         try:
             return await self._run.run()
         except OSError as error:
-            logger.exception("attempt failed on this host", extra={"action": "attempt_failed", **self._fields})
+            logger.exception(
+                "attempt failed on this host", extra={"action": "attempt_failed", **self._fields}
+            )
             message = f"the agent-runner's disk failed: {error.strerror or error}"
         except Exception:
-            logger.exception("attempt hit a defect", extra={"action": "attempt_crashed", **self._fields})
+            logger.exception(
+                "attempt hit a defect", extra={"action": "attempt_crashed", **self._fields}
+            )
             message = "internal error of the agent-runner; see agent-runner.log"
         return Outcome(
             end_reason=EndReason.SANDBOX_FAILED, message=message, log=self._spool.summary()
@@ -120,7 +129,8 @@ class LeasedAttempt:
                 await backoff.wait()
             except (LeaseLostError, ServerRefusedError) as error:
                 logger.warning(
-                    "result not wanted", extra={"action": "result_dropped", "why": str(error), **self._fields}
+                    "result not wanted",
+                    extra={"action": "result_dropped", "why": str(error), **self._fields},
                 )
                 return
             else:

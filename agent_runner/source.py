@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path, PurePosixPath
 
 from agent_runner.errors import SourceError
@@ -19,7 +20,7 @@ async def prepare_source(spec: JobSpec, sandbox: Sandbox) -> None:
     if spec.source.kind == "none":
         return
     source = Path(spec.source.path)
-    if not source.is_dir():
+    if not await asyncio.to_thread(source.is_dir):
         raise SourceError(f"source_path {source} is not a directory on the agent-runner's host")
     target = PurePosixPath(spec.code_dir).relative_to(JOB_ROOT)
     try:

@@ -22,7 +22,9 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._fd = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
         self._digest = hashlib.sha256()
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
@@ -63,7 +65,7 @@ class Spool:
         self._changed.set()
         self._pace()
 
-    def set_paced(self, paced: bool) -> None:  # noqa: FBT001 - a setter
+    def set_paced(self, paced: bool) -> None:
         """Say whether the server is there; while it is away the spool takes what comes."""
         self.paced = paced
         self._pace()

@@ -94,7 +94,9 @@ class Worker:
     def interrupt(self, grace_s: float) -> None:
         """Stop what runs and give it back to the queue; leave at the latest soon after."""
         self.drain(grace_s)
-        logger.info("interrupting", extra={"action": "interrupting", "running": len(self._attempts)})
+        logger.info(
+            "interrupting", extra={"action": "interrupting", "running": len(self._attempts)}
+        )
         for attempt, _ in self._attempts.values():
             attempt.control.stop(StopReason.INTERRUPT, grace_s)
         loop = asyncio.get_running_loop()
@@ -123,7 +125,9 @@ class Worker:
             except ServerRefusedError as error:
                 if not known:
                     raise
-                logger.error("server refused", extra={"action": "server_refused", "why": str(error)})  # noqa: TRY400
+                logger.error(  # noqa: TRY400 - a status, not a defect
+                    "server refused", extra={"action": "server_refused", "why": str(error)}
+                )
             await backoff.wait()
 
     async def _session(self, registration: Registration) -> None:
@@ -162,7 +166,11 @@ class Worker:
                 if lease in self._attempts:
                     logger.warning(
                         "lease lost",
-                        extra={"action": "lease_lost", "job_id": lease.job_id, "attempt": lease.attempt},
+                        extra={
+                            "action": "lease_lost",
+                            "job_id": lease.job_id,
+                            "attempt": lease.attempt,
+                        },
                     )
                     self._attempts[lease][0].control.stop(StopReason.LOST, 0)
             case Welcome():
@@ -188,7 +196,11 @@ class Worker:
     def _ended(self, lease: Lease, task: asyncio.Task[None]) -> None:
         self._attempts.pop(lease, None)
         if not task.cancelled() and task.exception() is not None:
-            logger.error("attempt hit a defect", exc_info=task.exception(), extra={"action": "attempt_crashed"})
+            logger.error(
+                "attempt hit a defect",
+                exc_info=task.exception(),
+                extra={"action": "attempt_crashed"},
+            )
         self._check_idle()
 
     def _check_idle(self) -> None:

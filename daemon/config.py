@@ -77,7 +77,9 @@ def parse_listen(raw: object) -> str:
         return text
     host, colon, port = text.rpartition(":")
     if not colon or host not in ("127.0.0.1", "localhost", "[::1]"):
-        raise ValueError("expected 127.0.0.1:PORT, [::1]:PORT or none (local mode listens on loopback only)")
+        raise ValueError(
+            "expected 127.0.0.1:PORT, [::1]:PORT or none (local mode listens on loopback only)"
+        )
     if not port.isdecimal() or not 0 <= int(port) <= 65535:  # noqa: PLR2004
         raise ValueError("expected a port from 0 to 65535 (0 takes a free one)")
     return f"{host}:{int(port)}"
@@ -144,7 +146,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "local.allow_unsandboxed",
         "RUNNER_ALLOW_UNSANDBOXED",
-        False,  # noqa: FBT003
+        False,
         _flag,
         "let jobs run without walls where nothing better works",
     ),
@@ -252,7 +254,7 @@ def secret_wishes(document: Mapping[str, object], path: Path | None) -> tuple[Se
         name = entry.get("name") if isinstance(entry, dict) else None
         required = entry.get("required", False) if isinstance(entry, dict) else None
         if not isinstance(name, str) or not SECRET_NAME.fullmatch(name):
-            raise InvalidConfigError(f"{path}: each [[local.secrets]] needs name = \"VARIABLE_NAME\"")
+            raise InvalidConfigError(f'{path}: each [[local.secrets]] needs name = "VARIABLE_NAME"')
         if not isinstance(required, bool) or set(entry) - {"name", "required"}:
             raise InvalidConfigError(f"{path}: secret {name}: only name and required = true|false")
         wishes.append(SecretWish(name=name, required=required))

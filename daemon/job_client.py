@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
-from runner.v1 import job_pb2, job_service_pb2_grpc
-from runner.v1 import job_service_pb2 as pb
 
 from daemon.errors import NotRunningError, RemoteError, StateDirError
 from daemon.paths import StateDir
+from runner.v1 import job_pb2, job_service_pb2_grpc
+from runner.v1 import job_service_pb2 as pb
 
 CALL_TIMEOUT_S = 30.0
 CHANNEL_OPTIONS = (
@@ -63,7 +64,7 @@ class JobClient:
         self._stub = job_service_pb2_grpc.JobServiceStub(self._channel)
         self._metadata = (("authorization", f"Bearer {token}"),)
 
-    def __enter__(self) -> JobClient:
+    def __enter__(self) -> Self:
         """Return the client."""
         return self
 
@@ -132,12 +133,13 @@ class JobClient:
                     yield piece
                     if piece.HasField("end"):
                         offset = 0
-                return
             except NotRunningError as error:
                 patience.spend(error)
                 # Bytes of the attempt that was being read must not be taken for those of a newer one.
                 if offset:
                     wanted = attempt
+            else:
+                return
 
     def wait(self, job_ids: Sequence[str]) -> Iterator[str]:
         """Yield the id of each job as it ends, until all have; goes on over restarts of the server."""
@@ -152,7 +154,7 @@ class JobClient:
             except NotRunningError as error:
                 patience.spend(error)
 
-    def _ends(self, job_ids: Set[str]) -> Iterator[str]:
+    def _ends(self, job_ids: AbstractSet[str]) -> Iterator[str]:
         left = set(job_ids)
         request = pb.WatchJobsRequest(job_ids=sorted(left), after_event_id=-1)
         with _errors():
@@ -185,15 +187,17 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        code, details = error.code(), error.details() or ""  # type: ignore[attr-defined]
-        reason = dict(error.trailing_metadata() or ()).get("reason", code.name)  # type: ignore[attr-defined]
+        assert isinstance(error, grpc.Call)  # noqa: S101, PT017 - the error of a call is the call
+        code, details = error.code(), error.details() or ""
+        trailers = {item.key: item.value for item in error.trailing_metadata() or ()}
+        reason = str(trailers.get("reason", code.name))
         if code is grpc.StatusCode.UNAVAILABLE and reason == code.name:
             raise NotRunningError(
                 "the job server does not answer; see `runner local status`, start it with `runner local start`"
             ) from error
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and reason == code.name:
             details = f"the message is too large for the job server ({details})"
-        raise RemoteError(details, str(reason), EXIT_CODES.get(code, 1)) from error
+        raise RemoteError(details, reason, EXIT_CODES.get(code, 1)) from error
 
 
 def _find_server(state: StateDir) -> tuple[str, str]:

@@ -8,6 +8,7 @@ when root runs the product: workspaces, because the unprivileged job user must b
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -164,13 +165,13 @@ def make_private_dir(path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
-        except FileExistsError:
-            pass
         status = path.lstat()
         if not stat.S_ISDIR(status.st_mode):
-            raise StateDirError(f"{path} is not a directory; move it away or choose another --state-dir")
+            raise StateDirError(
+                f"{path} is not a directory; move it away or choose another --state-dir"
+            )
         if status.st_uid != os.geteuid():
             raise StateDirError(
                 f"{path} belongs to user {status.st_uid}, not to you; choose another --state-dir"

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import grpc
+
 from runner.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 
 
@@ -27,7 +28,8 @@ def state_dir() -> Path:
 def main(argv: list[str]) -> int:
     """Run the command as a job; return its exit code."""
     endpoints = json.loads((state_dir() / "endpoints.json").read_text())["endpoints"]
-    metadata = [("authorization", f"Bearer {(state_dir() / 'token').read_text().strip()}")]
+    token = (state_dir() / "token").read_text().strip()
+    metadata = (("authorization", f"Bearer {token}"),)
     with grpc.insecure_channel(endpoints["unix"]) as channel:
         jobs = job_service_pb2_grpc.JobServiceStub(channel)
         spec = job_pb2.JobSpec(name="example", argv=argv)

@@ -86,7 +86,8 @@ def main(args: Sequence[str] | None = None) -> None:
         if environ().get("RUNNER_DEBUG"):
             raise
         code = _fail(
-            f"internal error ({type(error).__name__}); run again with RUNNER_DEBUG=1 and report the trace", 1
+            f"internal error ({type(error).__name__}); run again with RUNNER_DEBUG=1 and report the trace",
+            1,
         )
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -16,7 +16,7 @@ def config() -> None:
 @config.command(epilog="Example: runner config show --json")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def show(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001
+def show(ctx: click.Context, as_json: bool) -> None:
     """Print every setting, its value and its origin."""
     env = environ()
     values = load(env, {})

@@ -38,7 +38,9 @@ def connect(ctx: click.Context) -> JobClient:
 @jobs.command(
     epilog="Examples: runner jobs submit --file build.yaml --follow; runner jobs submit --wait -- make test"
 )
-@click.option("--file", "-f", "file", metavar="FILE", help="Job file, YAML or JSON; - reads standard input.")
+@click.option(
+    "--file", "-f", "file", metavar="FILE", help="Job file, YAML or JSON; - reads standard input."
+)
 @click.option("--name", help="Name of a job given as a command.")
 @click.option("--wait", is_flag=True, help="Wait for the end; exit with the command's exit code.")
 @click.option("--follow", is_flag=True, help="Print the log as it comes, then as --wait.")
@@ -112,7 +114,7 @@ def _print_submitted(submitted: list[JobDict], *, as_json: bool, waited: bool) -
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
 @JSON_OPTION
 @click.pass_context
-def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, as_json: bool) -> None:  # noqa: FBT001
+def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, as_json: bool) -> None:
     """List jobs, newest first."""
     with connect(ctx) as client:
         found = client.list([state.upper() for state in states], limit)
@@ -137,7 +139,7 @@ def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, as_json: 
 @click.argument("job_id", metavar="JOB")
 @JSON_OPTION
 @click.pass_context
-def show(ctx: click.Context, job_id: str, as_json: bool) -> None:  # noqa: FBT001
+def show(ctx: click.Context, job_id: str, as_json: bool) -> None:
     """Show one job and its attempts."""
     with connect(ctx) as client:
         job = client.get(job_id)
@@ -149,7 +151,9 @@ def show(ctx: click.Context, job_id: str, as_json: bool) -> None:  # noqa: FBT00
         "id": job["id"],
         "name": job["name"],
         "state": job["state"],
-        "end": describe(job["end_reason"], job["exit_code"], job["message"]) if job["end_reason"] else "-",
+        "end": describe(job["end_reason"], job["exit_code"], job["message"])
+        if job["end_reason"]
+        else "-",
         "attempts": str(job["attempt"]),
         "submitted": job["create_time"],
         "time": seconds_text(_duration_s(job)),
@@ -167,7 +171,9 @@ def show(ctx: click.Context, job_id: str, as_json: bool) -> None:  # noqa: FBT00
 @click.option("--attempt", type=click.IntRange(1), help="Which try (default: the newest).")
 @click.option("--offset", type=click.IntRange(0), default=0, help="Start at this byte.")
 @click.pass_context
-def logs(ctx: click.Context, *, job_id: str, follow: bool, attempt: int | None, offset: int) -> None:
+def logs(
+    ctx: click.Context, *, job_id: str, follow: bool, attempt: int | None, offset: int
+) -> None:
     """Print the masked log of a job."""
     with connect(ctx) as client:
         if follow:
@@ -180,7 +186,7 @@ def logs(ctx: click.Context, *, job_id: str, follow: bool, attempt: int | None, 
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
 @JSON_OPTION
 @click.pass_context
-def cancel(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
+def cancel(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> None:
     """Cancel jobs, queued or running."""
     with connect(ctx) as client:
         cancelled = [client.cancel(job_id) for job_id in job_ids]
@@ -195,7 +201,7 @@ def cancel(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> None:
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
 @JSON_OPTION
 @click.pass_context
-def wait(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> int:  # noqa: FBT001
+def wait(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> int:
     """Wait until jobs have ended; exit with the command's exit code (several jobs: 1 if one failed)."""
     with connect(ctx) as client:
         ended = _wait(client, job_ids, quiet=True)

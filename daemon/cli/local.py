@@ -25,7 +25,9 @@ def _settings(command: Any) -> Any:
     """Add the flags that ``start`` and ``restart`` share."""
     for option in reversed(
         (
-            click.option("--listen", metavar="HOST:PORT", help="TCP address of the job server, or none."),
+            click.option(
+                "--listen", metavar="HOST:PORT", help="TCP address of the job server, or none."
+            ),
             click.option("--slots", metavar="N", help="How many attempts run at once."),
             click.option("--sandbox-tier", type=TIER, help="The strongest sandbox tier to use."),
             click.option(
@@ -47,11 +49,25 @@ def local() -> None:
 
 @local.command(epilog="Example: runner local start --secret NPM_TOKEN")
 @_settings
-@click.option("--secret", "secrets", multiple=True, metavar="NAME", help="Also gather this secret; it is required.")
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="NAME",
+    help="Also gather this secret; it is required.",
+)
 @click.option("--no-input", is_flag=True, help="Never ask for anything.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground (systemd, containers).")
 @click.pass_context
-def start(ctx: click.Context, *, secrets: tuple[str, ...], no_input: bool, foreground: bool, **flags: Any) -> None:
+def start(
+    ctx: click.Context,
+    /,
+    *,
+    secrets: tuple[str, ...],
+    no_input: bool,
+    foreground: bool,
+    **flags: Any,
+) -> None:
     """Gather the secrets, then start daemon, job server and agent-runner."""
     from daemon.local.start import run_foreground, start_local  # noqa: PLC0415
 
@@ -82,21 +98,26 @@ def _running(state: StateDir) -> dict[str, Any] | None:
 
 def _gather(config: LocalConfig, *, may_ask: bool) -> dict[str, str]:
     from daemon.secrets.gather import gather  # noqa: PLC0415
+    from daemon.secrets.prompt import ask_secret  # noqa: PLC0415
     from daemon.secrets.values import WantedSecret  # noqa: PLC0415
 
-    ask = None
-    if may_ask and sys.stdin.isatty():
-        from daemon.secrets.prompt import ask_secret as ask  # noqa: PLC0415
+    ask = ask_secret if may_ask and sys.stdin.isatty() else None
     wanted = [
-        WantedSecret(name=wish.name, required=wish.required, description=SECRET_LABELS.get(wish.name, ""))
+        WantedSecret(
+            name=wish.name, required=wish.required, description=SECRET_LABELS.get(wish.name, "")
+        )
         for wish in config.secrets
     ]
     return {name: value.reveal() for name, value in gather(wanted, environ(), ask, note).items()}
 
 
 @local.command(epilog="Example: runner local stop --drain-timeout 10s")
-@click.option("--drain-timeout", metavar="SECONDS", help="How long running jobs may take to end (default 60).")
-@click.option("--now", is_flag=True, help="Stop running jobs at once; they run again at the next start.")
+@click.option(
+    "--drain-timeout", metavar="SECONDS", help="How long running jobs may take to end (default 60)."
+)
+@click.option(
+    "--now", is_flag=True, help="Stop running jobs at once; they run again at the next start."
+)
 @click.pass_context
 def stop(ctx: click.Context, drain_timeout: str | None, now: bool) -> None:
     """Drain the agent-runner, then stop all three processes."""
@@ -109,9 +130,11 @@ def stop(ctx: click.Context, drain_timeout: str | None, now: bool) -> None:
 
 @local.command(epilog="Example: runner local restart --slots 4")
 @_settings
-@click.option("--drain-timeout", metavar="SECONDS", help="How long running jobs may take to end (default 60).")
+@click.option(
+    "--drain-timeout", metavar="SECONDS", help="How long running jobs may take to end (default 60)."
+)
 @click.pass_context
-def restart(ctx: click.Context, *, drain_timeout: str | None, **flags: Any) -> None:
+def restart(ctx: click.Context, /, *, drain_timeout: str | None, **flags: Any) -> None:
     """Stop and start again with the secrets that the daemon holds."""
     from daemon.local.restart import restart_local  # noqa: PLC0415
 
@@ -149,7 +172,9 @@ def logs(ctx: click.Context, *, process: str | None, lines: int, follow: bool) -
     from daemon.local.log_files import local_logs  # noqa: PLC0415
 
     if follow and process is None:
-        raise UsageError("--follow needs the name of one process: daemon, job-server or agent-runner")
+        raise UsageError(
+            "--follow needs the name of one process: daemon, job-server or agent-runner"
+        )
     for name in (process,) if process else PROCESSES:
         for line in local_logs(state_of(ctx), name, lines, follow):
             sys.stdout.write(line)
@@ -191,7 +216,9 @@ def _facts(event: Mapping[str, Any]) -> str:
 
 
 def _pids(document: Mapping[str, Any]) -> str:
-    return ", ".join(f"{LABELS[name]} pid {document['processes'][name]['pid']}" for name in PROCESSES)
+    return ", ".join(
+        f"{LABELS[name]} pid {document['processes'][name]['pid']}" for name in PROCESSES
+    )
 
 
 def _status_row(name: str, process: Mapping[str, Any]) -> tuple[str, ...]:

@@ -19,12 +19,18 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: runner run-local --file job.yaml")
-@click.option("--file", "-f", "file", required=True, metavar="FILE", help="Job file; - reads standard input.")
+@click.option(
+    "--file", "-f", "file", required=True, metavar="FILE", help="Job file; - reads standard input."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print the job's masked output and nothing else.")
 @click.option("--no-input", is_flag=True, help="Never ask for a secret.")
-@click.option("--allow-unsandboxed", is_flag=True, help="Run without walls if this host can build none.")
+@click.option(
+    "--allow-unsandboxed", is_flag=True, help="Run without walls if this host can build none."
+)
 @click.pass_context
-def run_local(ctx: click.Context, *, file: str, quiet: bool, no_input: bool, allow_unsandboxed: bool) -> int:
+def run_local(
+    ctx: click.Context, *, file: str, quiet: bool, no_input: bool, allow_unsandboxed: bool
+) -> int:
     """Run one job file here, without the daemon; exit with the command's exit code."""
     from agent_runner.handover import harden  # noqa: PLC0415 - as late as it is needed
     from agent_runner.one_shot import OneShot, run_one_shot  # noqa: PLC0415

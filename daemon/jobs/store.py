@@ -57,7 +57,9 @@ class JobStore(Protocol):
         """
         ...
 
-    async def renew(self, agent: AgentIdentity, leases: Sequence[LeaseRef], lease_s: float) -> Renewal:
+    async def renew(
+        self, agent: AgentIdentity, leases: Sequence[LeaseRef], lease_s: float
+    ) -> Renewal:
         """Renew leases of one agent-runner; called every renew interval with all it holds."""
         ...
 
@@ -118,14 +120,6 @@ class JobStore(Protocol):
         """Return the attempts of one job, oldest first; empty if there are none or no such job."""
         ...
 
-    async def list(self, states: Collection[JobState], page_size: int, page_token: str) -> JobPage:
-        """Return a page of jobs, newest first; empty ``states`` keeps all.
-
-        Raises:
-            UsageError: The page token is not one of ours.
-        """
-        ...
-
     async def events(self, after_id: int, limit: int, job_ids: Collection[str]) -> list[JobEvent]:
         """Return events after an id, oldest first; empty ``job_ids`` keeps all."""
         ...
@@ -136,4 +130,12 @@ class JobStore(Protocol):
 
     async def count(self, state: JobState) -> int:
         """Return how many jobs are in a state."""
+        ...
+
+    async def list(self, states: Collection[JobState], page_size: int, page_token: str) -> JobPage:
+        """Return a page of jobs, newest first; empty ``states`` keeps all.
+
+        Raises:
+            UsageError: The page token is not one of ours, or the page size is below 1.
+        """
         ...

@@ -120,7 +120,7 @@ class StoresAgree(RuleBasedStateMachine):
         self.agree(call)
 
     @rule(index=INDEXES, outcome=OUTCOMES, again=st.booleans())
-    def finish(self, index: int, outcome: Outcome, again: bool) -> None:  # noqa: FBT001
+    def finish(self, index: int, outcome: Outcome, again: bool) -> None:
         first = self.agree(lambda store, which: store.finish(self.lease(index)[which], outcome))
         if again:
             second = self.agree(

@@ -1,7 +1,5 @@
 """What only the durable JobStore promises: it survives, and it refuses what it cannot keep safe."""
 
-# ruff: noqa: ASYNC220, ASYNC240 - nothing else runs on these loops
-
 from __future__ import annotations
 
 import asyncio

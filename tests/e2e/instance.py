@@ -46,20 +46,29 @@ class Instance:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run one command to its end, with no terminal."""
         return subprocess.run(
-            [RUNNER, *args], env=self.env, input=stdin, capture_output=True, timeout=timeout, check=False
+            [RUNNER, *args],
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
         )
 
     def ok(self, *args: str, stdin: bytes = b"", timeout: float = 60) -> str:
         """Run one command that must succeed; return what it printed."""
         done = self.run(*args, stdin=stdin, timeout=timeout)
-        assert done.returncode == 0, f"{args}: exit {done.returncode}\n{done.stdout!r}\n{done.stderr.decode()}"
+        assert done.returncode == 0, (
+            f"{args}: exit {done.returncode}\n{done.stdout!r}\n{done.stderr.decode()}"
+        )
         return done.stdout.decode()
 
     def fails(self, *args: str, code: int, stdin: bytes = b"") -> str:
         """Run one command that must fail with one clear line; return that line."""
         done = self.run(*args, stdin=stdin)
         error = done.stderr.decode()
-        assert done.returncode == code, f"{args}: exit {done.returncode}, not {code}\n{done.stdout!r}\n{error}"
+        assert done.returncode == code, (
+            f"{args}: exit {done.returncode}, not {code}\n{done.stdout!r}\n{error}"
+        )
         assert "Traceback" not in error
         return error.strip()
 
@@ -112,7 +121,9 @@ class Instance:
         return done.stdout
 
     def wait_running(self, job_id: str) -> None:
-        wait_until(lambda: self.job(job_id)["state"] == "RUNNING", 20, lambda: str(self.job(job_id)))
+        wait_until(
+            lambda: self.job(job_id)["state"] == "RUNNING", 20, lambda: str(self.job(job_id))
+        )
 
     def wait_log(self, job_id: str, text: bytes) -> None:
         """Wait until the log of a running job holds some bytes."""
@@ -149,15 +160,16 @@ class Instance:
         return found
 
     def wait_gone(self, deadline_s: float = 10) -> None:
-        wait_until(lambda: not self.processes_of_state(), deadline_s, lambda: str(self.processes_of_state()))
+        wait_until(
+            lambda: not self.processes_of_state(),
+            deadline_s,
+            lambda: str(self.processes_of_state()),
+        )
 
     def files_with(self, needle: bytes) -> list[str]:
         """Return every file below the root that holds some bytes."""
-        found = []
-        for path in self.root.rglob("*"):
-            if path.is_file() and not path.is_symlink() and needle in path.read_bytes():
-                found.append(str(path))
-        return found
+        files = (path for path in self.root.rglob("*") if path.is_file() and not path.is_symlink())
+        return [str(path) for path in files if needle in path.read_bytes()]
 
 
 def alive(pid: int) -> bool:

@@ -24,7 +24,9 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("command", [("run-local",), ("jobs", "submit")])
-def test_a_bad_job_file_names_the_place(started: Instance, kind: str, command: tuple[str, ...]) -> None:
+def test_a_bad_job_file_names_the_place(
+    started: Instance, kind: str, command: tuple[str, ...]
+) -> None:
     """Both ways to run a file give the same line: file, position, field; exit 2; and no job exists."""
     text, expected = FILES[kind]
     path = started.job_file(text)
@@ -36,7 +38,9 @@ def test_a_bad_job_file_names_the_place(started: Instance, kind: str, command: t
 
 def test_a_suggestion_for_a_typo(started: Instance) -> None:
     """An unknown field comes with the one that was probably meant."""
-    error = started.fails("jobs", "submit", "--file", started.job_file("job_comand: echo\n"), code=2)
+    error = started.fails(
+        "jobs", "submit", "--file", started.job_file("job_comand: echo\n"), code=2
+    )
     assert "job_command" in error.split("did you mean")[1]
 
 
@@ -99,7 +103,9 @@ def test_a_missing_required_secret(instance: Instance) -> None:
 
 def test_a_job_whose_secret_is_missing(started: Instance) -> None:
     """It fails by name before anything runs; nothing of the environment is used instead."""
-    path = started.job_file("job_command: echo\nenv: {A: '${secret:local:NOPE}', B: '${secret:local:NADA}'}\n")
+    path = started.job_file(
+        "job_command: echo\nenv: {A: '${secret:local:NOPE}', B: '${secret:local:NADA}'}\n"
+    )
     done = started.run("jobs", "submit", "--file", path, "--wait", "--json")
     job = json.loads(done.stdout)
     assert (job["state"], job["end_reason"], done.returncode) == ("FAILED", "SECRET_MISSING", 8)

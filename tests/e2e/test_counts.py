@@ -85,7 +85,11 @@ def test_one_process_per_job_and_no_fork(instance: Instance, tmp_path) -> None:
         tracer.terminate()
         tracer.wait(10)
     assert ended["sandbox"]["tier"] == "plain"
-    spawned = [line for line in trace.read_text().splitlines() if re.search(r"\b(fork|vfork|clone3?)\(", line)]
+    spawned = [
+        line
+        for line in trace.read_text().splitlines()
+        if re.search(r"\b(fork|vfork|clone3?)\(", line)
+    ]
     processes = [line for line in spawned if "CLONE_THREAD" not in line]
     assert len(processes) == 1, processes
     assert "vfork(" in processes[0] or "CLONE_VFORK" in processes[0], processes

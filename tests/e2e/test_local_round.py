@@ -13,12 +13,18 @@ def test_a_whole_round_leaves_nothing_running(instance: Instance) -> None:
     """Start shows three ready processes in order, a followed job prints its log, stop ends everything."""
     lines = instance.start().splitlines()
     shown = [line for line in lines if " pid " in line]
-    assert [re.split(r"\s+pid\s+", line)[0].strip() for line in shown] == ["daemon", "job server", "agent-runner"]
+    assert [re.split(r"\s+pid\s+", line)[0].strip() for line in shown] == [
+        "daemon",
+        "job server",
+        "agent-runner",
+    ]
     assert "2 slots, sandbox: " in shown[2]
     assert re.search(r"127\.0\.0\.1:\d+, unix socket", shown[1])
     pids = instance.pids()
 
-    done = instance.run("jobs", "submit", "--follow", "--", "/bin/sh", "-c", "echo one; echo two >&2; exit 3")
+    done = instance.run(
+        "jobs", "submit", "--follow", "--", "/bin/sh", "-c", "echo one; echo two >&2; exit 3"
+    )
     assert done.stdout == b"one\ntwo\n"
     assert done.returncode == 3
 
@@ -61,7 +67,14 @@ def test_status_has_the_documented_keys(started: Instance) -> None:
     assert set(status["endpoints"]) == {"tcp", "unix"}
     assert set(status["processes"]) == set(PROCESSES)
     for process in status["processes"].values():
-        assert set(process) == {"pid", "state", "start_time", "restarts", "last_exit", "memory_bytes"}
+        assert set(process) == {
+            "pid",
+            "state",
+            "start_time",
+            "restarts",
+            "last_exit",
+            "memory_bytes",
+        }
         assert process["state"] == "RUNNING"
         assert process["restarts"] == 0
         assert process["memory_bytes"] > 1_000_000

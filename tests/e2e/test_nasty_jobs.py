@@ -71,7 +71,9 @@ def test_a_gigabyte_without_a_newline(started: Instance) -> None:
 
 def test_a_log_has_a_bound(started: Instance) -> None:
     """Output past the job's bound is dropped and the log says so; the job itself is not disturbed."""
-    job = started.job_file("job_command: 'yes | head -c 3000000; exit 4'\nsandbox: {output: 1MiB}\n")
+    job = started.job_file(
+        "job_command: 'yes | head -c 3000000; exit 4'\nsandbox: {output: 1MiB}\n"
+    )
     done = started.run("jobs", "submit", "--file", job, "--follow")
     assert done.returncode == 4
     assert len(done.stdout) == MIB
@@ -117,7 +119,8 @@ def test_invalid_utf8_arrives_as_it_is(started: Instance) -> None:
 def test_cancel_of_a_running_and_of_a_queued_job(started: Instance) -> None:
     """A queued job ends at once; a running one gets TERM and may clean up."""
     running = [
-        started.submit("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.1; done") for _ in range(2)
+        started.submit("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.1; done")
+        for _ in range(2)
     ]
     for job_id in running:
         started.wait_log(job_id, b"up")
@@ -138,6 +141,8 @@ def test_cancel_of_a_running_and_of_a_queued_job(started: Instance) -> None:
 
 def test_many_jobs_run_each_once(started: Instance) -> None:
     """A batch of 100 from one command: every one succeeds."""
-    done = started.run("jobs", "submit", "--count", "100", "--wait", "--json", "--", "true", timeout=120)
+    done = started.run(
+        "jobs", "submit", "--count", "100", "--wait", "--json", "--", "true", timeout=120
+    )
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.count(b'"SUCCEEDED"') >= 100

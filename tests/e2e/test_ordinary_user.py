@@ -30,7 +30,15 @@ class Account:
     home: Path
 
     def run(self, *args: str, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
-        command = [SETPRIV, "--reuid", str(self.uid), "--regid", str(self.uid), "--clear-groups", "--"]
+        command = [
+            SETPRIV,
+            "--reuid",
+            str(self.uid),
+            "--regid",
+            str(self.uid),
+            "--clear-groups",
+            "--",
+        ]
         return subprocess.run(
             [*command, str(self.runner), *args],
             env={"PATH": "/usr/bin:/bin", "HOME": str(self.home), "LANG": "C.UTF-8", **env},
@@ -70,13 +78,17 @@ def account() -> Iterator[Account]:
 def _install(root: Path, uid: int) -> Path:
     """Install the product where the user can reach it, under an interpreter that the user can execute."""
     base = Path(sys.executable).resolve()
-    usable = [SETPRIV, "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--", str(base), "-c", ""]
+    # Through a shell: setpriv itself still looks its program up with root's rights.
+    usable = [SETPRIV, "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--"]
+    usable += ["/bin/sh", "-c", 'exec "$0" -c ""', str(base)]
     if subprocess.run(usable, capture_output=True, check=False).returncode != 0:
         base = Path("/usr/bin/python3")
     subprocess.run([str(base), "-m", "venv", str(root / "venv")], check=True, timeout=60)
     pip = [str(root / "venv" / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     lock = ROOT / "requirements.lock"
-    subprocess.run([*pip, "--constraint", str(lock), str(ROOT)], check=True, timeout=170, capture_output=True)
+    subprocess.run(
+        [*pip, "--constraint", str(lock), str(ROOT)], check=True, timeout=170, capture_output=True
+    )
     return root / "venv" / "bin" / "runner"
 
 
@@ -88,7 +100,9 @@ def test_a_whole_round_as_an_ordinary_user(account: Account) -> None:
     assert started.returncode == 0, started.stderr
     assert b"sandbox: bubblewrap" in started.stderr
     try:
-        done = account.run("jobs", "submit", "--follow", "--", "sh", "-c", "id -u; ls -a $HOME; exit 4")
+        done = account.run(
+            "jobs", "submit", "--follow", "--", "sh", "-c", "id -u; ls -a $HOME; exit 4"
+        )
         assert done.returncode == 4, done.stderr
         assert done.stdout.splitlines()[0] != b"0"
     finally:
@@ -96,7 +110,9 @@ def test_a_whole_round_as_an_ordinary_user(account: Account) -> None:
     assert stopped.returncode == 0, stopped.stderr
 
     def left() -> bytes:
-        return subprocess.run(["pgrep", "-u", str(account.uid), "-a"], capture_output=True, check=False).stdout
+        return subprocess.run(
+            ["pgrep", "-u", str(account.uid), "-a"], capture_output=True, check=False
+        ).stdout
 
     wait_until(lambda: not left(), 10, lambda: repr(left()))
 
@@ -112,7 +128,9 @@ def test_walls_hold_for_an_ordinary_user(account: Account, tier: str) -> None:
         f'{{"job_command": "cat {treasure}; echo x > {treasure}; echo x > {account.home}/new;'
         ' echo mine > here && cat here"}'
     )
-    done = account.run("run-local", "--quiet", "--file", "-", stdin=job.encode(), RUNNER_SANDBOX_TIER=tier)
+    done = account.run(
+        "run-local", "--quiet", "--file", "-", stdin=job.encode(), RUNNER_SANDBOX_TIER=tier
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(b"mine\n")
     assert b"gold" not in done.stdout

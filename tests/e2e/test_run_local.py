@@ -29,7 +29,13 @@ def test_a_list_is_an_argument_vector(instance: Instance) -> None:
 
 def test_json_and_standard_input(instance: Instance) -> None:
     """A job file may be JSON and may come by a pipe."""
-    done = instance.run("run-local", "-q", "--file", "-", stdin=b'{"job_command": "echo $RUNNER_JOB_NAME", "name": "n"}')
+    done = instance.run(
+        "run-local",
+        "-q",
+        "--file",
+        "-",
+        stdin=b'{"job_command": "echo $RUNNER_JOB_NAME", "name": "n"}',
+    )
     assert (done.returncode, done.stdout) == (0, b"n\n")
 
 
@@ -40,7 +46,7 @@ def test_secrets_come_from_the_environment_and_are_masked(instance: Instance) ->
     path = instance.job_file(
         "job_command: |\n"
         "  echo $T\n"
-        "  printf %s \"${T%??????????}\"; sleep 0.2; printf '%s\\n' \"${T#??????????????}\"\n"
+        '  printf %s "${T%??????????}"; sleep 0.2; printf \'%s\\n\' "${T#??????????????}"\n'
         "  env | grep -c NPM_TOKEN\n"
         "env: {T: '${secret:local:NPM_TOKEN}'}\n"
     )
@@ -69,7 +75,9 @@ def test_a_copied_source_is_at_code_dir(instance: Instance) -> None:
     assert "nowhere" in instance.fails("run-local", "--file", path, code=125)
 
 
-@pytest.mark.parametrize(("command", "code"), [("kill -9 $$", 137), ("no-such-program", 127), ("exit 200", 200)])
+@pytest.mark.parametrize(
+    ("command", "code"), [("kill -9 $$", 137), ("no-such-program", 127), ("exit 200", 200)]
+)
 def test_ends_as_a_shell_would_say(instance: Instance, command: str, code: int) -> None:
     """Signals, missing programs and odd codes."""
     path = instance.job_file(f"job_command: '{command}'\n")
@@ -79,7 +87,9 @@ def test_ends_as_a_shell_would_say(instance: Instance, command: str, code: int) 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_cancels_the_job(instance: Instance, sign: signal.Signals) -> None:
     """The command may clean up; the exit code says cancelled; nothing is left."""
-    path = instance.job_file("job_command: \"trap 'echo bye; exit 1' TERM; echo up; sleep 100 & wait\"\n")
+    path = instance.job_file(
+        "job_command: \"trap 'echo bye; exit 1' TERM; echo up; sleep 100 & wait\"\n"
+    )
     with instance.popen("run-local", "-q", "--file", path, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == b"up\n"

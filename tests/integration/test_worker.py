@@ -35,7 +35,7 @@ class Rig:
         )
         self.server: JobServer | None = None
         self.channel = grpc.aio.insecure_channel(f"unix:{self.config.socket}")
-        self.stub = job_service_pb2_grpc.JobServiceStub(self.channel)
+        self.stub: Any = job_service_pb2_grpc.JobServiceStub(self.channel)
         self.metadata = (("authorization", f"Bearer {TOKEN}"),)
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -48,7 +48,9 @@ class Rig:
             await self.server.stop(0)
             self.server = None
 
-    async def start_agent(self, name: str = "a", incarnation: str = "1", token: str = TOKEN, **values: Any) -> Worker:
+    async def start_agent(
+        self, name: str = "a", incarnation: str = "1", token: str = TOKEN, **values: Any
+    ) -> Worker:
         spool = self.root / f"spool-{name}-{incarnation}"
         spool.mkdir()
         config = AgentRunnerConfig(
@@ -82,11 +84,13 @@ class Rig:
     async def submit(self, **env: str) -> str:
         spec = job_pb2.JobSpec(name="j", argv=["x"], env=env)
         request = job_service_pb2.SubmitJobRequest(spec=spec)
-        return (await self.stub.SubmitJob(request, metadata=self.metadata)).job.id
+        return str((await self.stub.SubmitJob(request, metadata=self.metadata)).job.id)
 
     async def job(self, job_id: str) -> job_pb2.Job:
         request = job_service_pb2.GetJobRequest(job_id=job_id)
-        return (await self.stub.GetJob(request, metadata=self.metadata, wait_for_ready=True)).job
+        response = await self.stub.GetJob(request, metadata=self.metadata, wait_for_ready=True)
+        job: job_pb2.Job = response.job
+        return job
 
     async def until(self, job_id: str, condition: Callable[[job_pb2.Job], bool]) -> job_pb2.Job:
         async with asyncio.timeout(DEADLINE_S):
@@ -155,7 +159,10 @@ async def test_a_running_job_shows_its_log(rig: Rig) -> None:
     await rig.wait_log(job_id, 6)
     await rig.stub.CancelJob(job_service_pb2.CancelJobRequest(job_id=job_id), metadata=rig.metadata)
     job = await rig.ended(job_id)
-    assert (job.state, job.end_reason) == (job_pb2.JOB_STATE_CANCELLED, job_pb2.END_REASON_CANCELLED)
+    assert (job.state, job.end_reason) == (
+        job_pb2.JOB_STATE_CANCELLED,
+        job_pb2.END_REASON_CANCELLED,
+    )
     assert await rig.log(job_id) == b"early\n"
 
 

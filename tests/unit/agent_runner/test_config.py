@@ -24,7 +24,9 @@ CONFIGS = st.builds(
     slots=st.integers(1, 256),
     sandbox_tier=st.sampled_from(TIERS),
     allow_unsandboxed=st.booleans(),
-    labels=st.dictionaries(NAMES, st.from_regex(r"[A-Za-z0-9._-]{0,10}", fullmatch=True), max_size=3),
+    labels=st.dictionaries(
+        NAMES, st.from_regex(r"[A-Za-z0-9._-]{0,10}", fullmatch=True), max_size=3
+    ),
     cancel_grace_s=st.floats(0, 1e6),
     drain_timeout_s=st.floats(0, 1e6),
 )
@@ -55,7 +57,11 @@ def test_round_trip(config: AgentRunnerConfig) -> None:
 def test_a_bad_value_is_named(name: str, value: str) -> None:
     """The error names the variable."""
     good = AgentRunnerConfig(
-        name="a", endpoint="unix:/x", spool_dir=Path("/s"), workspace_dir=Path("/w"), owner_label="o"
+        name="a",
+        endpoint="unix:/x",
+        spool_dir=Path("/s"),
+        workspace_dir=Path("/w"),
+        owner_label="o",
     )
     with pytest.raises(InvalidConfigError, match=ENV_PREFIX + name):
         AgentRunnerConfig.from_env({**good.to_env(), ENV_PREFIX + name: value})

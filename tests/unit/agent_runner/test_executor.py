@@ -47,7 +47,9 @@ class Bench:
     """Runs attempts in one scripted provider."""
 
     def __init__(self) -> None:
-        self.provider: SandboxProvider = open_provider("scripted", root=Path("/unused"), owner_label="test")
+        self.provider: SandboxProvider = open_provider(
+            "scripted", root=Path("/unused"), owner_label="test"
+        )
         self.log = Recorder()
         self.control = AttemptControl()
 
@@ -85,7 +87,9 @@ async def test_success(bench: Bench) -> None:
         ({"SCRIPT_START_FAIL": "gone"}, EndReason.SOURCE_FAILED, None),
     ],
 )
-async def test_failures(bench: Bench, env: dict[str, str], reason: EndReason, code: int | None) -> None:
+async def test_failures(
+    bench: Bench, env: dict[str, str], reason: EndReason, code: int | None
+) -> None:
     """A command that fails and a sandbox that fails are told apart."""
     outcome = await bench.run(env=env)
     assert (outcome.end_reason, outcome.exit_code, outcome.succeeded) == (reason, code, False)
@@ -114,7 +118,9 @@ async def test_missing_secrets_are_all_named(bench: Bench) -> None:
     assert "TWO" in outcome.message
 
 
-async def test_a_masker_that_fails_shows_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_masker_that_fails_shows_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fails closed: a notice instead of the raw bytes."""
 
     def broken(self: MaskingStream, data: bytes) -> bytes:

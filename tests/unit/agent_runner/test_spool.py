@@ -48,7 +48,12 @@ async def test_an_absent_server_stops_no_command(tmp_path: Path) -> None:
 async def test_a_reader_wakes_for_each_kind_of_change(tmp_path: Path) -> None:
     """A write, an acknowledgement and the end wake the reader once each."""
     spool = Spool(tmp_path / "log")
-    for change in (lambda: spool.write(b"x"), lambda: spool.acknowledge(1), spool.close_writing, spool.wake):
+    for change in (
+        lambda: spool.write(b"x"),
+        lambda: spool.acknowledge(1),
+        spool.close_writing,
+        spool.wake,
+    ):
         waiting = asyncio.create_task(spool.changed())
         await asyncio.sleep(0)
         assert not waiting.done()

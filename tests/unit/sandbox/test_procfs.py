@@ -35,7 +35,9 @@ def test_descendants_exclude_the_roots():
 def test_a_reused_pid_is_not_opened():
     """A pidfd is given only for the process that was meant."""
     me = procfs.read_stat(os.getpid())
+    assert me is not None
     fd = procfs.open_process(me)
+    assert fd is not None
     os.close(fd)
     other = procfs.ProcStat(me.pid, "x", "S", 1, 1, 1, me.start_ticks - 1)
     assert procfs.open_process(other) is None

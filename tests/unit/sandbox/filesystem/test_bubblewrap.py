@@ -71,7 +71,7 @@ def test_options_travel_as_blocks():
 def test_untrusted_programs_are_refused(monkeypatch, mode, uid):
     """A launcher that others could have replaced, or that is setuid, is not run."""
     found = os.stat_result((mode, 0, 0, 1, uid, 0, 0, 0, 0, 0))
-    monkeypatch.setattr(bubblewrap.os, "stat", lambda _: found)
+    monkeypatch.setattr(os, "stat", lambda _: found)
     with pytest.raises(SandboxUnavailableError, match="/x/bwrap"):
         bubblewrap.trusted_program("/x/bwrap")
 

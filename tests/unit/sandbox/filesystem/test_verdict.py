@@ -22,7 +22,9 @@ from sandbox.filesystem import verdict
 )
 def test_launchers_that_could_not_execute(status, held, code):
     """Every launcher's words for it are one result and one line."""
-    result, line = verdict.launch_failure(status, held)
+    failure = verdict.launch_failure(status, held)
+    assert failure is not None
+    result, line = failure
     assert result == ExecResult(exit_code=code)
     assert line.startswith(b"runner: cannot execute ")
 
