@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
 from agent_runner.process_logs import JsonLineFormatter
 from sandbox.masking import Masker, MaskingStream
@@ -18,6 +20,8 @@ from sandbox.masking import Masker, MaskingStream
 MAX_LOG_BYTES = 10 << 20
 KEPT_LOGS = 5
 _RECENT_BYTES = 16 << 10
+
+logger = logging.getLogger(__name__)
 
 
 class LogSink:
@@ -137,6 +141,15 @@ def configure(sink: LogSink, mask: Callable[[str], str] = str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    # A crash would otherwise be printed past the masking.
+    sys.excepthook = _log_crash
+
+
+def _log_crash(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    facts = {"action": "daemon_crashed"}
+    logger.critical("The daemon crashed", extra=facts, exc_info=(kind, error, trace))
 
 
 def rotated(path: Path, number: int) -> Path:

@@ -23,23 +23,7 @@ def local_children(
     Called by ``start_local``, ``restart_local`` and ``run_foreground``; ``secrets`` only keeps
     variables of these names out of the environment.
     """
-    server = ServerConfig(
-        database=state.database,
-        log_dir=state.job_logs,
-        socket=state.server_socket,
-        listen=config.listen,
-    )
-    agent = AgentRunnerConfig(
-        name=config.agent_name,
-        endpoint=f"unix:{state.server_socket}",
-        spool_dir=state.spool,
-        workspace_dir=state.workspaces,
-        owner_label=state.id,
-        slots=config.slots,
-        sandbox_tier=config.sandbox_tier,
-        allow_unsandboxed=config.allow_unsandboxed,
-        drain_timeout_s=config.drain_timeout_s,
-    )
+    agent = _agent_config(state, config)
     # gRPC's own lines on standard error are no JSON and tell an operator nothing below ERROR.
     base = allowed_environment(env, secrets) | {"GRPC_VERBOSITY": "ERROR"}
     python = [sys.executable, "-P", "-m"]
@@ -47,7 +31,7 @@ def local_children(
         {
             "name": "job-server",
             "argv": [*python, "daemon.server"],
-            "env": base | server.to_env(),
+            "env": base | _server_config(state, config).to_env(),
             "grace_s": SERVER_GRACE_S,
         },
         {
@@ -60,3 +44,26 @@ def local_children(
             "leaves_orphans": True,
         },
     ]
+
+
+def _server_config(state: StateDir, config: LocalConfig) -> ServerConfig:
+    return ServerConfig(
+        database=state.database,
+        log_dir=state.job_logs,
+        socket=state.server_socket,
+        listen=config.listen,
+    )
+
+
+def _agent_config(state: StateDir, config: LocalConfig) -> AgentRunnerConfig:
+    return AgentRunnerConfig(
+        name=config.agent_name,
+        endpoint=f"unix:{state.server_socket}",
+        spool_dir=state.spool,
+        workspace_dir=state.workspaces,
+        owner_label=state.id,
+        slots=config.slots,
+        sandbox_tier=config.sandbox_tier,
+        allow_unsandboxed=config.allow_unsandboxed,
+        drain_timeout_s=config.drain_timeout_s,
+    )

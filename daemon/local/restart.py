@@ -54,6 +54,12 @@ def restart_local(  # noqa: PLR0913 - one use-case, told everything at once
         "drain_timeout_s": drain_timeout_s,
         "now": now,
     }
+    _follow(state, request, report)
+    return StartResult(already=False, status=status_local(state))
+
+
+def _follow(state: StateDir, request: Mapping[str, Any], report: Report) -> None:
+    """Report every line of the stop and of the start; return when the successor has started."""
     last: dict[str, Any] = {}
     with ControlClient(state, timeout_s=RESTART_BOUND_S) as client:
         try:
@@ -62,12 +68,9 @@ def restart_local(  # noqa: PLR0913 - one use-case, told everything at once
                 if "started" in last or "failed" in last or "stopped" in last:
                     break
         except OSError as error:
-            raise StartFailedError(
-                f"the daemon went silent during the restart ({error})"
-            ) from error
+            problem = f"the daemon went silent during the restart ({error})"
+            raise StartFailedError(problem) from error
     if not last.get("started"):
-        problem = (
-            last.get("failed") or "; ".join(last.get("survivors", ())) or "the daemon went away"
-        )
+        survivors = "; ".join(last.get("survivors", ()))
+        problem = last.get("failed") or survivors or "the daemon went away"
         raise StartFailedError(f"the restart failed: {problem}")
-    return StartResult(already=False, status=status_local(state))

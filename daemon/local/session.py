@@ -14,12 +14,10 @@ from typing import Any
 
 from daemon import logs
 from daemon.clock import SystemClock
-from daemon.config import environ
 from daemon.errors import InvalidConfigError, UsageError
 from daemon.local.first_spawn import handover_payload
 from daemon.local.launch import exec_daemon, spawn_daemon, state_of
 from daemon.local.progress import Progress
-from daemon.local.renewal import renewed
 from daemon.local.service_manager import notify
 from daemon.local.session_files import SessionFiles
 from daemon.supervisor.control import ControlConnection, ControlServer
@@ -91,6 +89,8 @@ class Session:
         """Hand over to a successor if a restart was asked for; called last, after ``run``."""
         if self._successor is None:
             return
+        from daemon.config import environ  # noqa: PLC0415 - a first start does without
+
         lock_fd, progress_fd = self._document["lock_fd"], self._successor_fd
         document = self._successor[0] | {"progress_fd": progress_fd}
         try:
@@ -251,6 +251,8 @@ class Session:
         await self._finished.wait()
 
     async def _restart(self, request: dict[str, Any], connection: ControlConnection) -> None:
+        from daemon.local.renewal import renewed  # noqa: PLC0415 - a first start does without
+
         problem, document = f"the daemon is {self._phase}", None
         if self._phase == "running":
             try:

@@ -8,11 +8,12 @@ import select
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 from daemon.config import LocalConfig, environ
 from daemon.errors import BusyError, Interrupted, NotRunningError, StartFailedError
-from daemon.local.children import local_children
+from daemon.local.identities import living_processes
 from daemon.local.launch import (
     PendingDaemon,
     allowed_environment,
@@ -22,8 +23,6 @@ from daemon.local.launch import (
 )
 from daemon.local.lock import take_lock
 from daemon.local.status import query_status
-from daemon.local.token import ensure_token
-from daemon.local.version import version
 from daemon.paths import StateDir
 
 WAIT_FOR_LOCK_S = 15.0
@@ -55,7 +54,7 @@ def start_local(
     secrets: Mapping[str, str],
     report: Report,
     *,
-    children: Children = local_children,
+    children: Children | None = None,
 ) -> StartResult:
     """Start the daemon and its children and return when all are ready.
 
@@ -67,7 +66,7 @@ def start_local(
         config: What it runs with.
         secrets: Values by name; they reach the agent-runner through pipes only.
         report: Called with each progress line as it comes.
-        children: What to run; another one is for tests.
+        children: Makes what is run; given by tests only.
 
     Raises:
         StateDirError: The state directory cannot be used.
@@ -79,21 +78,9 @@ def start_local(
     lock_fd = _lock_or_status(state)
     if not isinstance(lock_fd, int):
         return StartResult(already=True, status=lock_fd)
-    progress_in, progress_out = os.pipe()
-    try:
-        state.prepare()
-        env = environ()
-        try:
-            daemon = spawn_daemon(state, allowed_environment(env, secrets), lock_fd, progress_out)
-        except OSError as error:
-            raise StartFailedError(f"the daemon cannot be started: {error}") from error
-        with daemon:
-            document = _document(state, config, env, secrets, children)
-            daemon.send(document | {"lock_fd": lock_fd, "progress_fd": progress_out})
-    finally:
-        os.close(lock_fd)
-        os.close(progress_out)
-    _follow(state, daemon, progress_in, report)
+    env = environ()
+    make = partial(_document, state, config, env, secrets, children)
+    _launch(state, allowed_environment(env, secrets), lock_fd, make, report)
     status = query_status(state)
     del status["phase"]
     return StartResult(already=False, status=status)
@@ -104,7 +91,7 @@ def run_foreground(
     config: LocalConfig,
     secrets: Mapping[str, str],
     *,
-    children: Children = local_children,
+    children: Children | None = None,
 ) -> NoReturn:
     """Become the daemon, for a service manager or a container; never returns.
 
@@ -126,16 +113,47 @@ def run_foreground(
     exec_daemon(allowed_environment(env, secrets), document, lock_fd)
 
 
+def _launch(
+    state: StateDir,
+    env: Mapping[str, str],
+    lock_fd: int,
+    make_document: Callable[[], dict[str, Any]],
+    report: Report,
+) -> None:
+    """Spawn the daemon, hand it the lock and the document, and wait until it has started."""
+    progress_in, progress_out = os.pipe()
+    try:
+        state.prepare()
+        try:
+            daemon = spawn_daemon(state, env, lock_fd, progress_out)
+        except OSError as error:
+            raise StartFailedError(f"the daemon cannot be started: {error}") from error
+        with daemon:
+            daemon.send(make_document() | {"lock_fd": lock_fd, "progress_fd": progress_out})
+    except BaseException:
+        os.close(progress_in)
+        raise
+    finally:
+        os.close(lock_fd)
+        os.close(progress_out)
+    _follow(state, daemon, progress_in, report)
+
+
 def _document(
     state: StateDir,
     config: LocalConfig,
     env: Mapping[str, str],
     secrets: Mapping[str, str],
-    children: Children,
+    children: Children | None,
 ) -> dict[str, Any]:
+    # Imported late, while the daemon's interpreter starts.
+    from daemon.local.children import local_children  # noqa: PLC0415
+    from daemon.local.token import ensure_token  # noqa: PLC0415
+    from daemon.local.version import version  # noqa: PLC0415
+
     document = launch_document(
         state,
-        children(state, config, env, secrets),
+        (children or local_children)(state, config, env, secrets),
         version=version(),
         drain_timeout_s=config.drain_timeout_s,
     )
@@ -149,11 +167,14 @@ def _lock_or_status(state: StateDir) -> int | dict[str, Any]:
         lock_fd = take_lock(state)
         if lock_fd is not None:
             return lock_fd
-        problem = "another start goes on"
+        problem = "another start or stop goes on"
         try:
             status = query_status(state)
-        except NotRunningError as error:
-            problem = str(error)
+        except NotRunningError:
+            living = living_processes(state)
+            if living:
+                names = ", ".join(f"{name} pid {one.pid}" for name, one in living.items())
+                problem = f"a previous instance is still going down: {names}"
         else:
             phase = status.pop("phase")
             if phase == "running":

@@ -42,6 +42,10 @@ def _explain_leftovers(state: StateDir) -> None:
     from daemon.local.identities import living_processes  # noqa: PLC0415 - not for a running daemon
 
     left = living_processes(state)
+    if "daemon" in left:
+        raise NotRunningError(
+            f"the daemon with pid {left['daemon'].pid} does not answer; it is just starting or hangs"
+        ) from None
     if left:
         names = ", ".join(f"{name} pid {identity.pid}" for name, identity in left.items())
         raise NotRunningError(

@@ -24,12 +24,16 @@ class SpawnedChild:
     __slots__ = ("handover_fd", "nonce", "output_fd", "popen", "ready_fd", "unsent")
 
     def __init__(
-        self, popen: subprocess.Popen[bytes], nonce: str, fds: tuple[int, int, int]
+        self, popen: subprocess.Popen[bytes], nonce: str, fds: tuple[int, int, int], payload: bytes
     ) -> None:
+        """Begin the handover; ``fds`` are the daemon's ends of handover, ready and output pipe."""
         self.popen = popen
         self.nonce = nonce
         self.handover_fd, self.ready_fd, self.output_fd = fds
-        self.unsent = memoryview(b"")
+        for fd in fds:
+            os.set_blocking(fd, False)
+        self.unsent = memoryview(payload)
+        self.send()
 
     @property
     def pid(self) -> int:
@@ -82,15 +86,12 @@ def spawn(
         OSError: The command cannot be started.
     """
     nonce = new_nonce()
-    handover_in, handover_out = os.pipe()
-    ready_in, ready_out = os.pipe()
-    output_in, output_out = os.pipe()
-    numbers = {
-        HANDOVER_FD: str(handover_in),
-        READY_FD: str(ready_out),
-        LIFE_FD: str(life_fd),
-        LOCK_FD: str(lock_fd),
-    }
+    (handover_in, handover_out), (ready_in, ready_out), (output_in, output_out) = (
+        os.pipe() for _ in range(3)
+    )
+    ours, theirs = (handover_out, ready_in, output_in), (handover_in, ready_out, life_fd, lock_fd)
+    names = (HANDOVER_FD, READY_FD, LIFE_FD, LOCK_FD)
+    numbers = {name: str(fd) for name, fd in zip(names, theirs, strict=True)}
     try:
         popen = subprocess.Popen(
             [*argv, "--instance", nonce],
@@ -99,20 +100,14 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=output_out,
             stderr=output_out,
-            pass_fds=(handover_in, ready_out, life_fd, lock_fd),
+            pass_fds=theirs,
             start_new_session=True,
         )
     except OSError:
-        for fd in (handover_out, ready_in, output_in):
+        for fd in ours:
             os.close(fd)
         raise
     finally:
         for fd in (handover_in, ready_out, output_out):
             os.close(fd)
-    fds = (handover_out, ready_in, output_in)
-    for fd in fds:
-        os.set_blocking(fd, False)
-    child = SpawnedChild(popen, nonce, fds)
-    child.unsent = memoryview(payload)
-    child.send()
-    return child
+    return SpawnedChild(popen, nonce, ours, payload)

@@ -78,7 +78,7 @@ class Supervisor:
                 self._start_first(process)
         for process in self.processes:
             facts = await self._first_facts(process, deadline)
-            report({"process": process.spec.name, "pid": process.pid, "state": "ready", **facts})
+            report({**facts, "process": process.spec.name, "pid": process.pid, "state": "ready"})
         self._started = True
 
     def status(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -13,88 +14,21 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from daemon.config import LocalConfig, environ
+from daemon.config import environ
 from daemon.errors import BusyError, NotRunningError, StartFailedError, StateDirError
 from daemon.local.control_client import ControlClient
 from daemon.local.lock import take_lock
 from daemon.local.log_files import local_logs
 from daemon.local.restart import restart_local
-from daemon.local.start import StartResult, start_local
+from daemon.local.start import StartResult
 from daemon.local.status import status_local
-from daemon.local.stop import stop_local
-from daemon.paths import StateDir
 from daemon.supervisor import pid_files
+from tests.integration.local_daemon import CONFIG, SECRET, Local, alive
 from tests.integration.stand_in import digest
 from tests.waiting import wait_until
-
-STAND_IN = str(Path(__file__).with_name("stand_in.py"))
-SECRET = "canary-0815-walrus"
-CONFIG = LocalConfig(
-    listen="none",
-    slots=2,
-    sandbox_tier="auto",
-    allow_unsandboxed=False,
-    agent_name="local",
-    drain_timeout_s=1,
-    secrets=(),
-    env_label="test",
-)
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
-
-
-class Local:
-    """One state directory and what its children do."""
-
-    def __init__(self, root: Path) -> None:
-        self.state = StateDir(root / "state", root / "run")
-        self.server_words: tuple[str, ...] = ("listen=127.0.0.1:7",)
-        self.agent_words: tuple[str, ...] = ()
-        self.lines: list[dict[str, Any]] = []
-
-    def children(self, *_: Any) -> list[dict[str, Any]]:
-        base = [sys.executable, "-P", STAND_IN]
-        return [
-            {"name": "job-server", "argv": [*base, *self.server_words], "env": {}, "grace_s": 0.3},
-            {
-                "name": "agent-runner",
-                "argv": [*base, *self.agent_words],
-                "env": {"PATH": "/usr/bin:/bin"},
-                "grace_s": 0.3,
-                "gets_secrets": True,
-                "drains": True,
-                "leaves_orphans": True,
-            },
-        ]
-
-    def start(self) -> StartResult:
-        return start_local(
-            self.state, CONFIG, {"KEY": SECRET}, self.lines.append, children=self.children
-        )
-
-    def stop(self, *, now: bool = False) -> None:
-        stop_local(self.state, None, now, self.lines.append)
-
-    def process(self, name: str) -> dict[str, Any]:
-        return status_local(self.state)["processes"][name]
-
-    def pids(self) -> list[int]:
-        return [entry["pid"] for entry in status_local(self.state)["processes"].values()]
-
-    def agent_digest(self) -> str:
-        """Return the digest of the last start of the agent-runner, as it was reported."""
-        lines = [line for line in self.lines if line.get("process") == "agent-runner"]
-        return next(line["digest"] for line in reversed(lines) if "digest" in line)
 
 
 @pytest.fixture
@@ -347,6 +281,36 @@ def test_the_caller_s_environment_stays_outside(local, monkeypatch):
     assert b"LC_TIME=C.UTF-8" in environment
 
 
+def test_an_interrupted_start_leaves_nothing(local):
+    """Ctrl-C while a child is not ready yet: the daemon calls the start off and everything goes."""
+    script = (
+        "import sys, pickle\n"
+        "from daemon.errors import Interrupted\n"
+        "from daemon.local.start import start_local\n"
+        "state, config, children = pickle.loads(sys.stdin.buffer.read())\n"
+        "try:\n"
+        "    start_local(state, config, {}, print, children=lambda *_: children)\n"
+        "except Interrupted:\n"
+        "    sys.exit(130)\n"
+    )
+    local.server_words = ("mute=",)
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as process:
+        process.stdin.write(pickle.dumps((local.state, CONFIG, local.children())))
+        process.stdin.close()
+        server = wait_until(lambda: pid_files.read(local.state.pid_file("job-server")), 20)
+        wait_until(local.state.control_socket.exists, 20)
+        wait_until(lambda: local.process("job-server")["state"] == "STARTING", 5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    assert not alive(server.pid)
+    assert not list(local.state.root.glob("*.pid"))
+    fd = take_lock(local.state)
+    assert fd is not None
+    os.close(fd)
+
+
 @pytest.mark.parametrize("request_line", [b"nonsense\n", b"{}\n", b'{"op": "explode"}\n', b"[1]\n"])
 def test_nonsense_on_the_control_socket_is_answered(local, request_line):
     """A malformed request gets an error, and the daemon goes on."""
@@ -367,8 +331,6 @@ def test_foreground_keeps_the_pid_and_tells_the_service_manager(local):
         "state, config, secrets, children = pickle.loads(sys.stdin.buffer.read())\n"
         "run_foreground(state, config, secrets, children=lambda *_: children)\n"
     )
-    import pickle
-
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
         manager.settimeout(20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 
 import pytest
 
@@ -105,7 +106,7 @@ def test_a_secret_split_over_two_reads_is_masked(path, masker):
 def test_records_of_the_daemon_are_masked_lines_of_json(path, masker):
     """Message, extras and traceback alike."""
     sink = LogSink(path, masker)
-    root = logging.getLogger()
+    root, hook = logging.getLogger(), sys.excepthook
     handlers, level = root.handlers[:], root.level
     try:
         logs.configure(sink)
@@ -114,7 +115,7 @@ def test_records_of_the_daemon_are_masked_lines_of_json(path, masker):
         except ValueError:
             logging.getLogger("x").exception("It broke", extra={"action": "broken", "why": SECRET})
     finally:
-        root.handlers[:], root.level = handlers, level
+        root.handlers[:], root.level, sys.excepthook = handlers, level, hook
         sink.close()
     (line,) = path.read_text().splitlines()
     assert SECRET not in line
