@@ -118,6 +118,20 @@ class StoreUnusableError(DaemonError):
     reason: ClassVar[str] = "RECORD_CORRUPT"
 
 
+class StoreUnavailableError(StoreUnusableError):
+    """The store cannot take or give anything now: its disk is full or failing, it is held, or it is closed."""
+
+    reason: ClassVar[str] = "STORE_UNAVAILABLE"
+    retryable: ClassVar[bool] = True
+
+
+class LogNotWrittenError(DaemonError):
+    """Log bytes could not be stored, for example on a full disk; the stored log is as before the call."""
+
+    reason: ClassVar[str] = "LOG_NOT_WRITTEN"
+    retryable: ClassVar[bool] = True
+
+
 class SecretNeededError(DaemonError):
     """A required secret has no value and cannot be asked for."""
 

@@ -17,7 +17,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from daemon.errors import StoreUnusableError
+from daemon.errors import StoreUnavailableError
 
 MAX_BATCH = 512
 """Writes in one transaction at most; bounds how long the first of them waits."""
@@ -84,7 +84,7 @@ class GroupCommit:
             StoreUnusableError: The store is closed, or the transaction could not be committed.
         """
         if not self._accepting:
-            raise StoreUnusableError("the job store is closed")
+            raise StoreUnavailableError("the job store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._requests.put(_Request(write, future))
         return await future

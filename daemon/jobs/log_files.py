@@ -15,7 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from daemon.errors import DaemonError, LogGapError, StoreUnusableError, UsageError
+from daemon.errors import (
+    LogGapError,
+    LogNotWrittenError,
+    StoreUnusableError,
+    UsageError,
+)
 from daemon.jobs.log_signal import LogKey, LogSignal
 
 MAX_OPEN = 128
@@ -24,12 +29,6 @@ MAX_OPEN = 128
 HASH_CHUNK_BYTES = 1 << 20
 
 _JOB_ID = re.compile(r"[0-9a-z]{1,64}")
-
-
-class LogNotWrittenError(DaemonError):
-    """Log bytes could not be stored, for example on a full disk; the stored log is as before the call."""
-
-    retryable = True
 
 
 class _OpenLog:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from daemon.errors import StoreUnusableError
+from daemon.errors import StoreUnavailableError, StoreUnusableError
 
 _PRIMARY_CODE = 0xFF
+
+_PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+"""Failures of the moment: the database itself is sound, so a client may repeat the call."""
 
 _ADVICE = {
     sqlite3.SQLITE_BUSY: "another program holds it; stop that program",
@@ -32,4 +35,5 @@ def store_unusable(path: Path, failure: sqlite3.Error) -> StoreUnusableError:
     # Errors that the sqlite3 module itself raises (a closed connection) carry no code.
     code: int = getattr(failure, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     advice = _ADVICE.get(code & _PRIMARY_CODE, "an operation failed")
-    return StoreUnusableError(f"job database {path}: {advice} ({failure})")
+    kind = StoreUnavailableError if code & _PRIMARY_CODE in _PASSING else StoreUnusableError
+    return kind(f"job database {path}: {advice} ({failure})")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from agent_runner.outcome import Outcome
 from daemon.clock import Clock
-from daemon.errors import JobNotFoundError, StoreUnusableError
+from daemon.errors import JobNotFoundError, StoreUnavailableError, StoreUnusableError
 from daemon.jobs import migrator, statements
 from daemon.jobs.group_commit import GroupCommit
 from daemon.jobs.job_writer import JobWriter
@@ -188,7 +188,7 @@ class SqliteJobStore:
 
     def _read(self, sql: str, values: Row) -> list[Row]:
         if self._reader is None:
-            raise StoreUnusableError("the job store is closed")
+            raise StoreUnavailableError("the job store is closed")
         try:
             # All rows at once: a statement left open would pin its snapshot and the write-ahead log.
             return self._reader.execute(sql, values).fetchall()

@@ -16,8 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.errors import DaemonError, LogGapError, StoreUnusableError, UsageError
-from daemon.jobs.log_files import LogFiles, LogNotWrittenError
+from daemon.errors import (
+    DaemonError,
+    LogGapError,
+    LogNotWrittenError,
+    StoreUnusableError,
+    UsageError,
+)
+from daemon.jobs.log_files import LogFiles
 
 JOB = "job1"
 
