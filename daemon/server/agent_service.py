@@ -112,12 +112,11 @@ class AgentServicer(rpc.AgentServiceServicer):
         lease = lease_from_pb(first.lease)
         with self._signals.subscribe((lease.job_id,)) as changes:
             await self._store.check_lease(lease)
-            yield pb.AppendLogResponse(
-                acknowledged_offset=self._log_writer.append(lease, first.offset, first.data)
-            )
+            length = await self._log_writer.append(lease, first.offset, first.data)
+            yield pb.AppendLogResponse(acknowledged_offset=length)
             async for request in request_iterator:
                 await self._log_writer.check(lease, changes)
-                length = self._log_writer.append(lease, request.offset, request.data)
+                length = await self._log_writer.append(lease, request.offset, request.data)
                 yield pb.AppendLogResponse(acknowledged_offset=length)
 
     async def FinishAttempt(
@@ -131,7 +130,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         # A report that comes a second time finds its lease ended: it adds nothing to the log, and
         # the store decides what it is worth.
         if self._dispatcher.holds(lease) or await self._is_held(lease):
-            self._log_writer.complete(
+            await self._log_writer.complete(
                 lease, request.log_bytes, request.log_offset, request.log_tail
             )
         outcome = self._log_writer.with_hash(lease, outcome)

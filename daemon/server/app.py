@@ -136,7 +136,7 @@ class JobServer:
             AgentServicer(
                 config=self._config,
                 store=self._store,
-                log_writer=LogWriter(self._store, self._logs, self._signals),
+                log_writer=LogWriter(self._store, self._logs, self._signals, self._completions),
                 dispatcher=self._dispatcher,
                 signals=self._signals,
                 completions=self._completions,

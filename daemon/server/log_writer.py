@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from agent_runner.outcome import Outcome
@@ -9,20 +10,26 @@ from daemon.errors import LogGapError, UsageError
 from daemon.jobs.log_files import LogFiles
 from daemon.jobs.models import LeaseRef
 from daemon.jobs.store import JobStore
+from daemon.server.completions import Completions
 from daemon.server.signals import Signals, Subscription
 
 MAX_PIECE_BYTES = 1 << 20
+THREAD_BYTES = 64 << 10
+"""A piece of this size or more takes the disk longer than a thread costs, and the event loop must not wait for disks."""
 
 
 class LogWriter:
     """One per server; called for every piece of every log."""
 
-    def __init__(self, store: JobStore, logs: LogFiles, signals: Signals) -> None:
+    def __init__(
+        self, store: JobStore, logs: LogFiles, signals: Signals, completions: Completions
+    ) -> None:
         self._store = store
+        self._completions = completions
         self._logs = logs
         self._signals = signals
 
-    def append(self, lease: LeaseRef, offset: int, data: bytes) -> int:
+    async def append(self, lease: LeaseRef, offset: int, data: bytes) -> int:
         """Store a piece and return the length of the log after it. The caller has checked the lease.
 
         Raises:
@@ -33,7 +40,11 @@ class LogWriter:
             raise UsageError(f"data must hold at most {MAX_PIECE_BYTES} bytes")
         if not data:
             return self._logs.length(lease.job_id, lease.attempt)
-        length = self._logs.append(lease.job_id, lease.attempt, offset, data)
+        piece = (lease.job_id, lease.attempt, offset, data)
+        if len(data) < THREAD_BYTES:
+            length = self._logs.append(*piece)
+        else:
+            length = await self._completions.run(asyncio.to_thread(self._logs.append, *piece))
         self._signals.log_grown(lease.job_id)
         return length
 
@@ -46,14 +57,14 @@ class LogWriter:
         if changes.take():
             await self._store.check_lease(lease)
 
-    def complete(self, lease: LeaseRef, length: int, offset: int, tail: bytes) -> None:
+    async def complete(self, lease: LeaseRef, length: int, offset: int, tail: bytes) -> None:
         """Store the last piece of a log that is to have ``length`` bytes. The caller has checked the lease.
 
         Raises:
             LogGapError: The stored log is shorter; send the rest first.
             UsageError: The stored log is longer, or ``append`` raises it.
         """
-        stored = self.append(lease, offset, tail)
+        stored = await self.append(lease, offset, tail)
         if stored < length:
             raise LogGapError(stored)
         if stored > length:

@@ -33,7 +33,7 @@ def test_reasons_of_the_wire_have_a_status():
         for name in error_pb2.ErrorReason.keys()  # noqa: SIM118
     }
 
-    assert names - STATUS.keys() == {"UNSPECIFIED", "FEATURE_UNAVAILABLE"}
+    assert names - STATUS.keys() == {"UNSPECIFIED"}
 
 
 def test_refusal_has_status_message_and_reason():
