@@ -60,7 +60,7 @@ def _agent_config(state: StateDir, config: LocalConfig) -> AgentRunnerConfig:
         name=config.agent_name,
         endpoint=f"unix:{state.server_socket}",
         spool_dir=state.spool,
-        workspace_dir=state.workspaces,
+        workspace_dir=state.workspaces / "agent-runner",
         owner_label=state.id,
         slots=config.slots,
         sandbox_tier=config.sandbox_tier,
