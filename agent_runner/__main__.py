@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets as secrets_module
 import signal
 import sys
+from collections.abc import Callable
 
 from agent_runner import handover as handovers
 from agent_runner import process_logs
@@ -17,7 +19,7 @@ from agent_runner.grpc_client import GrpcDaemonClient
 from agent_runner.handover import Handover
 from agent_runner.outcome import SandboxRecord
 from agent_runner.worker import Worker
-from sandbox.base import Capabilities, Tier
+from sandbox.base import Capabilities, SandboxProvider, Tier
 from sandbox.errors import SandboxError
 from sandbox.factory import open_provider
 from sandbox.masking import Masker
@@ -57,6 +59,7 @@ def main() -> int:
 
 
 async def _serve(config: AgentRunnerConfig, handover: Handover) -> int:
+    """Run until told to leave. Told before there is a worker, it gives up what it is doing and leaves."""
     apply_process_defaults()
     provider = open_provider(
         "filesystem",
@@ -65,8 +68,24 @@ async def _serve(config: AgentRunnerConfig, handover: Handover) -> int:
         tier=None if config.sandbox_tier == "auto" else Tier.parse(config.sandbox_tier),
         allow_plain=config.allow_unsandboxed,
     )
-    token, secrets = handover.payload["token"], handover.payload["secrets"]
-    client = GrpcDaemonClient(config.endpoint, token, config.name, secrets_module.token_hex(8))
+    starting = asyncio.ensure_future(_start(config, handover, provider))
+    _on_signals(handover, starting.cancel, starting.cancel)
+    try:
+        worker = await starting
+        await worker.run()
+    except asyncio.CancelledError:
+        logger.info("told to leave before the start was done", extra={"action": "start_given_up"})
+    finally:
+        await provider.close()
+        with contextlib.suppress(OSError):  # a run-local has its workspace in it
+            config.workspace_dir.parent.rmdir()
+    logger.info("stopped", extra={"action": "stopped"})
+    return 0
+
+
+async def _start(
+    config: AgentRunnerConfig, handover: Handover, provider: SandboxProvider
+) -> Worker:
     reaped = await provider.reap()
     if reaped:
         logger.warning(
@@ -78,15 +97,31 @@ async def _serve(config: AgentRunnerConfig, handover: Handover) -> int:
         tier=capabilities.tier.label,
         walls_not_held=tuple(str(wall) for wall in capabilities.walls_not_held),
     )
+    token, secrets = handover.payload["token"], handover.payload["secrets"]
+    client = GrpcDaemonClient(config.endpoint, token, config.name, secrets_module.token_hex(8))
     values = {("local", name): value for name, value in secrets.items()}
-    worker = Worker(config, client, provider, record, values)
-    _listen_for_signals(worker, config, handover)
-    try:
-        await worker.run(lambda: _announce(config, capabilities, handover))
-    finally:
-        await client.close()
-    logger.info("stopped", extra={"action": "stopped"})
-    return 0
+    worker = Worker(
+        config=config,
+        client=client,
+        provider=provider,
+        sandbox=record,
+        secrets=values,
+        on_ready=lambda: _announce(config, capabilities, handover),
+    )
+    received = 0
+
+    def told() -> None:
+        nonlocal received
+        received += 1
+        if received == 1:
+            worker.drain(config.drain_timeout_s)
+        elif received == 2:  # noqa: PLR2004 - the second signal
+            worker.interrupt(config.cancel_grace_s)
+        else:
+            worker.leave_now()
+
+    _on_signals(handover, told, lambda: worker.interrupt(ORPHANED_GRACE_S))
+    return worker
 
 
 def _announce(config: AgentRunnerConfig, capabilities: Capabilities, handover: Handover) -> None:
@@ -113,30 +148,20 @@ def _announce(config: AgentRunnerConfig, capabilities: Capabilities, handover: H
     )
 
 
-def _listen_for_signals(worker: Worker, config: AgentRunnerConfig, handover: Handover) -> None:
-    """Map the three signals of DESIGN §6 and the daemon's death to the worker's ways to leave."""
+def _on_signals(
+    handover: Handover, told: Callable[[], object], orphaned: Callable[[], object]
+) -> None:
+    """Map TERM and the daemon's death to what they mean at this moment; called again when that changes."""
     loop = asyncio.get_running_loop()
-    received = 0
 
-    def told() -> None:
-        nonlocal received
-        received += 1
-        if received == 1:
-            worker.drain(config.drain_timeout_s)
-        elif received == 2:  # noqa: PLR2004 - the second signal
-            worker.interrupt(config.cancel_grace_s)
-        else:
-            worker.leave_now()
-
-    def orphaned() -> None:
+    def daemon_died() -> None:
         loop.remove_reader(handover.life_fd)
         logger.error("the daemon has died; stopping", extra={"action": "daemon_died"})
-        worker.interrupt(ORPHANED_GRACE_S)
+        orphaned()
 
     loop.add_signal_handler(signal.SIGTERM, told)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
-    if handover.life_fd >= 0:
-        loop.add_reader(handover.life_fd, orphaned)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # the daemon decides what a Ctrl-C means
+    loop.add_reader(handover.life_fd, daemon_died)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ The same executor and the same sandbox as under the worker, so that the verdict 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,9 +17,12 @@ from pathlib import Path
 from agent_runner.executor import AttemptControl, AttemptRequest, AttemptRun, StopReason
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import LogSummary, Outcome
-from sandbox.base import Capabilities, Tier
+from sandbox import procfs
+from sandbox.base import Capabilities, SandboxProvider, Tier
 from sandbox.factory import open_provider
 from sandbox.process import apply_process_defaults
+
+PREFIX = "run-local-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +33,10 @@ class OneShot:
     spec: JobSpec
     secrets: Mapping[str, str]
     """Values of ``${secret:local:NAME}`` by NAME."""
-    workspace_dir: Path
+    workspaces: Path
+    """Parent of the folder that this run makes for itself and removes."""
     owner_label: str
+    """Marks what belongs to this installation."""
     tier: str = "auto"
     allow_plain: bool = False
     cancel_grace_s: float = 10.0
@@ -69,13 +76,8 @@ async def _run(
     shot: OneShot, write: Callable[[bytes], None], on_start: Callable[[Capabilities], None]
 ) -> Outcome:
     apply_process_defaults()
-    provider = open_provider(
-        "filesystem",
-        root=shot.workspace_dir,
-        owner_label=shot.owner_label,
-        tier=None if shot.tier == "auto" else Tier.parse(shot.tier),
-        allow_plain=shot.allow_plain,
-    )
+    await _sweep(shot)
+    provider = _open(shot, _own_name(os.getpid()))
     on_start(await provider.probe())
     control = AttemptControl()
     _listen_for_signals(control, shot.cancel_grace_s)
@@ -87,6 +89,34 @@ async def _run(
     finally:
         await run.clean_up()
         await provider.close()
+        with contextlib.suppress(OSError):  # others have theirs in it
+            shot.workspaces.rmdir()
+
+
+def _open(shot: OneShot, name: str) -> SandboxProvider:
+    return open_provider(
+        "filesystem",
+        root=shot.workspaces / name,
+        owner_label=f"{shot.owner_label}-{name}",
+        tier=None if shot.tier == "auto" else Tier.parse(shot.tier),
+        allow_plain=shot.allow_plain,
+    )
+
+
+def _own_name(pid: int) -> str:
+    """Return the name of a run's folder; the start time tells a run from a later one with its pid."""
+    stat = procfs.read_stat(pid)
+    return f"{PREFIX}{pid}-{stat.start_ticks if stat else 0}"
+
+
+async def _sweep(shot: OneShot) -> None:
+    """Remove the processes and workspaces of runs that were killed before they could."""
+    for folder in shot.workspaces.glob(f"{PREFIX}*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdecimal() and folder.name != _own_name(int(pid)):
+            dead = _open(shot, folder.name)
+            await dead.reap()
+            await dead.close()
 
 
 def _listen_for_signals(control: AttemptControl, grace_s: float) -> None:

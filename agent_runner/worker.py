@@ -39,19 +39,22 @@ REPORT_DEADLINE_S = 3.0
 class Worker:
     """One per process. ``run`` once; the three ways to leave may be called at any moment, in any order."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of one agent-runner, joined once
         self,
+        *,
         config: AgentRunnerConfig,
         client: DaemonClient,
         provider: SandboxProvider,
         sandbox: SandboxRecord,
         secrets: SecretValues,
+        on_ready: Callable[[], None],
     ) -> None:
         self._config = config
         self._client = client
         self._provider = provider
         self._sandbox = sandbox
         self._secrets = secrets
+        self._on_ready = on_ready
         self._slots = asyncio.Semaphore(config.slots)
         self._attempts: dict[Lease, tuple[LeasedAttempt, asyncio.Task[None]]] = {}
         self._stream: WorkStream | None = None
@@ -59,13 +62,13 @@ class Worker:
         self._idle = asyncio.Event()
         self._timers: list[asyncio.TimerHandle] = []
 
-    async def run(self, on_ready: Callable[[], None]) -> None:
-        """Work until told to leave and everything is reported.
+    async def run(self) -> None:
+        """Work until told to leave and everything is reported; closes the client.
 
         Raises:
             ServerRefusedError: The server refused the very first registration.
         """
-        session = asyncio.create_task(self._stay_connected(on_ready))
+        session = asyncio.create_task(self._stay_connected())
         leaving = asyncio.create_task(self._idle.wait())
         try:
             await asyncio.wait({session, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -107,7 +110,7 @@ class Worker:
         self.interrupt(0)
         self._idle.set()
 
-    async def _stay_connected(self, on_ready: Callable[[], None]) -> None:
+    async def _stay_connected(self) -> None:
         backoff = Backoff()
         known = False
         while True:
@@ -117,7 +120,7 @@ class Worker:
                 )
                 if not known:
                     known = True
-                    on_ready()
+                    self._on_ready()
                 backoff.reset()
                 await self._session(registration)
             except ServerUnavailableError as error:
@@ -217,7 +220,7 @@ class Worker:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await self._provider.close()
+        await self._client.close()
 
 
 def _lost(attempt: LeasedAttempt) -> bool:

@@ -76,7 +76,7 @@ class StateDir:
 
     @property
     def workspaces(self) -> Path:
-        """Return the folder of the sandboxes' workspaces."""
+        """Return the parent of the folders in which agent-runner and ``run-local`` keep their workspaces."""
         if os.geteuid() == 0:
             return ROOT_WORKSPACES / self.id
         return self.root / "workspaces"

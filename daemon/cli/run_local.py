@@ -48,8 +48,8 @@ def run_local(
         job_id=new_job_id(),
         spec=spec,
         secrets=secrets,
-        workspace_dir=state.workspaces,
-        owner_label=f"{state.id}-run-local",
+        workspaces=state.workspaces,
+        owner_label=state.id,
         tier=str(config["local.sandbox_tier"].value),
         allow_plain=config["local.allow_unsandboxed"].value is True,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
@@ -111,6 +112,16 @@ class FilesystemProvider:
             await self._backend.close()
             self._backend = None
             self._capabilities = None
+        await asyncio.to_thread(self._remove_root)
+
+    def _remove_root(self) -> None:
+        """Leave nothing behind: the root is this provider's alone, and it is made anew when needed."""
+        if self._root.is_dir():
+            Workspace(self._root / _SHARED, None).remove()
+            with contextlib.suppress(
+                OSError
+            ):  # a workspace that could not be removed is still in it
+                self._root.rmdir()
 
     def _prepare(self) -> None:
         become_subreaper()
@@ -123,6 +134,8 @@ class FilesystemProvider:
 
     async def _find_tier(self) -> Capabilities:
         reasons: list[str] = []
+        if self._forced is not None:
+            reasons.append(f"the tier is set to {self._forced.label}")
         for tier, open_tier in self._candidates():
             if self._forced is not None and tier is not self._forced:
                 continue
@@ -195,7 +208,9 @@ class FilesystemProvider:
             raise SandboxUnavailableError(
                 f"only the plain tier works here and nobody allowed it: {capabilities.reason}"
             )
-        if capabilities.tier < request.min_tier and not self._allow_plain:
+        # The operator's consent covers jobs that ask for nothing special, never one that names a stronger tier.
+        waived = self._allow_plain and request.min_tier is Tier.LANDLOCK
+        if capabilities.tier < request.min_tier and not waived:
             raise SandboxUnavailableError(
                 f"the job needs the tier {request.min_tier.label}; this host reaches"
                 f" {capabilities.tier.label}: {capabilities.reason}"

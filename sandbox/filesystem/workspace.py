@@ -71,5 +71,9 @@ class Workspace:
 
 def open_root(root: Path, *, passable: bool) -> None:
     """Make the folder of all workspaces: private, or passable for the job's user when root's."""
-    root.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-    root.chmod(_PASSABLE if passable else _PRIVATE)
+    mode = _PASSABLE if passable else _PRIVATE
+    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(mode)  # whatever the umask says
+    root.chmod(mode)

@@ -21,6 +21,7 @@ def instance() -> Iterator[Instance]:
     yield made
     made.stop()
     made.wait_gone()
+    assert not made.workspaces(), "workspaces were left behind"
     shutil.rmtree(root)
 
 

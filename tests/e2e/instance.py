@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -165,6 +166,15 @@ class Instance:
             deadline_s,
             lambda: str(self.processes_of_state()),
         )
+
+    def workspaces(self) -> list[str]:
+        """Return what is left of workspaces, wherever this user's lie."""
+        if os.geteuid() == 0:
+            digest = hashlib.sha256(os.fsencode(self.state)).hexdigest()[:12]
+            folder = Path("/var/lib/runner") / digest
+        else:
+            folder = self.state / "workspaces"
+        return [str(path) for path in folder.rglob("*")] if folder.exists() else []
 
     def files_with(self, needle: bytes) -> list[str]:
         """Return every file below the root that holds some bytes."""

@@ -164,7 +164,7 @@ def test_damaged_database_is_told_to_the_daemon(start, tmp_path):
 
 def test_start_by_hand_is_refused():
     """Without a daemon there is no token; one line says who starts it."""
-    result = subprocess.run(  # noqa: TID251 - the process is what is tested
+    result = subprocess.run(
         [sys.executable, "-P", "-m", "daemon.server"],
         env={"PATH": "/usr/bin:/bin"},
         capture_output=True,
@@ -182,7 +182,7 @@ def test_start_imports_nothing_that_it_does_not_need():
     """Time to readiness is imports: no job-file parser, no terminal, no key store."""
     heavy = ["pydantic", "ruamel", "rich", "click", "keyring", "prompt_toolkit", "psutil"]
     script = f"import sys, daemon.server.app; print([m for m in {heavy} if m in sys.modules])"
-    result = subprocess.run(  # noqa: TID251 - the process is what is tested
+    result = subprocess.run(
         [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True
     )
 

@@ -63,16 +63,17 @@ class Rig:
         )
         provider = open_provider("scripted", root=self.root / "ws", owner_label="test")
         client = GrpcDaemonClient(config.endpoint, token, name, incarnation)
-        worker = Worker(config, client, provider, SandboxRecord(kind="scripted"), {})
         ready = asyncio.Event()
-
-        async def work() -> None:
-            try:
-                await worker.run(ready.set)
-            finally:
-                await client.close()
-
-        task = asyncio.create_task(work())
+        record = SandboxRecord(kind="scripted")
+        worker = Worker(
+            config=config,
+            client=client,
+            provider=provider,
+            sandbox=record,
+            secrets={},
+            on_ready=ready.set,
+        )
+        task = asyncio.create_task(worker.run())
         self.tasks.append(task)
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait({task, waiting}, timeout=DEADLINE_S, return_when=asyncio.FIRST_COMPLETED)
