@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +16,9 @@ _BLOCK_BYTES = 64 << 10
 _POLL_S = 0.2
 
 
-def local_logs(state: StateDir, process: str, lines: int, follow: bool) -> Iterator[str]:
+def local_logs(
+    state: StateDir, process: str, lines: int, follow: bool
+) -> Generator[str, None, None]:
     """Yield the last lines of a process's log, each with its line end, then, with ``follow``, each new one, for ever.
 
     Goes on in the new file when the log is rotated, and waits for a file that is not there yet.
@@ -71,7 +73,7 @@ def _file_lines(file: BinaryIO, count: int, *, unfinished: bool) -> list[bytes]:
     return lines[-count:] if count else []
 
 
-def _followed(path: Path, count: int) -> Iterator[str]:
+def _followed(path: Path, count: int) -> Generator[str, None, None]:
     partial = b""
     file = _open(path)
     try:

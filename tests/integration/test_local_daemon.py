@@ -99,7 +99,8 @@ def test_a_lock_that_is_not_released_is_busy(local, monkeypatch):
         with pytest.raises(BusyError, match=str(local.state.root)):
             local.start()
     finally:
-        os.close(fd)
+        if fd is not None:
+            os.close(fd)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,9 @@ def test_a_restart_that_fails_leaves_nothing(local):
     flag.touch()
     with pytest.raises(StartFailedError, match="job-server"):
         restart_local(local.state, CONFIG, {}, local.lines.append)
-    wait_until(lambda: (fd := take_lock(local.state)) is not None and (os.close(fd) or True), 10)
+    fd = wait_until(lambda: take_lock(local.state), 10)
+    assert fd is not None
+    os.close(fd)
     with pytest.raises(NotRunningError):
         status_local(local.state)
 
@@ -223,6 +226,7 @@ def test_stale_pid_files_are_removed_without_a_signal(local):
         local.state.prepare()
         for name in ("daemon", "job-server", "agent-runner"):
             identity = pid_files.identify(bystander.pid, "not-in-its-argv")
+            assert identity is not None
             pid_files.write(local.state.pid_file(name), identity)
         with pytest.raises(NotRunningError):
             local.stop(now=True)
@@ -284,26 +288,27 @@ def test_the_caller_s_environment_stays_outside(local, monkeypatch):
 def test_an_interrupted_start_leaves_nothing(local):
     """Ctrl-C while a child is not ready yet: the daemon calls the start off and everything goes."""
     script = (
-        "import sys, pickle\n"
+        "import sys, pickle, pathlib\n"
         "from daemon.errors import Interrupted\n"
         "from daemon.local.start import start_local\n"
-        "state, config, children = pickle.loads(sys.stdin.buffer.read())\n"
+        "state, config, children = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
         "try:\n"
         "    start_local(state, config, {}, print, children=lambda *_: children)\n"
         "except Interrupted:\n"
         "    sys.exit(130)\n"
     )
     local.server_words = ("mute=",)
+    arguments = local.state.root.parent / "arguments"
+    arguments.write_bytes(pickle.dumps((local.state, CONFIG, local.children())))
     with subprocess.Popen(
-        [sys.executable, "-P", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        [sys.executable, "-P", "-c", script, arguments], stdout=subprocess.DEVNULL
     ) as process:
-        process.stdin.write(pickle.dumps((local.state, CONFIG, local.children())))
-        process.stdin.close()
         server = wait_until(lambda: pid_files.read(local.state.pid_file("job-server")), 20)
         wait_until(local.state.control_socket.exists, 20)
         wait_until(lambda: local.process("job-server")["state"] == "STARTING", 5)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
+    assert server is not None
     assert not alive(server.pid)
     assert not list(local.state.root.glob("*.pid"))
     fd = take_lock(local.state)
@@ -326,22 +331,24 @@ def test_foreground_keeps_the_pid_and_tells_the_service_manager(local):
     """READY=1 comes when all is ready; SIGTERM ends it with 0; the environment of the caller is gone."""
     address = str(local.state.root.parent / "notify")
     script = (
-        "import sys, pickle\n"
+        "import sys, pickle, pathlib\n"
         "from daemon.local.start import run_foreground\n"
-        "state, config, secrets, children = pickle.loads(sys.stdin.buffer.read())\n"
+        "state, config, secrets, children = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
         "run_foreground(state, config, secrets, children=lambda *_: children)\n"
     )
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+    arguments = local.state.root.parent / "arguments"
+    arguments.write_bytes(pickle.dumps((local.state, CONFIG, {"KEY": SECRET}, local.children())))
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        tempfile.TemporaryFile() as errors,
+    ):
         manager.bind(address)
         manager.settimeout(20)
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", script],
+            [sys.executable, "-P", "-c", script, arguments],
             env={**environ(), "NOTIFY_SOCKET": address, "CALLER": SECRET},
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=errors,
         )
-        process.stdin.write(pickle.dumps((local.state, CONFIG, {"KEY": SECRET}, local.children())))
-        process.stdin.close()
         assert manager.recv(64) == b"READY=1"
         assert local.process("daemon")["pid"] == process.pid
         assert SECRET.encode() not in Path(f"/proc/{process.pid}/environ").read_bytes()
@@ -351,8 +358,6 @@ def test_foreground_keeps_the_pid_and_tells_the_service_manager(local):
         assert local.process("daemon")["pid"] == process.pid
         process.send_signal(signal.SIGTERM)
         assert manager.recv(64) == b"STOPPING=1"
-        errors = process.stderr.read()
-        process.stderr.close()
-        process.wait(20)
-    assert process.returncode == 0
-    assert b"The daemon is ready" in errors
+        assert process.wait(20) == 0
+        errors.seek(0)
+        assert b"The daemon is ready" in errors.read()

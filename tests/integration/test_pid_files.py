@@ -12,10 +12,17 @@ from collections.abc import Iterator
 import pytest
 
 from daemon.supervisor import pid_files
+from daemon.supervisor.pid_files import ProcessIdentity
 from tests.waiting import wait_until
 
 NONCE = "5f2e9c1d00aa77b3"
 SLEEPER = "import signal; signal.pause()"
+
+
+def identified(pid: int, nonce: str) -> ProcessIdentity:
+    identity = pid_files.identify(pid, nonce)
+    assert identity is not None
+    return identity
 
 
 @pytest.fixture
@@ -30,7 +37,7 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
 def test_a_living_process_is_found_and_signalled(tmp_path, bystander):
     """The file is private, reads back whole, and leads to the process."""
     path = tmp_path / "daemon.pid"
-    identity = pid_files.identify(bystander.pid, NONCE)
+    identity = identified(bystander.pid, NONCE)
     pid_files.write(path, identity)
     assert path.stat().st_mode & 0o777 == 0o600
     assert os.listdir(tmp_path) == ["daemon.pid"]
@@ -53,7 +60,7 @@ def test_a_living_process_is_found_and_signalled(tmp_path, bystander):
 )
 def test_a_reused_or_foreign_pid_is_never_signalled(bystander, change):
     """One wrong fact is enough."""
-    right = pid_files.identify(bystander.pid, NONCE)
+    right = identified(bystander.pid, NONCE)
     wait_until(lambda: pid_files.verify(right), 5)
     wrong = right._replace(**change)
     assert not pid_files.verify(wrong)
@@ -64,7 +71,7 @@ def test_a_reused_or_foreign_pid_is_never_signalled(bystander, change):
 def test_a_zombie_is_not_alive():
     """A process that has ended but was not collected counts as gone."""
     process = subprocess.Popen([sys.executable, "-c", "", "--instance", NONCE])
-    identity = pid_files.identify(process.pid, NONCE)
+    identity = identified(process.pid, NONCE)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert not pid_files.verify(identity)
     assert process.wait() == 0
@@ -103,7 +110,7 @@ def test_a_missing_file_names_nobody(tmp_path):
 def test_only_the_own_file_is_removed(tmp_path):
     """A file that names somebody else by now stays."""
     path = tmp_path / "daemon.pid"
-    mine = pid_files.identify(os.getpid(), "mine")
+    mine = identified(os.getpid(), "mine")
     pid_files.write(path, mine._replace(nonce="other"))
     pid_files.remove(path, mine)
     assert path.exists()
@@ -116,7 +123,7 @@ def test_only_the_own_file_is_removed(tmp_path):
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     """A crash or full disk in the middle changes nothing that a reader sees."""
     path = tmp_path / "daemon.pid"
-    mine = pid_files.identify(os.getpid(), "mine")
+    mine = identified(os.getpid(), "mine")
     pid_files.write(path, mine)
 
     def full(_fd: int) -> None:

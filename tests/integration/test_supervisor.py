@@ -102,7 +102,9 @@ async def test_a_killed_child_comes_back_at_once_with_the_same_secrets(bench):
     assert agent.ready.result()["digest"] == digest(PAYLOAD)
     described = agent.describe()
     assert (described["restarts"], described["last_exit"]) == (1, "signal 9 (SIGKILL)")
-    assert pid_files.read(agent.spec.pid_file).pid == agent.pid
+    identity = pid_files.read(agent.spec.pid_file)
+    assert identity is not None
+    assert identity.pid == agent.pid
 
 
 async def test_a_second_quick_death_waits(bench):

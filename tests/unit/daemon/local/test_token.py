@@ -50,6 +50,7 @@ def test_a_token_that_is_not_private_is_refused(state, prepare):
 def test_a_lock_is_held_by_one(state):
     """Until its descriptor, and every copy of it, is closed."""
     first = take_lock(state)
+    assert first is not None
     copy = os.dup(first)
     assert take_lock(state) is None
     os.close(first)
