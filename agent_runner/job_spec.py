@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from agent_runner.errors import InvalidJobSpecError
 
@@ -150,15 +149,14 @@ def _check_source(source: SourceSpec) -> None:
             raise InvalidJobSpecError("source_path", "needs source_type: copy")
         return
     _check_text("source_path", source.path, 4096)
-    if not PurePosixPath(source.path).is_absolute():
+    if not source.path.startswith("/"):
         raise InvalidJobSpecError("source_path", "must be an absolute path here")
 
 
 def _check_dir(name: str, path: str) -> None:
     _check_text(name, path, 4096)
-    pure = PurePosixPath(path)
-    inside = pure == PurePosixPath(JOB_ROOT) or PurePosixPath(JOB_ROOT) in pure.parents
-    if not inside or ".." in pure.parts:
+    inside = path == JOB_ROOT or path.startswith(f"{JOB_ROOT}/")
+    if not inside or ".." in path.split("/"):
         raise InvalidJobSpecError(name, f"must be {JOB_ROOT} or a path below it")
 
 

@@ -74,7 +74,7 @@ class _OpenLog:
 
 
 class LogFiles:
-    """The log files below one folder: ``<root>/<job id>/<attempt>.log``, mode 0600 in folders of 0700.
+    """The log files in one folder: ``<root>/<job id>-<attempt>.log``, mode 0600 in a folder of 0700.
 
     Calls block for as long as the disk does and may come from any thread; those for the same log run one after the other.
     An attempt without a file has an empty log.
@@ -229,18 +229,17 @@ class LogFiles:
     def _path(self, job_id: str, attempt: int) -> Path:
         if not _JOB_ID.fullmatch(job_id) or attempt < 1:
             raise UsageError(f"{job_id!r} attempt {attempt} is not an attempt of a job")
-        return self._root / job_id / f"{attempt}.log"
+        return self._root / f"{job_id}-{attempt}.log"
 
 
 def _open(path: Path, *, create: bool) -> int | None:
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        return os.open(path, flags)
+        return os.open(path, flags | (os.O_CREAT if create else 0), 0o600)
     except FileNotFoundError:
         if not create:
             return None
-    path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.open(path, flags | os.O_CREAT, 0o600)
 
 

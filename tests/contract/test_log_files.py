@@ -106,8 +106,8 @@ class TestAppend:
         finally:
             os.umask(before)
 
-        modes = [stat.S_IMODE(p.stat().st_mode) for p in (root, root / JOB, root / JOB / "1.log")]
-        assert modes == [0o700, 0o700, 0o600]
+        modes = [stat.S_IMODE(p.stat().st_mode) for p in (root, root / f"{JOB}-1.log")]
+        assert modes == [0o700, 0o600]
 
     @pytest.mark.parametrize(
         "strange", ["", "..", "a/b", "A", "é", "a\n", "a" * 65, ".", "a.log", "\0"]
@@ -141,8 +141,8 @@ class TestAppend:
         """A link in the place of a log is refused and its target stays as it is."""
         target = tmp_path / "target"
         target.write_text("precious")
-        (root / JOB).mkdir(parents=True)
-        (root / JOB / "1.log").symlink_to(target)
+        root.mkdir(parents=True)
+        (root / f"{JOB}-1.log").symlink_to(target)
 
         with pytest.raises(DaemonError):
             logs.append(JOB, 1, 0, b"x")
@@ -159,7 +159,7 @@ class TestAppend:
             logs.append(JOB, 1, 5000, b"b" * 5000)
 
         assert caught.value.retryable
-        assert logs.length(JOB, 1) == (root / JOB / "1.log").stat().st_size == 5000
+        assert logs.length(JOB, 1) == (root / f"{JOB}-1.log").stat().st_size == 5000
         assert logs.append(JOB, 1, 5000, b"c" * 5000) == 10_000
         expected = b"a" * 5000 + b"c" * 5000
         assert logs.read(JOB, 1, 0, 20_000) == expected

@@ -1,7 +1,11 @@
 -- Times are microseconds since the epoch. Enumerations are stored by name.
+--
+-- A commit writes every page that it touches, and a job has three commits, so each index costs. What is not here:
+-- foreign keys (rows are only written by one module), AUTOINCREMENT (one more table for each new row; the newest event is
+-- never deleted), an index of events by job (a watcher reads on from where it is, and filters).
 
 CREATE TABLE jobs (
-    seq            INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of submits; kept when a job is put back
+    seq            INTEGER PRIMARY KEY,  -- order of submits; kept when a job is put back
     id             TEXT    NOT NULL UNIQUE,
     request_id     TEXT,
     payload_sha256 TEXT    NOT NULL,
@@ -30,7 +34,7 @@ CREATE INDEX jobs_by_state ON jobs (state, seq);
 CREATE INDEX jobs_pending ON jobs (labels, priority DESC, seq) WHERE state = 'PENDING';
 
 CREATE TABLE attempts (
-    job_id            TEXT    NOT NULL REFERENCES jobs (id),
+    job_id            TEXT    NOT NULL,
     number            INTEGER NOT NULL,
     state             TEXT    NOT NULL,
     agent_name        TEXT    NOT NULL,
@@ -54,30 +58,11 @@ CREATE TABLE attempts (
 CREATE INDEX attempts_leased ON attempts (expire_us) WHERE state = 'RUNNING';
 
 CREATE TABLE events (
-    id         INTEGER PRIMARY KEY AUTOINCREMENT,
-    job_id     TEXT    NOT NULL REFERENCES jobs (id),
+    id         INTEGER PRIMARY KEY,
+    job_id     TEXT    NOT NULL,
     state      TEXT    NOT NULL,
     attempt    INTEGER NOT NULL,
     time_us    INTEGER NOT NULL,
     end_reason TEXT,
     exit_code  INTEGER
 ) STRICT;
-
-CREATE INDEX events_by_job ON events (job_id, id);
-
--- Kept by triggers: counting the rows of a long queue on each look would take milliseconds.
-CREATE TABLE job_counts (
-    state TEXT    PRIMARY KEY,
-    jobs  INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
-CREATE TRIGGER count_new_job AFTER INSERT ON jobs
-BEGIN
-    INSERT INTO job_counts VALUES (new.state, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
-END;
-
-CREATE TRIGGER count_moved_job AFTER UPDATE OF state ON jobs WHEN new.state <> old.state
-BEGIN
-    UPDATE job_counts SET jobs = jobs - 1 WHERE state = old.state;
-    INSERT INTO job_counts VALUES (new.state, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
-END;
