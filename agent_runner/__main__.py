@@ -17,6 +17,7 @@ from agent_runner.config import AgentRunnerConfig
 from agent_runner.errors import AgentRunnerError
 from agent_runner.grpc_client import GrpcDaemonClient
 from agent_runner.handover import Handover
+from agent_runner.hardening import harden
 from agent_runner.outcome import SandboxRecord
 from agent_runner.worker import Worker
 from sandbox.base import Capabilities, SandboxProvider, Tier
@@ -38,7 +39,7 @@ TIER_TEXT = {
 
 def main() -> int:
     """Run until told to leave; return the exit code."""
-    handovers.harden()
+    harden()
     env = dict(os.environ)  # noqa: TID251 - the one read of this process
     try:
         handover = handovers.receive(env)
@@ -114,7 +115,7 @@ async def _start(
         nonlocal received
         received += 1
         if received == 1:
-            worker.drain(config.drain_timeout_s)
+            worker.drain()
         elif received == 2:  # noqa: PLR2004 - the second signal
             worker.interrupt(config.cancel_grace_s)
         else:

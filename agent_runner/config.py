@@ -43,8 +43,6 @@ class AgentRunnerConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     cancel_grace_s: float = 10.0
     """Seconds between TERM and KILL of a cancelled command."""
-    drain_timeout_s: float = 60.0
-    """How long a first signal waits for running attempts before they are interrupted."""
 
     def to_env(self) -> dict[str, str]:
         """Return the variables from which ``from_env`` makes an equal value."""
@@ -60,7 +58,6 @@ class AgentRunnerConfig:
             "ALLOW_UNSANDBOXED": "true" if self.allow_unsandboxed else "false",
             "LABELS": ",".join(f"{key}={value}" for key, value in sorted(self.labels.items())),
             "CANCEL_GRACE_S": repr(self.cancel_grace_s),
-            "DRAIN_TIMEOUT_S": repr(self.drain_timeout_s),
         }
         return {ENV_PREFIX + name: value for name, value in values.items()}
 
@@ -93,7 +90,6 @@ class AgentRunnerConfig:
             allow_unsandboxed=read.flag("ALLOW_UNSANDBOXED"),
             labels=read.pairs("LABELS"),
             cancel_grace_s=read.number("CANCEL_GRACE_S"),
-            drain_timeout_s=read.number("DRAIN_TIMEOUT_S"),
         )
 
 

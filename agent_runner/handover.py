@@ -14,10 +14,8 @@ because Python makes every descriptor non-inheritable on exec (PEP 446).
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +28,6 @@ LIFE_FD = "RUNNER_LIFE_FD"
 LOCK_FD = "RUNNER_LOCK_FD"
 
 MAX_HANDOVER_BYTES = 64 << 20
-_PR_SET_DUMPABLE = 4
 
 
 @dataclass(slots=True)
@@ -80,13 +77,3 @@ def receive(env: Mapping[str, str]) -> Handover:
     with os.fdopen(numbers[HANDOVER_FD], "rb") as pipe:
         payload = json.loads(pipe.read(MAX_HANDOVER_BYTES))
     return Handover(payload=payload, life_fd=numbers[LIFE_FD], _ready_fd=numbers[READY_FD])
-
-
-def harden() -> None:
-    """Keep other processes of the same user from reading this one's memory and environment.
-
-    PR_SET_DUMPABLE 0 closes ``/proc/PID/{environ,mem,maps}`` and ptrace (prctl(2)); RLIMIT_CORE 0 keeps secrets
-    out of core files. Called first thing by every long-lived process. A kernel that refuses is no reason not to run.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

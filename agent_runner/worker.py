@@ -82,21 +82,18 @@ class Worker:
             await asyncio.wait({session, leaving})
             await self._end_attempts()
 
-    def drain(self, timeout_s: float) -> None:
-        """Take nothing new; after ``timeout_s`` interrupt what still runs."""
+    def drain(self) -> None:
+        """Take nothing new, let what runs end, leave. Whoever sent the signal decides how long that may take."""
         if not self._draining:
             self._draining = True
             logger.info("draining", extra={"action": "draining", "running": len(self._attempts)})
             if self._stream is not None:
                 self._say(self._stream.drain())
-            loop = asyncio.get_running_loop()
-            grace_s = self._config.cancel_grace_s
-            self._timers.append(loop.call_later(timeout_s, self.interrupt, grace_s))
         self._check_idle()
 
     def interrupt(self, grace_s: float) -> None:
         """Stop what runs and give it back to the queue; leave at the latest soon after."""
-        self.drain(grace_s)
+        self.drain()
         logger.info(
             "interrupting", extra={"action": "interrupting", "running": len(self._attempts)}
         )

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-from agent_runner.handover import harden
+from agent_runner.hardening import harden
 from daemon.local.first_spawn import spawn_children
 from daemon.supervisor.spawning import become_subreaper
 

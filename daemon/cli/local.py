@@ -160,6 +160,8 @@ def status(ctx: click.Context, as_json: bool) -> None:
         print(f"{name:10} {address or '-'}")
     rows = [_status_row(name, document["processes"][name]) for name in PROCESSES]
     print_table(("PROCESS", "STATE", "PID", "STARTED", "RESTARTS", "MEMORY", "LAST EXIT"), rows)
+    for name in PROCESSES:
+        _explain_fatal(name, document["processes"][name])
 
 
 @local.command(epilog="Example: runner local logs agent-runner --follow")
@@ -179,6 +181,14 @@ def logs(ctx: click.Context, *, process: str | None, lines: int, follow: bool) -
         for line in local_logs(state_of(ctx), name, lines, follow):
             sys.stdout.write(line)
             sys.stdout.flush()
+
+
+def _explain_fatal(name: str, process: Mapping[str, Any]) -> None:
+    """Say why a process is given up, with the end of its log."""
+    if process.get("reason"):
+        print(f"\n{LABELS[name]} was given up: {printable(process['reason'])}")
+        for line in str(process.get("log_tail") or "").splitlines():
+            print(f"  {printable(line)}")
 
 
 def _keys(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def run_local(
     ctx: click.Context, *, file: str, quiet: bool, no_input: bool, allow_unsandboxed: bool
 ) -> int:
     """Run one job file here, without the daemon; exit with the command's exit code."""
-    from agent_runner.handover import harden  # noqa: PLC0415 - as late as it is needed
+    from agent_runner.hardening import harden  # noqa: PLC0415 - as late as it is needed
     from agent_runner.one_shot import OneShot, run_one_shot  # noqa: PLC0415
     from daemon.jobfile.loader import load_job_file  # noqa: PLC0415 - pydantic and ruamel are heavy
     from daemon.jobs.ids import new_job_id  # noqa: PLC0415

@@ -65,5 +65,4 @@ def _agent_config(state: StateDir, config: LocalConfig) -> AgentRunnerConfig:
         slots=config.slots,
         sandbox_tier=config.sandbox_tier,
         allow_unsandboxed=config.allow_unsandboxed,
-        drain_timeout_s=config.drain_timeout_s,
     )

@@ -16,13 +16,15 @@ from typing import Any
 
 from agent_runner import process_logs
 from agent_runner.errors import AgentRunnerError
-from agent_runner.handover import Handover, harden, receive
+from agent_runner.handover import Handover, receive
+from agent_runner.hardening import harden
 from daemon.errors import DaemonError
 from daemon.server.config import ServerConfig
 
 logger = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0
+WARM_AFTER_S = 2.0
 ORPHAN_WAIT_S = 7.0
 """After the daemon's death: how long agent-runners may take to report and leave."""
 
@@ -59,12 +61,12 @@ async def _serve(handover: Handover, config: ServerConfig) -> int:
     await server.start()
     loop.add_reader(handover.life_fd, _life_ended, loop, handover.life_fd, orphaned)
     handover.ready({"listen": server.listen, "socket": str(config.socket)})
-    warming = asyncio.create_task(asyncio.to_thread(_warm))
+    warming = asyncio.create_task(_warm_later())
     await _first(told.wait(), orphaned.wait())
     if not told.is_set():
         logger.warning("the daemon has died", extra={"action": "daemon_died"})
         await _first(told.wait(), server.wait_disconnected(), asyncio.sleep(ORPHAN_WAIT_S))
-    await warming
+    warming.cancel()
     await server.stop(STOP_GRACE_S)
     logger.info("stopped", extra={"action": "server_stopped"})
     return 0
@@ -78,6 +80,12 @@ async def _first(*waits: Coroutine[Any, Any, object]) -> None:
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def _warm_later() -> None:
+    """Load what job files need once the start of the others is over."""
+    await asyncio.sleep(WARM_AFTER_S)
+    await asyncio.to_thread(_warm)
 
 
 def _warm() -> None:

@@ -18,8 +18,6 @@ from daemon.supervisor.states import ProcessState, move
 from sandbox import procfs
 
 KILL_BOUND_S = 5.0
-DRAIN_MARGIN_S = 1.0
-"""A child that keeps the drain timeout itself gets the chance to do so before it is told again."""
 CANCEL_MARGIN_S = 5.0
 REPORT_PERIOD_S = 2.0
 _TAKEN_BOUND_S = 1.0
@@ -79,8 +77,7 @@ class StopLadder:
         if self._urgency < Urgency.KILL:
             process.send_signal(signal.SIGTERM)
             if process.spec.drains:
-                drain_s = drain_timeout_s + DRAIN_MARGIN_S
-                if await self._ended(process, drain_s, unless=Urgency.CANCEL):
+                if await self._ended(process, drain_timeout_s, unless=Urgency.CANCEL):
                     return True
                 await self._second_term(process)
             if await self._ended(process, grace_s, unless=Urgency.KILL):

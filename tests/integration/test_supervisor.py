@@ -71,7 +71,6 @@ class Bench:
 async def bench(tmp_path, monkeypatch):
     """A bench whose children are gone at the end."""
     monkeypatch.setattr("daemon.supervisor.stop_ladder.CANCEL_MARGIN_S", 0.2)
-    monkeypatch.setattr("daemon.supervisor.stop_ladder.DRAIN_MARGIN_S", 0.0)
     made = Bench(tmp_path)
     yield made
     if made.supervisor is not None:

@@ -209,7 +209,7 @@ async def test_drain_lets_jobs_end(rig: Rig) -> None:
     worker = await rig.start_agent(slots=1)
     running = await rig.submit(SCRIPT_OUTPUT="up", SCRIPT_SLEEP_S="0.3")
     await rig.wait_log(running, 2)
-    worker.drain(60)
+    worker.drain()
     waiting = await rig.submit()
     await asyncio.wait_for(rig.tasks[0], DEADLINE_S)
     assert (await rig.job(running)).state == job_pb2.JOB_STATE_SUCCEEDED
@@ -223,7 +223,7 @@ async def test_an_interrupted_attempt_does_not_count(rig: Rig, leave: str) -> No
     job_id = await rig.submit(SCRIPT_OUTPUT="up", SCRIPT_SLEEP_S="1", SCRIPT_IGNORE_TERM="1")
     await rig.wait_log(job_id, 2)
     if leave == "drain_over":
-        worker.drain(0.05)
+        worker.drain()
         worker.interrupt(0)
     elif leave == "interrupt":
         worker.interrupt(0)
