@@ -16,6 +16,8 @@ from agent_runner.errors import ServerRefusedError
 from agent_runner.grpc_client import GrpcDaemonClient
 from agent_runner.outcome import SandboxRecord
 from agent_runner.worker import Worker
+from daemon.clock import SystemClock
+from daemon.jobs.sqlite_store import SqliteJobStore
 from daemon.server.app import JobServer
 from daemon.server.config import ServerConfig
 from runner.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
@@ -23,6 +25,35 @@ from sandbox.factory import open_provider
 
 TOKEN = "t" * 43
 DEADLINE_S = 30.0
+
+
+class CountingClient(GrpcDaemonClient):
+    """The real client; it also counts the messages that carry jobs."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.messages: list[str] = []
+
+    async def work(self, active: Any, draining: bool) -> Any:
+        stream = await super().work(active, draining)
+        messages = stream.messages
+
+        async def counted() -> AsyncIterator[Any]:
+            async for message in messages():
+                self.messages.append(type(message).__name__)
+                yield message
+
+        stream.messages = counted  # type: ignore[method-assign]
+        return stream
+
+    async def append_log(self, lease: Any) -> Any:
+        self.messages.append("append_log")
+        return await super().append_log(lease)
+
+    async def finish(self, *args: Any) -> None:
+        self.messages.append("finish request")
+        await super().finish(*args)
+        self.messages.append("finish response")
 
 
 class Rig:
@@ -40,7 +71,8 @@ class Rig:
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start_server(self) -> None:
-        self.server = JobServer(self.config, TOKEN)
+        self.store = SqliteJobStore(self.config.database, SystemClock())
+        self.server = JobServer(self.config, TOKEN, self.store)
         await self.server.start()
 
     async def stop_server(self) -> None:
@@ -62,7 +94,7 @@ class Rig:
             **values,
         )
         provider = open_provider("scripted", root=self.root / "ws", owner_label="test")
-        client = GrpcDaemonClient(config.endpoint, token, name, incarnation)
+        client = self.client = CountingClient(config.endpoint, token, name, incarnation)
         ready = asyncio.Event()
         record = SandboxRecord(kind="scripted")
         worker = Worker(
@@ -141,6 +173,17 @@ async def test_a_short_job_needs_no_log_stream(rig: Rig) -> None:
     async with asyncio.timeout(DEADLINE_S):
         while list((rig.root / "spool-a-1").iterdir()):
             await asyncio.sleep(0.01)
+
+
+async def test_a_short_job_is_three_messages(rig: Rig) -> None:
+    """The assignment, the report with the whole log, its answer; and three commits."""
+    await rig.start_agent()
+    await rig.ended(await rig.submit())
+    rig.client.messages.clear()
+    before = rig.store.commits
+    await rig.ended(await rig.submit(SCRIPT_OUTPUT="x" * 60_000))
+    assert rig.client.messages == ["Assigned", "finish request", "finish response"]
+    assert rig.store.commits - before == 3
 
 
 async def test_a_long_log_arrives_whole(rig: Rig) -> None:
