@@ -38,9 +38,15 @@ class Urgency(IntEnum):
 class StopLadder:
     """Stops children one after the other. One per daemon; used by the event loop only."""
 
-    def __init__(self, leftovers: Leftovers, kill_bound_s: float = KILL_BOUND_S) -> None:
+    def __init__(
+        self,
+        leftovers: Leftovers,
+        kill_bound_s: float = KILL_BOUND_S,
+        cancel_margin_s: float = CANCEL_MARGIN_S,
+    ) -> None:
         self._leftovers = leftovers
         self._kill_bound_s = kill_bound_s
+        self._cancel_margin_s = cancel_margin_s
         self._report: Report = _nobody
         self._urgency = Urgency.DRAIN
         self._hurried = asyncio.Event()
@@ -73,7 +79,7 @@ class StopLadder:
         return survivors
 
     async def _climb(self, process: ManagedProcess, drain_timeout_s: float) -> bool:
-        grace_s = process.spec.grace_s + CANCEL_MARGIN_S
+        grace_s = process.spec.grace_s + self._cancel_margin_s
         if self._urgency < Urgency.KILL:
             process.send_signal(signal.SIGTERM)
             if process.spec.drains:

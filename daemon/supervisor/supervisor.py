@@ -17,7 +17,7 @@ from daemon.supervisor.process import ChildFailedError, ManagedProcess
 from daemon.supervisor.restarts import FIRST_DELAY_S, MAX_QUICK_DEATHS, RestartBudget
 from daemon.supervisor.spawning import SpawnedChild
 from daemon.supervisor.states import ProcessState, move
-from daemon.supervisor.stop_ladder import StopLadder, Urgency
+from daemon.supervisor.stop_ladder import CANCEL_MARGIN_S, StopLadder, Urgency
 
 READY_DEADLINE_S = 20.0
 TAIL_LINES = 20
@@ -32,7 +32,7 @@ class Supervisor:
     Used by the event loop only.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the bounds, which tests make short
         self,
         processes: Sequence[ManagedProcess],
         early: Mapping[str, SpawnedChild] | None = None,
@@ -40,6 +40,7 @@ class Supervisor:
         spared: frozenset[int] = frozenset(),
         ready_deadline_s: float = READY_DEADLINE_S,
         first_delay_s: float = FIRST_DELAY_S,
+        cancel_margin_s: float = CANCEL_MARGIN_S,
     ) -> None:
         """Take the children in the order in which they are to be ready; they stop in reverse.
 
@@ -51,11 +52,12 @@ class Supervisor:
         self._budgets = {p.spec.name: RestartBudget(first_delay_s) for p in processes}
         self._early = dict(early or {})
         self._leftovers = Leftovers(self._known, spared)
-        self._ladder = StopLadder(self._leftovers)
+        self._ladder = StopLadder(self._leftovers, cancel_margin_s=cancel_margin_s)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._sweep: asyncio.Task[list[str]] | None = None
         self._started = False
-        self._stopping = False
+        self._stopping: set[str] = set()
+        """The children whose turn to stop has come; until then a dead one is started again."""
 
     def adopt(self) -> None:
         """Take the early children over; called first, so that ``stop`` finds them whatever comes next."""
@@ -92,14 +94,15 @@ class Supervisor:
     async def stop(self, drain_timeout_s: float, report: Report) -> list[str]:
         """Stop every child, last one first, and everything they left; return what survived KILL.
 
+        A child whose turn has not come is still kept alive: one that drains reports to it.
         Safe when ``start`` has failed or was never called.
         """
-        self._stopping = True
-        for timer in self._timers.values():
-            timer.cancel()
         survivors = []
         for process in reversed(self.processes):
             name = process.spec.name
+            self._stopping.add(name)
+            if name in self._timers:
+                self._timers.pop(name).cancel()
             if process.pid is not None:
                 report({"process": name, "pid": process.pid, "state": "stopping"})
             survivors += await self._ladder.stop(process, drain_timeout_s, report)
@@ -140,9 +143,9 @@ class Supervisor:
 
     def _exited(self, process: ManagedProcess) -> None:
         """Decide what comes after a child's end; called by the child itself, in the same step."""
-        if self._stopping or not self._started:
-            return
         name = process.spec.name
+        if name in self._stopping or not self._started:
+            return
         if process.spec.leaves_orphans:
             self._leftovers.kill_once()
             self._sweep = asyncio.get_running_loop().create_task(self._leftovers.sweep())

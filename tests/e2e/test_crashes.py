@@ -80,6 +80,26 @@ def test_a_follower_survives_the_server(started: Instance) -> None:
     assert follower.returncode == 0
 
 
+def test_a_result_survives_a_server_that_dies_during_a_stop(started: Instance) -> None:
+    """kill -9 of the server while `stop` lets a job end: the result is there after the next start."""
+    job_id = started.submit("echo begin; sleep 4; echo end; exit 7")
+    started.wait_log(job_id, b"begin")
+    stop = started.popen("local", "stop", "--drain-timeout", "30", stderr=subprocess.PIPE)
+
+    def draining() -> bool:
+        return started.status()["processes"]["agent-runner"]["state"] == "STOPPING"
+
+    wait_until(draining, 20, started.tails)
+    old = started.kill("job-server")
+    wait_restarted(started, "job-server", old)
+    _, errors = stop.communicate(timeout=60)
+    assert stop.returncode == 0, errors
+    started.start()
+    ended = started.job(job_id)
+    assert (ended["state"], ended["exit_code"], ended["attempt"]) == ("FAILED", 7, 1), ended
+    assert started.log(job_id) == b"begin\nend\n"
+
+
 def test_nothing_outlives_the_daemon(started: Instance) -> None:
     """kill -9 of the daemon: within 10 s no process is left, not even one of a running job; a new start works."""
     job_id = started.submit("trap '' TERM; echo running; sleep 600 & wait")

@@ -59,6 +59,7 @@ class Bench:
         return ManagedProcess(made, log, (self.life_in, self.lock_fd))
 
     async def run(self, *processes: ManagedProcess, **options: Any) -> Supervisor:
+        options = {"cancel_margin_s": 0.2, **options}
         self.supervisor = Supervisor(processes, spared=frozenset(own_children()), **options)
         await self.supervisor.start(self.lines.append)
         return self.supervisor
@@ -68,9 +69,8 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(tmp_path, monkeypatch):
+async def bench(tmp_path):
     """A bench whose children are gone at the end."""
-    monkeypatch.setattr("daemon.supervisor.stop_ladder.CANCEL_MARGIN_S", 0.2)
     made = Bench(tmp_path)
     yield made
     if made.supervisor is not None:
@@ -209,6 +209,40 @@ async def test_hurry_ends_a_drain(bench):
     assert told.read_text() == "2"
 
 
+async def test_a_server_that_dies_during_a_drain_comes_back(bench):
+    """Whoever still drains needs it to report to; it stops for good when the drain is over."""
+    told = bench.folder / "told"
+    server = bench.process("job-server")
+    agent = bench.process("agent-runner", f"count={told}", drains=True)
+    supervisor = await bench.run(server, agent, first_delay_s=0.05)
+    stop = asyncio.ensure_future(supervisor.stop(3600, bench.lines.append))
+    await until(told.exists)
+    for restarts in (1, 2):
+        os.kill(server.pid, signal.SIGKILL)
+        await until(lambda: server.restarts == restarts and server.state is ProcessState.RUNNING)  # noqa: B023
+    supervisor.hurry(Urgency.CANCEL)
+    assert await asyncio.wait_for(stop, 10) == []
+    assert (agent.restarts, agent.state) == (0, ProcessState.STOPPED)
+    assert (server.restarts, server.state) == (2, ProcessState.STOPPED)
+
+
+async def test_a_server_that_waits_for_its_next_start_is_stopped_too(bench):
+    """The end of the drain calls a restart off that was to come."""
+    told = bench.folder / "told"
+    server = bench.process("job-server")
+    agent = bench.process("agent-runner", f"count={told}", drains=True)
+    supervisor = await bench.run(server, agent, first_delay_s=3600)
+    stop = asyncio.ensure_future(supervisor.stop(3600, bench.lines.append))
+    await until(told.exists)
+    os.kill(server.pid, signal.SIGKILL)
+    await until(lambda: server.restarts == 1 and server.state is ProcessState.RUNNING)
+    os.kill(server.pid, signal.SIGKILL)
+    await until(lambda: server.state is ProcessState.BACKOFF)
+    supervisor.hurry(Urgency.CANCEL)
+    assert await asyncio.wait_for(stop, 10) == []
+    assert server.state is ProcessState.STOPPED
+
+
 async def test_the_last_started_stops_first(bench):
     """The agent-runner goes before the server that it reports to."""
     supervisor = await bench.run(bench.process("job-server"), bench.process("agent-runner"))
@@ -253,15 +287,12 @@ async def test_a_stop_without_a_start_is_harmless(bench):
     assert await supervisor.stop(0, bench.lines.append) == []
 
 
-async def test_a_full_disk_stops_no_restart(bench, monkeypatch):
-    """A PID file that cannot be written is logged, and the process runs all the same."""
+async def test_a_pid_file_that_cannot_be_written_stops_no_restart(bench):
+    """It is logged, and the process runs all the same."""
     agent = bench.process("agent-runner")
     await bench.run(agent)
-
-    def full(*_args: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(pid_files, "write", full)
+    agent.spec.pid_file.unlink()
+    agent.spec.pid_file.mkdir()
     first = agent.pid
     os.kill(first, signal.SIGKILL)
     await until(lambda: agent.pid not in (None, first) and agent.state is ProcessState.RUNNING)
