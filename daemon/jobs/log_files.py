@@ -21,7 +21,9 @@ from daemon.errors import (
     StoreUnusableError,
     UsageError,
 )
-from daemon.jobs.log_signal import LogKey, LogSignal
+
+LogKey = tuple[str, int]
+"""Job id and attempt."""
 
 MAX_OPEN = 128
 """Files kept open between calls."""
@@ -85,7 +87,6 @@ class LogFiles:
         self._max_open = max_open
         self._lock = threading.Lock()
         self._logs: OrderedDict[LogKey, _OpenLog] = OrderedDict()
-        self._signal = LogSignal()
 
     def length(self, job_id: str, attempt: int) -> int:
         """Return how many bytes are stored.
@@ -105,7 +106,7 @@ class LogFiles:
     def append(self, job_id: str, attempt: int, offset: int, data: bytes) -> int:
         """Store bytes that begin at ``offset`` of the log and return its new length.
 
-        What is stored already is skipped, so repeating a call is harmless. Wakes the followers.
+        What is stored already is skipped, so repeating a call is harmless.
 
         Raises:
             LogGapError: The log ends before ``offset``.
@@ -123,14 +124,12 @@ class LogFiles:
                 if log is None or not fresh:
                     return stored
                 log.append(fresh)
-                length = log.length
+                return log.length
         except OSError as exc:
             raise LogNotWrittenError(
                 f"the log of attempt {attempt} of job {job_id} cannot be stored "
                 f"({exc.strerror}): make room below {self._root}"
             ) from exc
-        self._signal.wake((job_id, attempt))
-        return length
 
     def read(self, job_id: str, attempt: int, offset: int, limit: int) -> bytes:
         """Return up to ``limit`` bytes from ``offset``; fewer only at the end of the log.
@@ -158,20 +157,8 @@ class LogFiles:
         with _readable(job_id, attempt), self._opened(job_id, attempt) as log:
             return log.sha256() if log is not None else hashlib.sha256().hexdigest()
 
-    async def wait_grown(self, job_id: str, attempt: int, known_length: int) -> int:
-        """Wait until the log is longer than ``known_length`` or has ended; return its length.
-
-        Called by each follower when it has read everything. The length may be the known one: then the attempt ended
-        or the files were closed. A caller checks the attempt's state right before each call, with no other
-        wait in between, because an end that has passed wakes nobody.
-        """
-        await self._signal.wait(
-            (job_id, attempt), lambda: self.length(job_id, attempt) > known_length
-        )
-        return self.length(job_id, attempt)
-
     def close_attempt(self, job_id: str, attempt: int) -> None:
-        """Close the file of an attempt that has ended and wake its followers. Idempotent.
+        """Close the file of an attempt that has ended. Idempotent.
 
         Called after the end is durable. A file that another call still uses is closed later, as the oldest one.
         """
@@ -181,15 +168,13 @@ class LogFiles:
             if log is not None and not log.users:
                 del self._logs[key]
                 os.close(log.fd)
-        self._signal.wake(key)
 
     def close(self) -> None:
-        """Close every file and wake every follower; called once, when no other call runs. Idempotent."""
+        """Close every file; called once, when no other call runs. Idempotent."""
         with self._lock:
             while self._logs:
                 _, log = self._logs.popitem()
                 os.close(log.fd)
-        self._signal.wake_all()
 
     @contextmanager
     def _opened(

@@ -1,8 +1,7 @@
-"""The logs of attempts: appended by offset, private, bounded, and followed without polling."""
+"""The logs of attempts: appended by offset, private and bounded."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import resource
@@ -275,95 +274,3 @@ class TestOpenFiles:
 
         assert open_files() == before
         assert logs.read(JOB, 1, 0, 9) == b"x"
-
-
-class TestFollow:
-    async def test_not_at_all_if_longer(self, logs: LogFiles):
-        """A log that is longer already is no reason to wait."""
-        logs.append(JOB, 1, 0, b"abc")
-
-        assert await logs.wait_grown(JOB, 1, 2) == 3
-
-    async def test_all_followers_see_growth(self, logs: LogFiles):
-        """An append wakes everyone who waits for this log, and nobody else."""
-        followers = [asyncio.ensure_future(logs.wait_grown(JOB, 1, 0)) for _ in range(3)]
-        other = asyncio.ensure_future(logs.wait_grown(JOB, 2, 0))
-        await asyncio.sleep(0)
-
-        logs.append(JOB, 1, 0, b"abc")
-
-        assert await asyncio.wait_for(asyncio.gather(*followers), 5) == [3, 3, 3]
-        assert not other.done()
-        logs.append(JOB, 2, 0, b"x")
-        assert await asyncio.wait_for(other, 5) == 1
-        assert len(logs._signal) == 0
-
-    async def test_growth_in_another_thread(self, logs: LogFiles):
-        """The bytes may come from any thread."""
-        follower = asyncio.ensure_future(logs.wait_grown(JOB, 1, 0))
-        await asyncio.sleep(0)
-
-        await asyncio.to_thread(logs.append, JOB, 1, 0, b"abc")
-
-        assert await asyncio.wait_for(follower, 5) == 3
-
-    @pytest.mark.parametrize("how", ["attempt", "all"])
-    async def test_end_wakes(self, logs: LogFiles, how: str):
-        """The end of the attempt, and closing everything, wakes followers without growth."""
-        logs.append(JOB, 1, 0, b"abc")
-        follower = asyncio.ensure_future(logs.wait_grown(JOB, 1, 3))
-        await asyncio.sleep(0)
-
-        if how == "attempt":
-            logs.close_attempt(JOB, 1)
-        else:
-            logs.close()
-
-        assert await asyncio.wait_for(follower, 5) == 3
-
-    async def test_resend_wakes_nobody(self, logs: LogFiles):
-        """Bytes that are stored already are no news."""
-        logs.append(JOB, 1, 0, b"abc")
-        follower = asyncio.ensure_future(logs.wait_grown(JOB, 1, 3))
-        await asyncio.sleep(0)
-
-        logs.append(JOB, 1, 0, b"abc")
-        await asyncio.sleep(0)
-
-        assert not follower.done()
-        logs.close_attempt(JOB, 1)
-        await follower
-
-    async def test_nothing_stays_behind(self, logs: LogFiles):
-        """Followers that give up leave no trace, and the rest keeps waiting."""
-        followers = [asyncio.ensure_future(logs.wait_grown(JOB, 1, 0)) for _ in range(3)]
-        await asyncio.sleep(0)
-        assert len(logs._signal) == 1
-        for follower in followers[:2]:
-            follower.cancel()
-        await asyncio.gather(*followers[:2], return_exceptions=True)
-        assert len(logs._signal) == 1
-
-        followers[2].cancel()
-        await asyncio.gather(followers[2], return_exceptions=True)
-
-        assert len(logs._signal) == 0
-
-    async def test_reads_every_byte(self, logs: LogFiles):
-        """A follower beside a writer in another thread misses nothing."""
-        total = 300
-
-        def write() -> None:
-            for number in range(total):
-                logs.append(JOB, 1, number, bytes([number % 256]))
-
-        async def follow() -> bytes:
-            seen = b""
-            while len(seen) < total:
-                await logs.wait_grown(JOB, 1, len(seen))
-                seen += logs.read(JOB, 1, len(seen), 7)
-            return seen
-
-        seen, _ = await asyncio.wait_for(asyncio.gather(follow(), asyncio.to_thread(write)), 30)
-
-        assert seen == bytes(number % 256 for number in range(total))
