@@ -109,16 +109,6 @@ class JobWriter:
         self._save_end(connection, ended, ended_attempt)
         return ended
 
-    def checkpoint_log(self, connection: sqlite3.Connection, lease: LeaseRef, length: int) -> None:
-        """Record how long a log is.
-
-        Raises:
-            LeaseLostError: The lease is not held.
-        """
-        values = (length, *_lease_values(lease))
-        if not connection.execute(statements.CHECKPOINT_LOG, values).rowcount:
-            raise lease_lost(lease)
-
     def cancel(self, connection: sqlite3.Connection, job_id: str) -> Job:
         """End a queued job or ask for the end of a running one.
 

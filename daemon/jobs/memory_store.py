@@ -132,15 +132,6 @@ class MemoryJobStore:
         self._save(ended)
         return ended
 
-    async def checkpoint_log(self, lease: LeaseRef, length: int) -> None:
-        """Record how long the log of a running attempt is.
-
-        Raises:
-            LeaseLostError: The lease is not held.
-        """
-        attempt = self._held(lease)
-        self._save_attempt(replace(attempt, log=replace(attempt.log, length=length)))
-
     async def check_lease(self, lease: LeaseRef) -> None:
         """Check that a lease is held.
 

@@ -112,14 +112,6 @@ class SqliteJobStore:
         """
         return await self._writer.run(lambda db: self._changes.finish(db, lease, outcome))
 
-    async def checkpoint_log(self, lease: LeaseRef, length: int) -> None:
-        """Record how long the log of a running attempt is.
-
-        Raises:
-            LeaseLostError: The lease is not held.
-        """
-        await self._writer.run(lambda db: self._changes.checkpoint_log(db, lease, length))
-
     async def check_lease(self, lease: LeaseRef) -> None:
         """Check that a lease is held.
 

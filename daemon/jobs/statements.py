@@ -46,7 +46,6 @@ UPDATE_JOB = f"UPDATE jobs SET {_assignments(JOB_STATE_COLUMNS)} WHERE id = ?"
 UPDATE_ATTEMPT = (
     f"UPDATE attempts SET {_assignments(ATTEMPT_END_COLUMNS)} WHERE job_id = ? AND number = ?"
 )
-CHECKPOINT_LOG = f"UPDATE attempts SET log_length = ? WHERE {_HELD}"
 RENEW_LEASE = (
     f"UPDATE attempts SET expire_us = ? WHERE {_HELD} AND agent_name = ? AND agent_incarnation = ?"
 )

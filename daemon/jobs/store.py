@@ -71,14 +71,6 @@ class JobStore(Protocol):
         """
         ...
 
-    async def checkpoint_log(self, lease: LeaseRef, length: int) -> None:
-        """Record how long the log of a running attempt is.
-
-        Raises:
-            LeaseLostError: The lease is not held.
-        """
-        ...
-
     async def check_lease(self, lease: LeaseRef) -> None:
         """Check that a lease is held.
 

@@ -308,18 +308,3 @@ class TestHeld:
         await store.finish(claim.lease, SUCCESS)
         with pytest.raises(LeaseLostError):
             await store.check_lease(claim.lease)
-
-    async def test_checkpoint(self, store: JobStore):
-        """The length is recorded, without an event, for the holder only."""
-        claim = await running(store)
-        await store.checkpoint_log(claim.lease, 4096)
-        for lease in not_held(claim.lease):
-            with pytest.raises(LeaseLostError):
-                await store.checkpoint_log(lease, 1)
-
-        (attempt,) = await store.attempts(claim.lease.job_id)
-        assert attempt.log == LogSummary(length=4096)
-        assert await store.last_event_id() == 2
-        await store.finish(claim.lease, SUCCESS)
-        with pytest.raises(LeaseLostError):
-            await store.checkpoint_log(claim.lease, 5000)

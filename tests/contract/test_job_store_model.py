@@ -128,9 +128,8 @@ class StoresAgree(RuleBasedStateMachine):
             )
             assert isinstance(first, tuple) or first == second or outcome.end_reason == "LOST"
 
-    @rule(index=INDEXES, length=st.integers(0, 9))
-    def checkpoint(self, index: int, length: int) -> None:
-        self.agree(lambda store, which: store.checkpoint_log(self.lease(index)[which], length))
+    @rule(index=INDEXES)
+    def check(self, index: int) -> None:
         self.agree(lambda store, which: store.check_lease(self.lease(index)[which]))
 
     @rule(index=INDEXES)
