@@ -63,9 +63,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         if not 0 < request.slots <= MAX_SLOTS:
             raise UsageError(f"slots must be 1 to {MAX_SLOTS}")
         await self._completions.run(
-            self._dispatcher.register(
-                agent, request.slots, dict(request.labels), wire.sandbox_from_pb(request.sandbox)
-            )
+            self._dispatcher.register(agent, request.slots, dict(request.labels))
         )
         logger.info(
             "an agent-runner has registered",

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from agent_runner.outcome import SandboxRecord
 from daemon.jobs.models import AgentIdentity, AgentOffer, LeaseRef
 from daemon.server.work_stream import WorkStream
 
@@ -20,7 +19,6 @@ class AgentSession:
     agent: AgentIdentity
     slots: int
     labels: Mapping[str, str]
-    sandbox: SandboxRecord
     stream: WorkStream | None = None
     draining: bool = False
     exhausted: bool = False

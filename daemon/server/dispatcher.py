@@ -16,7 +16,7 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from agent_runner.outcome import EndReason, Outcome, SandboxRecord
+from agent_runner.outcome import EndReason, Outcome
 from daemon.errors import LeaseLostError, ShuttingDownError, UsageError
 from daemon.jobs.models import AgentIdentity, Job, LeaseRef
 from daemon.jobs.states import JobState
@@ -59,9 +59,7 @@ class Dispatcher:
         self.leased = asyncio.Event()
         """Set when a lease was given; the reaper clears it."""
 
-    async def register(
-        self, agent: AgentIdentity, slots: int, labels: Mapping[str, str], sandbox: SandboxRecord
-    ) -> None:
+    async def register(self, agent: AgentIdentity, slots: int, labels: Mapping[str, str]) -> None:
         """Make a start of an agent-runner known; the first time, end the leases of the starts before it.
 
         Raises:
@@ -71,10 +69,10 @@ class Dispatcher:
             raise UsageError(f"a later start of agent-runner {agent.name} has taken over")
         old = self._sessions.get(agent.name)
         if old is not None and old.agent == agent:
-            old.slots, old.labels, old.sandbox = slots, labels, sandbox
+            old.slots, old.labels = slots, labels
             old.stir()
             return
-        self._sessions[agent.name] = AgentSession(agent, slots, labels, sandbox)
+        self._sessions[agent.name] = AgentSession(agent, slots, labels)
         if old is not None:
             await self._replace(old)
         ended = await self._store.end_predecessors(agent)
