@@ -140,6 +140,11 @@ class MemoryJobStore:
         """
         self._held(lease)
 
+    async def held(self, agent: AgentIdentity) -> list[LeaseRef]:
+        """Return the leases that one start of an agent-runner holds, the oldest job first."""
+        live = [attempt for attempt in self._live.values() if attempt.agent == agent]
+        return [attempt.lease for attempt in sorted(live, key=self._seq_of)]
+
     async def cancel(self, job_id: str) -> Job:
         """End a queued job, or mark a running one CANCELLING.
 
@@ -239,13 +244,16 @@ class MemoryJobStore:
 
     def _lose(self, attempts: Iterable[Attempt]) -> list[Job]:
         jobs = []
-        for attempt in sorted(attempts, key=lambda attempt: self._seqs[attempt.job_id]):
+        for attempt in sorted(attempts, key=self._seq_of):
             job = self._jobs[attempt.job_id]
             lost, lost_attempt = lifecycle.lost(job, attempt, self._clock.now_us())
             self._save_attempt(lost_attempt)
             self._save(lost)
             jobs.append(lost)
         return jobs
+
+    def _seq_of(self, attempt: Attempt) -> int:
+        return self._seqs[attempt.job_id]
 
     def _save_attempt(self, attempt: Attempt) -> None:
         self._attempts[attempt.job_id][attempt.number - 1] = attempt

@@ -122,6 +122,11 @@ class SqliteJobStore:
         if not self._read(statements.SELECT_HELD, held):
             raise lease_lost(lease)
 
+    async def held(self, agent: AgentIdentity) -> list[LeaseRef]:
+        """Return the leases that one start of an agent-runner holds, the oldest job first."""
+        rows = self._read(statements.SELECT_HELD_BY, (agent.name, agent.incarnation))
+        return [LeaseRef(job_id=row[0], attempt=row[1], lease_token=row[2]) for row in rows]
+
     async def cancel(self, job_id: str) -> Job:
         """End a queued job, or mark a running one CANCELLING.
 

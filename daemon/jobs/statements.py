@@ -57,6 +57,11 @@ SELECT_JOB_BY_REQUEST = f"SELECT payload_sha256, {_JOB} FROM jobs WHERE request_
 SELECT_ATTEMPT = f"SELECT {_ATTEMPT} FROM attempts WHERE job_id = ? AND number = ?"
 SELECT_ATTEMPTS = f"SELECT {_ATTEMPT} FROM attempts WHERE job_id = ? ORDER BY number"
 SELECT_HELD = f"SELECT 1 FROM attempts WHERE {_HELD}"
+SELECT_HELD_BY = (
+    "SELECT job_id, number, lease_token FROM attempts JOIN jobs ON jobs.id = attempts.job_id "
+    "WHERE attempts.state = 'RUNNING' AND agent_name = ? AND agent_incarnation = ? "
+    "ORDER BY jobs.seq"
+)
 
 SELECT_EXPIRED = (
     f"SELECT {_ATTEMPT} FROM attempts JOIN jobs ON jobs.id = attempts.job_id "

@@ -79,6 +79,10 @@ class JobStore(Protocol):
         """
         ...
 
+    async def held(self, agent: AgentIdentity) -> list[LeaseRef]:
+        """Return the leases that one start of an agent-runner holds, the oldest job first; called per hello."""
+        ...
+
     async def cancel(self, job_id: str) -> Job:
         """End a queued job, or mark a running one CANCELLING (harmless if it already is).
 

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from agent_runner.outcome import EndReason, Outcome
 from daemon.errors import LeaseLostError, ShuttingDownError, UsageError
 from daemon.jobs.models import AgentIdentity, Job, LeaseRef
-from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from daemon.server.agent_session import AgentSession
 from daemon.server.completions import Completions
@@ -29,8 +28,6 @@ from runner.v1 import agent_service_pb2 as pb
 
 logger = logging.getLogger(__name__)
 
-LEASED = frozenset(state for state in JobState if state.leased)
-PAGE = 1000
 REMEMBERED_STARTS = 64
 """How many replaced starts of one agent-runner are remembered, so that a revived one cannot take over again."""
 GIVEN_BACK = Outcome(
@@ -121,10 +118,8 @@ class Dispatcher:
             session.draining = draining
             session.exhausted = False
             named = set(active)
-            unknown = [
-                lease for lease in await self._leases_of(session.agent) if lease not in named
-            ]
-            await self._give_back(unknown)
+            held = await self._store.held(session.agent)
+            await self._give_back([lease for lease in held if lease not in named])
             stream.welcome()
             await self.renew(session, stream, active)
             session.confirmed = True
@@ -259,23 +254,6 @@ class Dispatcher:
             old.stream = None
         async with old.lock:
             pass  # A claim under way gives its attempts back; nothing is claimed for it after that.
-
-    async def _leases_of(self, agent: AgentIdentity) -> list[LeaseRef]:
-        """Return what the store says that an agent-runner holds; few jobs are leased at any time."""
-        leases = []
-        token = ""
-        while True:
-            page = await self._store.list(LEASED, PAGE, token)
-            for job in page.jobs:
-                attempts = await self._store.attempts(job.id)
-                leases += [
-                    attempt.lease
-                    for attempt in attempts
-                    if attempt.state.leased and attempt.agent == agent
-                ]
-            token = page.next_page_token
-            if not token:
-                return leases
 
     async def _give_back(self, leases: Iterable[LeaseRef]) -> None:
         given = False

@@ -12,7 +12,7 @@ import pytest
 from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
 from daemon.clock import FixedClock
 from daemon.errors import LeaseLostError
-from daemon.jobs.models import MAX_LOSSES, AgentIdentity, LeaseRef
+from daemon.jobs.models import MAX_LOSSES, AgentIdentity, AgentOffer, LeaseRef
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from tests.contract.job_store_backends import (
@@ -308,3 +308,16 @@ class TestHeld:
         await store.finish(claim.lease, SUCCESS)
         with pytest.raises(LeaseLostError):
             await store.check_lease(claim.lease)
+
+    async def test_of_one_start(self, store: JobStore):
+        """What a start of an agent-runner holds, oldest job first; nothing of others, nothing that has ended."""
+        await submitted(store, 5)
+        ended, cancelling, plain = await store.claim(OFFER, 3, LEASE_S)
+        await store.claim(OTHER_OFFER, 1, LEASE_S)
+        (of_next,) = await store.claim(AgentOffer(agent=NEXT), 1, LEASE_S)
+        await store.finish(ended.lease, SUCCESS)
+        await store.cancel(cancelling.lease.job_id)
+
+        assert await store.held(OFFER.agent) == [cancelling.lease, plain.lease]
+        assert await store.held(NEXT) == [of_next.lease]
+        assert await store.held(AgentIdentity(name="nobody", incarnation="1")) == []

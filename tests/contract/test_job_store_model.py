@@ -132,6 +132,13 @@ class StoresAgree(RuleBasedStateMachine):
     def check(self, index: int) -> None:
         self.agree(lambda store, which: store.check_lease(self.lease(index)[which]))
 
+    @rule(agent=AGENTS)
+    def held(self, agent: AgentIdentity) -> None:
+        async def call(store: JobStore, _: int) -> object:
+            return [(lease.job_id, lease.attempt) for lease in await store.held(agent)]
+
+        self.agree(call)
+
     @rule(index=INDEXES)
     def cancel(self, index: int) -> None:
         self.agree(lambda store, _: store.cancel(f"job{index}"))
