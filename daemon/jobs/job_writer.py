@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from agent_runner.outcome import Outcome
 from daemon.clock import Clock
@@ -76,13 +76,13 @@ class JobWriter:
         lease_s: float,
     ) -> Renewal:
         """Renew leases; tells which are lost and which belong to a job that is being cancelled."""
-        expire_us = expiry_us(self._clock, lease_s)
+        times = (expiry_us(self._clock, lease_s), self._clock.now_us())
         lost = []
         cancelling = []
         for lease in leases:
             renewed = connection.execute(
                 statements.RENEW_LEASE,
-                (expire_us, *_lease_values(lease), agent.name, agent.incarnation),
+                (*times, *_lease_values(lease), agent.name, agent.incarnation),
             )
             if not renewed.rowcount:
                 lost.append(lease)
@@ -98,8 +98,7 @@ class JobWriter:
         Raises:
             LeaseLostError: The lease is not held, and was not ended by this same report.
         """
-        rows = _read(connection, statements.SELECT_ATTEMPT, (lease.job_id, lease.attempt))
-        attempt = attempt_from_row(rows[0]) if rows else None
+        attempt = _attempt(connection, lease)
         if ended_by(lease, attempt, outcome):
             return _job(connection, lease.job_id)
         if attempt is None or not is_held(lease, attempt):
@@ -108,6 +107,26 @@ class JobWriter:
         ended, ended_attempt = lifecycle.finished(job, attempt, outcome, self._clock.now_us())
         self._save_end(connection, ended, ended_attempt)
         return ended
+
+    def give_back(
+        self,
+        connection: sqlite3.Connection,
+        leases: Sequence[LeaseRef],
+        begun: Collection[LeaseRef],
+    ) -> list[Job]:
+        """End attempts that their agent-runner does not have."""
+        jobs = []
+        for lease in leases:
+            attempt = _attempt(connection, lease)
+            if attempt is None or not is_held(lease, attempt):
+                continue
+            job = _job(connection, lease.job_id)
+            ended, ended_attempt = lifecycle.given_back(
+                job, attempt, self._clock.now_us(), begun=lease in begun
+            )
+            self._save_end(connection, ended, ended_attempt)
+            jobs.append(ended)
+        return jobs
 
     def cancel(self, connection: sqlite3.Connection, job_id: str) -> Job:
         """End a queued job or ask for the end of a running one.
@@ -184,6 +203,11 @@ def _job(connection: sqlite3.Connection, job_id: str) -> Job:
     if not rows:
         raise JobNotFoundError(f"no job has the id {job_id!r}")
     return job_from_row(rows[0])
+
+
+def _attempt(connection: sqlite3.Connection, lease: LeaseRef) -> Attempt | None:
+    rows = _read(connection, statements.SELECT_ATTEMPT, (lease.job_id, lease.attempt))
+    return attempt_from_row(rows[0]) if rows else None
 
 
 def _lease_values(lease: LeaseRef) -> Row:

@@ -36,12 +36,14 @@ def is_held(lease: LeaseRef, attempt: Attempt | None) -> bool:
 
 def ended_by(lease: LeaseRef, attempt: Attempt | None, outcome: Outcome) -> bool:
     """Tell whether this very report has ended the attempt before, so that repeating it is harmless."""
+    # As `lifecycle.finished` records it.
+    end_reason = EndReason.CANCELLED if outcome.interrupted else outcome.end_reason
     return (
         attempt is not None
         and attempt.lease == lease
         and not attempt.state.leased
         and attempt.end_reason is not EndReason.LOST  # the store's own verdict, reported by nobody
-        and attempt.end_reason is outcome.end_reason
+        and attempt.end_reason is end_reason
         and attempt.exit_code == outcome.exit_code
         and attempt.log.sha256 == outcome.log.sha256
     )

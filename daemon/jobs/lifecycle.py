@@ -10,6 +10,9 @@ from daemon.jobs.models import MAX_LOSSES, Attempt, Job
 from daemon.jobs.states import JobState, move
 
 LOST_MESSAGE = "the agent-runner that ran it died or was out of reach for longer than the lease"
+DROPPED_MESSAGE = "the agent-runner that ran it does not have it any more"
+NOT_RECEIVED_MESSAGE = "the assignment did not reach the agent-runner"
+INTERRUPTED_MESSAGE = "interrupted: the agent-runner was told to stop"
 
 
 def started(job: Job, now_us: int) -> Job:
@@ -61,11 +64,30 @@ def finished(job: Job, attempt: Attempt, outcome: Outcome, now_us: int) -> tuple
     return ended, _ended_attempt(attempt, state, outcome, now_us)
 
 
-def lost(job: Job, attempt: Attempt, now_us: int) -> tuple[Job, Attempt]:
+def given_back(job: Job, attempt: Attempt, now_us: int, *, begun: bool) -> tuple[Job, Attempt]:
+    """Return the job and its running attempt after its agent-runner turned out not to have it.
+
+    Args:
+        job: Has the attempt.
+        attempt: Is ended.
+        now_us: When.
+        begun: The attempt has left a trace, for example in its log, although it was never renewed.
+    """
+    if begun or attempt.renew_us is not None:
+        return lost(job, attempt, now_us, DROPPED_MESSAGE)
+    outcome = Outcome(
+        end_reason=EndReason.CANCELLED, message=NOT_RECEIVED_MESSAGE, interrupted=True
+    )
+    return _interrupted(job, attempt, outcome, now_us)
+
+
+def lost(
+    job: Job, attempt: Attempt, now_us: int, message: str = LOST_MESSAGE
+) -> tuple[Job, Attempt]:
     """Return the job and its running attempt after the lease ended without a report."""
     outcome = Outcome(
         end_reason=EndReason.LOST,
-        message=LOST_MESSAGE,
+        message=message,
         log=replace(attempt.log, truncated="agent_died"),
         sandbox=attempt.sandbox,
     )
@@ -84,7 +106,7 @@ def lost(job: Job, attempt: Attempt, now_us: int) -> tuple[Job, Attempt]:
             job,
             state=move(job.state, JobState.FAILED),
             end_reason=EndReason.LOST,
-            message=LOST_MESSAGE,
+            message=message,
             losses=losses,
             end_us=now_us,
         )
@@ -94,7 +116,13 @@ def lost(job: Job, attempt: Attempt, now_us: int) -> tuple[Job, Attempt]:
 
 
 def _interrupted(job: Job, attempt: Attempt, outcome: Outcome, now_us: int) -> tuple[Job, Attempt]:
-    ended_attempt = _ended_attempt(attempt, JobState.CANCELLED, outcome, now_us)
+    # What the command made of being stopped is no end of its own.
+    told = replace(
+        outcome,
+        end_reason=EndReason.CANCELLED,
+        message=outcome.message or INTERRUPTED_MESSAGE,
+    )
+    ended_attempt = _ended_attempt(attempt, JobState.CANCELLED, told, now_us)
     if job.state is JobState.CANCELLING:
         ended = replace(
             job,

@@ -111,7 +111,7 @@ class MemoryJobStore:
             if attempt is None or not is_held(lease, attempt) or attempt.agent != agent:
                 lost.append(lease)
                 continue
-            self._save_attempt(replace(attempt, expire_us=expire_us))
+            self._save_attempt(replace(attempt, expire_us=expire_us, renew_us=self._clock.now_us()))
             if self._jobs[lease.job_id].state is JobState.CANCELLING:
                 cancelling.append(lease)
         return Renewal(lost=tuple(lost), cancelling=tuple(cancelling))
@@ -131,6 +131,21 @@ class MemoryJobStore:
         self._save_attempt(ended_attempt)
         self._save(ended)
         return ended
+
+    async def give_back(self, leases: Sequence[LeaseRef], begun: Collection[LeaseRef]) -> list[Job]:
+        """End attempts that their agent-runner does not have; only one that never arrived does not count."""
+        jobs = []
+        for lease in leases:
+            attempt = self._attempt(lease)
+            if attempt is None or not is_held(lease, attempt):
+                continue
+            job, ended = lifecycle.given_back(
+                self._jobs[lease.job_id], attempt, self._clock.now_us(), begun=lease in begun
+            )
+            self._save_attempt(ended)
+            self._save(job)
+            jobs.append(job)
+        return jobs
 
     async def check_lease(self, lease: LeaseRef) -> None:
         """Check that a lease is held.

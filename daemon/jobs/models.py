@@ -73,6 +73,8 @@ class Attempt:
     start_us: int
     expire_us: int
     """When the lease ends unless it is renewed; on the steady clock."""
+    renew_us: int | None = None
+    """When its agent-runner last named it, in a hello or a renewal."""
     end_us: int | None = None
     end_reason: EndReason | None = None
     exit_code: int | None = None

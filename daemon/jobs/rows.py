@@ -59,6 +59,7 @@ ATTEMPT_COLUMNS = (
     "lease_token",
     "start_us",
     "expire_us",
+    "renew_us",
     *ATTEMPT_END_COLUMNS,
 )
 
@@ -147,6 +148,7 @@ def attempt_values(attempt: Attempt) -> Row:
         attempt.lease_token,
         attempt.start_us,
         attempt.expire_us,
+        attempt.renew_us,
         *attempt_end_values(attempt),
     )
 
@@ -172,7 +174,7 @@ def attempt_from_row(row: Row) -> Attempt:
     Raises:
         StoreUnusableError: The row is damaged.
     """
-    job_id, number, name, incarnation, lease_token, start_us, expire_us, *end = row
+    job_id, number, name, incarnation, lease_token, start_us, expire_us, renew_us, *end = row
     state, end_us, reason, exit_code, message, *sandbox, length, sha256, truncated = end
     try:
         return Attempt(
@@ -183,6 +185,7 @@ def attempt_from_row(row: Row) -> Attempt:
             lease_token=lease_token,
             start_us=start_us,
             expire_us=expire_us,
+            renew_us=renew_us,
             end_us=end_us,
             end_reason=_reason(reason),
             exit_code=exit_code,

@@ -112,6 +112,10 @@ class SqliteJobStore:
         """
         return await self._writer.run(lambda db: self._changes.finish(db, lease, outcome))
 
+    async def give_back(self, leases: Sequence[LeaseRef], begun: Collection[LeaseRef]) -> list[Job]:
+        """End attempts that their agent-runner does not have; only one that never arrived does not count."""
+        return await self._writer.run(lambda db: self._changes.give_back(db, leases, begun))
+
     async def check_lease(self, lease: LeaseRef) -> None:
         """Check that a lease is held.
 

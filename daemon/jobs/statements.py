@@ -47,7 +47,8 @@ UPDATE_ATTEMPT = (
     f"UPDATE attempts SET {_assignments(ATTEMPT_END_COLUMNS)} WHERE job_id = ? AND number = ?"
 )
 RENEW_LEASE = (
-    f"UPDATE attempts SET expire_us = ? WHERE {_HELD} AND agent_name = ? AND agent_incarnation = ?"
+    f"UPDATE attempts SET expire_us = ?, renew_us = ? WHERE {_HELD} "
+    "AND agent_name = ? AND agent_incarnation = ?"
 )
 EXTEND_ALL_LEASES = "UPDATE attempts SET expire_us = ? WHERE state = 'RUNNING'"
 

@@ -60,7 +60,10 @@ class JobStore(Protocol):
     async def renew(
         self, agent: AgentIdentity, leases: Sequence[LeaseRef], lease_s: float
     ) -> Renewal:
-        """Renew leases of one agent-runner; called every renew interval with all it holds."""
+        """Renew leases of one agent-runner; called per hello and every renew interval with all it holds.
+
+        A renewal is also the proof that the attempt has arrived.
+        """
         ...
 
     async def finish(self, lease: LeaseRef, outcome: Outcome) -> Job:
@@ -68,6 +71,14 @@ class JobStore(Protocol):
 
         Raises:
             LeaseLostError: The lease is not held, and was not ended by this same call before.
+        """
+        ...
+
+    async def give_back(self, leases: Sequence[LeaseRef], begun: Collection[LeaseRef]) -> list[Job]:
+        """End attempts that their agent-runner does not have; called when a stream begins or ends.
+
+        One that never arrived does not count and its job is next again. One that was ever renewed, or is among
+        ``begun`` because it has written to its log, is lost. What is not held is left out. Returns the jobs after it.
         """
         ...
 

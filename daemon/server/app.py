@@ -71,7 +71,13 @@ class JobServer:
         self._logs = LogFiles(config.log_dir)
         self._signals = Signals()
         self._completions = Completions()
-        self._dispatcher = Dispatcher(self._store, self._signals, self._completions, config.lease_s)
+        self._dispatcher = Dispatcher(
+            store=self._store,
+            logs=self._logs,
+            signals=self._signals,
+            completions=self._completions,
+            lease_s=config.lease_s,
+        )
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             interceptors=(ServerInterceptor(token, self._signals),), options=OPTIONS

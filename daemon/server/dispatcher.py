@@ -6,7 +6,8 @@ A claim may lose its stream on the way. What then happens to its attempts:
 - handed to gRPC, perhaps not received: the next hello of the same agent-runner names what it has, and what the store
   says it holds beyond that is given back; a hello of its next start ends all its leases; if neither comes, they expire.
 
-Giving back is an interrupted finish: the attempt does not count, and the job is pending again.
+What is given back is pending again. It does not count if it never arrived; an attempt that its agent-runner has named
+once, or that has written to its log, arrived and is a loss.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from agent_runner.outcome import EndReason, Outcome
-from daemon.errors import LeaseLostError, ShuttingDownError, UsageError
+from daemon.errors import ShuttingDownError, UsageError
+from daemon.jobs.log_files import LogFiles
 from daemon.jobs.models import AgentIdentity, Job, LeaseRef
 from daemon.jobs.store import JobStore
 from daemon.server.agent_session import AgentSession
@@ -30,20 +31,22 @@ logger = logging.getLogger(__name__)
 
 REMEMBERED_STARTS = 64
 """How many replaced starts of one agent-runner are remembered, so that a revived one cannot take over again."""
-GIVEN_BACK = Outcome(
-    end_reason=EndReason.LOST,
-    message="the assignment did not reach the agent-runner",
-    interrupted=True,
-)
 
 
 class Dispatcher:
     """Knows every connected agent-runner. One per server; used on its event loop."""
 
     def __init__(
-        self, store: JobStore, signals: Signals, completions: Completions, lease_s: float
+        self,
+        *,
+        store: JobStore,
+        logs: LogFiles,
+        signals: Signals,
+        completions: Completions,
+        lease_s: float,
     ) -> None:
         self._store = store
+        self._logs = logs
         self._signals = signals
         self._completions = completions
         self._lease_s = lease_s
@@ -255,22 +258,21 @@ class Dispatcher:
         async with old.lock:
             pass  # A claim under way gives its attempts back; nothing is claimed for it after that.
 
-    async def _give_back(self, leases: Iterable[LeaseRef]) -> None:
-        given = False
-        for lease in leases:
-            try:
-                await self._store.finish(lease, GIVEN_BACK)
-            except LeaseLostError:
-                continue  # ended meanwhile, which is as good
-            given = True
-            self._signals.job_changed(lease.job_id)
+    async def _give_back(self, leases: Sequence[LeaseRef]) -> None:
+        if not leases:
+            return
+        begun = {lease for lease in leases if self._logs.length(lease.job_id, lease.attempt)}
+        jobs = await self._store.give_back(leases, begun)
+        for job in jobs:
+            self._signals.job_changed(job.id)
             logger.info(
-                "an assignment was given back",
+                "an attempt was given back",
                 extra={
-                    "action": "assignment_given_back",
-                    "job_id": lease.job_id,
-                    "attempt": lease.attempt,
+                    "action": "attempt_given_back",
+                    "job_id": job.id,
+                    "attempt": job.attempt,
+                    "losses": job.losses,
                 },
             )
-        if given:
+        if jobs:
             self.stir()

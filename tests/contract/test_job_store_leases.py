@@ -12,6 +12,7 @@ import pytest
 from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
 from daemon.clock import FixedClock
 from daemon.errors import LeaseLostError
+from daemon.jobs.lifecycle import INTERRUPTED_MESSAGE
 from daemon.jobs.models import MAX_LOSSES, AgentIdentity, AgentOffer, LeaseRef
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
@@ -57,11 +58,13 @@ def not_held(lease: LeaseRef) -> list[LeaseRef]:
 
 class TestRenew:
     async def test_extends(self, store: JobStore, clock: FixedClock):
-        """A renewed lease lives for a full term from the renewal."""
+        """A renewed lease lives for a full term from the renewal, whose time is kept."""
         claim = await running(store)
+        assert (await store.attempts(claim.lease.job_id))[0].renew_us is None
         clock.advance(20)
 
         renewal = await store.renew(OFFER.agent, [claim.lease], LEASE_S)
+        assert (await store.attempts(claim.lease.job_id))[0].renew_us == clock.now_us()
         clock.advance(LEASE_S - 0.001)
 
         assert (renewal.lost, renewal.cancelling) == ((), ())
@@ -283,6 +286,19 @@ class TestFinish:
 
         assert job.state is JobState.RUNNING
         await store.check_lease(second.lease)
+
+    @pytest.mark.parametrize("end_reason", [EndReason.LOST, EndReason.EXITED])
+    async def test_interrupted_is_told_as_such(self, store: JobStore, end_reason: EndReason):
+        """Whatever the command made of it, an interruption is no loss and no end of its own."""
+        claim = await running(store)
+        outcome = replace(INTERRUPTED, end_reason=end_reason)
+
+        job = await store.finish(claim.lease, outcome)
+
+        (attempt,) = await store.attempts(job.id)
+        assert (attempt.state, attempt.end_reason) == (JobState.CANCELLED, EndReason.CANCELLED)
+        assert attempt.message == INTERRUPTED_MESSAGE
+        assert await store.finish(claim.lease, outcome) == job
 
     async def test_interrupted_while_cancelling(self, store: JobStore):
         """A cancelled job does not run again."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent_runner.outcome import EndReason, LogSummary
 from daemon.clock import FixedClock
+from daemon.jobs.lifecycle import DROPPED_MESSAGE, NOT_RECEIVED_MESSAGE
 from daemon.jobs.models import MAX_LOSSES, AgentIdentity, AgentOffer
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
@@ -127,3 +129,77 @@ class TestLoss:
         await store.check_lease(claim.lease)
         clock.advance(LEASE_S)
         assert [job.id for job in await store.expire_leases()] == [claim.lease.job_id]
+
+
+class TestGiveBack:
+    async def test_never_arrived(self, store: JobStore, clock: FixedClock):
+        """An assignment that its agent-runner never named costs nothing and is the next of its priority."""
+        ids = await submitted(store, 2)
+        claims = await store.claim(OFFER, 1, LEASE_S)
+        clock.advance(1)
+
+        (job,) = await store.give_back([claims[0].lease], ())
+
+        assert job == await store.get(ids[0])
+        assert (job.state, job.losses, job.end_us) == (JobState.PENDING, 0, None)
+        (attempt,) = await store.attempts(job.id)
+        assert (attempt.state, attempt.end_reason) == (JobState.CANCELLED, EndReason.CANCELLED)
+        assert (attempt.message, attempt.end_us) == (NOT_RECEIVED_MESSAGE, clock.now_us())
+        assert attempt.log == LogSummary()
+        assert await claimed_ids(store) == ids
+
+    @pytest.mark.parametrize("how", ["renewed", "written"])
+    async def test_arrived(self, store: JobStore, how: str):
+        """An attempt that was named once, or has written to its log, is a loss and counts."""
+        claim = await running(store)
+        if how == "renewed":
+            await store.renew(OFFER.agent, [claim.lease], LEASE_S)
+
+        (job,) = await store.give_back([claim.lease], [claim.lease] if how == "written" else [])
+
+        assert (job.state, job.losses) == (JobState.PENDING, 1)
+        (attempt,) = await store.attempts(job.id)
+        assert (attempt.state, attempt.end_reason) == (JobState.FAILED, EndReason.LOST)
+        assert (attempt.message, attempt.log.truncated) == (DROPPED_MESSAGE, "agent_died")
+
+    async def test_only_the_holder_confirms(self, store: JobStore):
+        """A renewal by another start says nothing about this one."""
+        claim = await running(store)
+        await store.renew(NEXT, [claim.lease], LEASE_S)
+
+        (job,) = await store.give_back([claim.lease], ())
+
+        assert job.losses == 0
+
+    async def test_losses_run_out(self, store: JobStore):
+        """A job that its agent-runners drop again and again ends."""
+        await submitted(store)
+        states = []
+        for _ in range(MAX_LOSSES + 1):
+            (claim,) = await store.claim(OFFER, 1, LEASE_S)
+            (job,) = await store.give_back([claim.lease], [claim.lease])
+            states.append((job.state, job.end_reason))
+
+        assert states[:-1] == [(JobState.PENDING, None)] * MAX_LOSSES
+        assert states[-1] == (JobState.FAILED, EndReason.LOST)
+
+    async def test_while_cancelling(self, store: JobStore):
+        """A cancelled job does not run again."""
+        claim = await running(store)
+        await store.cancel(claim.lease.job_id)
+
+        (job,) = await store.give_back([claim.lease], ())
+
+        assert (job.state, job.end_reason) == (JobState.CANCELLED, EndReason.CANCELLED)
+
+    async def test_what_is_not_held_is_left_out(self, store: JobStore):
+        """Ended meanwhile is as good; nobody else's attempt is touched."""
+        first, second = await running(store), await running(store)
+        await store.finish(first.lease, SUCCESS)
+        forged = replace(second.lease, lease_token="guess")
+        before = await store.last_event_id()
+
+        assert await store.give_back([first.lease, forged, first.lease], [forged]) == []
+
+        assert await store.last_event_id() == before
+        await store.check_lease(second.lease)

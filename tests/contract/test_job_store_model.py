@@ -139,6 +139,16 @@ class StoresAgree(RuleBasedStateMachine):
 
         self.agree(call)
 
+    @rule(indexes=st.lists(INDEXES, max_size=3), written=st.lists(INDEXES, max_size=1))
+    def give_back(self, indexes: list[int], written: list[int]) -> None:
+        async def call(store: JobStore, which: int) -> object:
+            leases, begun = (
+                [self.lease(index)[which] for index in some] for some in (indexes, written)
+            )
+            return await store.give_back(leases, begun)
+
+        self.agree(call)
+
     @rule(index=INDEXES)
     def cancel(self, index: int) -> None:
         self.agree(lambda store, _: store.cancel(f"job{index}"))

@@ -139,7 +139,37 @@ async def test_reconnect_gives_back_what_it_does_not_name(client: Client):
         await agent.connect()
 
     assert (await agent.assignment()).lease.attempt == 6
-    assert (await client.get(job.id)).state == job_pb2.JOB_STATE_RUNNING
+    job = await client.get(job.id)
+    assert job.state == job_pb2.JOB_STATE_RUNNING
+    for attempt in job.attempts[:-1]:
+        assert attempt.state == job_pb2.JOB_STATE_CANCELLED
+        assert attempt.end_reason == job_pb2.END_REASON_CANCELLED
+        assert "did not reach" in attempt.message
+
+
+@pytest.mark.parametrize("how", ["renewed", "named by a hello", "wrote to its log"])
+async def test_attempt_that_is_dropped_again_and_again_fails(client: Client, how: str):
+    """It arrived once, so what its agent-runner does not name any more is a loss and counts."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    for _ in range(4):
+        lease = (await agent.assignment()).lease
+        if how == "renewed":
+            await agent.renew(lease)
+            assert await nothing_sent(agent)
+        elif how == "named by a hello":
+            agent.call.cancel()
+            await agent.connect(lease)
+        else:
+            log = await agent.append(lease)
+            await log.send(0, b"x")
+            log.call.cancel()
+        agent.call.cancel()
+        await agent.connect()
+
+    ended = await client.get(job.id)
+    assert (ended.state, ended.end_reason) == (job_pb2.JOB_STATE_FAILED, job_pb2.END_REASON_LOST)
+    assert [attempt.end_reason for attempt in ended.attempts] == [job_pb2.END_REASON_LOST] * 4
 
 
 async def test_reconnect_after_a_server_restart(tmp_path):
