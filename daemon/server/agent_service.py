@@ -144,7 +144,7 @@ class AgentServicer(rpc.AgentServiceServicer):
 
     async def _finish(self, lease: LeaseRef, outcome: Outcome) -> None:
         # The slot is free whatever the store says, so its next claim can share the commit of this end.
-        self._dispatcher.finished(lease)
+        self._dispatcher.finished(lease, interrupted=outcome.interrupted)
         job = await self._store.finish(lease, outcome)
         self._log_writer.close(lease)
         self._signals.job_changed(lease.job_id)

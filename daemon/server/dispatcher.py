@@ -190,11 +190,16 @@ class Dispatcher:
             for session in self._sessions.values()
         )
 
-    def finished(self, lease: LeaseRef) -> None:
-        """Free the slot of an attempt that its agent-runner has ended."""
+    def finished(self, lease: LeaseRef, *, interrupted: bool) -> None:
+        """Free the slot of an attempt that its agent-runner has ended.
+
+        One that was interrupted says that its agent-runner is leaving, whether or not its ``WorkDrain`` has come:
+        it gets nothing more until its next hello, or the job would come back to it again and again.
+        """
         key = (lease.job_id, lease.attempt)
         for session in self._sessions.values():
             if session.held.get(key) == lease:
+                session.draining = session.draining or interrupted
                 session.release(key)
 
     def cancel(self, job: Job) -> None:

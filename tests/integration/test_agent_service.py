@@ -233,6 +233,8 @@ async def test_interrupted_attempt_does_not_count(client: Client):
             interrupted=True,
             end_reason=job_pb2.END_REASON_CANCELLED,
         )
+        agent.call.cancel()
+        await agent.connect()
 
     await agent.finish((await agent.assignment()).lease, b"done")
 
@@ -240,6 +242,28 @@ async def test_interrupted_attempt_does_not_count(client: Client):
     assert (ended.state, ended.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 7)
     assert (await client.log(job.id, attempt=3))[0] == b"try 3"
     assert (await client.log(job.id))[0] == b"done"
+
+
+async def test_interrupted_attempt_means_that_its_agent_drains(client: Client):
+    """Its word may have been lost on the way: nothing more is assigned to it until it says hello again."""
+    agent = await FakeAgent(client, slots=2).connect()
+    first, second = await client.submit("true"), await client.submit("true")
+    lease = (await agent.assignment()).lease
+    await agent.assignment()
+    await agent.finish(lease, interrupted=True, end_reason=job_pb2.END_REASON_CANCELLED)
+    assert await nothing_sent(agent)
+    await client.submit("true")
+    await agent.register()
+    assert await nothing_sent(agent)
+    assert [(await client.get(job.id)).attempt for job in (first, second)] == [1, 1]
+    agent.call.cancel()
+    await agent.connect(draining=True)
+    assert await nothing_sent(agent)
+    agent.call.cancel()
+
+    await agent.connect()
+
+    assert (await agent.assignment()).lease.job_id == first.id
 
 
 async def test_cancel_is_pushed_to_the_agent(client: Client):
