@@ -12,7 +12,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from daemon.errors import (
@@ -21,6 +21,7 @@ from daemon.errors import (
     StoreUnusableError,
     UsageError,
 )
+from daemon.jobs.open_log import OpenLog
 
 LogKey = tuple[str, int]
 """Job id and attempt."""
@@ -28,65 +29,24 @@ LogKey = tuple[str, int]
 MAX_OPEN = 128
 """Files kept open between calls."""
 
-HASH_CHUNK_BYTES = 1 << 20
+EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
 _JOB_ID = re.compile(r"[0-9a-z]{1,64}")
-
-
-class _OpenLog:
-    """One open log file. Every method is called with ``lock`` held."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.lock = threading.Lock()
-        self.users = 0
-        self.length = os.fstat(fd).st_size
-        self._hash = hashlib.sha256()
-        self._hashed = 0
-
-    def append(self, data: memoryview) -> None:
-        """Write at the end, wholly or not at all."""
-        position = self.length
-        try:
-            for_hash = data
-            while data:
-                written = os.pwrite(self.fd, data, position)
-                position += written
-                data = data[written:]
-        except OSError:
-            with suppress(OSError):
-                os.ftruncate(self.fd, self.length)
-            raise
-        if self._hashed == self.length:
-            self._hash.update(for_hash)
-            self._hashed = position
-        self.length = position
-
-    def sha256(self) -> str:
-        """Return the hash of the whole log; reads what was written before the file was opened."""
-        while self._hashed < self.length:
-            chunk = os.pread(
-                self.fd, min(HASH_CHUNK_BYTES, self.length - self._hashed), self._hashed
-            )
-            if not chunk:
-                break
-            self._hash.update(chunk)
-            self._hashed += len(chunk)
-        return self._hash.hexdigest()
 
 
 class LogFiles:
     """The log files in one folder: ``<root>/<job id>-<attempt>.log``, mode 0600 in a folder of 0700.
 
-    Calls block for as long as the disk does and may come from any thread; those for the same log run one after the other.
-    An attempt without a file has an empty log.
+    Calls may come from any thread and block for as long as the disk does, but for none of the others: only appends to
+    the same log run one after the other. An attempt without a file has an empty log.
     """
 
     def __init__(self, root: Path, max_open: int = MAX_OPEN) -> None:
         self._root = root
         self._max_open = max_open
+        # Guards the table and the numbers of users, and is never held while the disk works.
         self._lock = threading.Lock()
-        self._logs: OrderedDict[LogKey, _OpenLog] = OrderedDict()
+        self._logs: OrderedDict[LogKey, OpenLog] = OrderedDict()
 
     def length(self, job_id: str, attempt: int) -> int:
         """Return how many bytes are stored.
@@ -117,14 +77,13 @@ class LogFiles:
             raise UsageError("the log offset must not be negative")
         try:
             with self._opened(job_id, attempt, create=bool(data)) as log:
-                stored = log.length if log is not None else 0
-                if offset > stored:
-                    raise LogGapError(stored)
-                fresh = memoryview(data)[stored - offset :]
-                if log is None or not fresh:
-                    return stored
-                log.append(fresh)
-                return log.length
+                if log is None:
+                    return _end_of(0, offset)
+                with log.lock:
+                    stored = _end_of(log.length, offset)
+                    if fresh := memoryview(data)[stored - offset :]:
+                        log.append(fresh)
+                    return log.length
         except OSError as exc:
             raise LogNotWrittenError(
                 f"the log of attempt {attempt} of job {job_id} cannot be stored "
@@ -141,21 +100,27 @@ class LogFiles:
         if offset < 0:
             raise UsageError("the log offset must not be negative")
         with _readable(job_id, attempt), self._opened(job_id, attempt) as log:
-            if log is None:
-                return b""
-            return os.pread(log.fd, max(0, min(limit, log.length - offset)), offset)
+            return log.read(offset, limit) if log is not None else b""
+
+    def known_sha256(self, job_id: str, attempt: int) -> str | None:
+        """Return the hash of the stored log if it is known without reading the file, so that no thread is needed."""
+        log = self._logs.get((job_id, attempt))
+        if log is not None:
+            return log.known_sha256()
+        return None if self.length(job_id, attempt) else EMPTY_SHA256
 
     def sha256(self, job_id: str, attempt: int) -> str:
         """Return the SHA-256 of the stored log in hexadecimal.
 
-        Instant for a log that was written through this object and kept open; else it reads the file once.
+        Instant for a log that was written through this object and kept open; else it reads the file, and appends go on
+        meanwhile.
 
         Raises:
             StoreUnusableError: The disk cannot give it back.
             UsageError: The id or the number could not name an attempt.
         """
         with _readable(job_id, attempt), self._opened(job_id, attempt) as log:
-            return log.sha256() if log is not None else hashlib.sha256().hexdigest()
+            return log.sha256() if log is not None else EMPTY_SHA256
 
     def close_attempt(self, job_id: str, attempt: int) -> None:
         """Close the file of an attempt that has ended. Idempotent.
@@ -165,56 +130,79 @@ class LogFiles:
         key = (job_id, attempt)
         with self._lock:
             log = self._logs.get(key)
-            if log is not None and not log.users:
-                del self._logs[key]
-                os.close(log.fd)
+            if log is None or log.users:
+                return
+            del self._logs[key]
+        os.close(log.fd)
 
     def close(self) -> None:
         """Close every file; called once, when no other call runs. Idempotent."""
         with self._lock:
-            while self._logs:
-                _, log = self._logs.popitem()
-                os.close(log.fd)
+            logs = [*self._logs.values()]
+            self._logs.clear()
+        for log in logs:
+            os.close(log.fd)
 
     @contextmanager
     def _opened(
         self, job_id: str, attempt: int, *, create: bool = False
-    ) -> Iterator[_OpenLog | None]:
-        """Hold the log of an attempt open and locked; ``None`` if it has no file and none is to be made."""
+    ) -> Iterator[OpenLog | None]:
+        """Hold the file of an attempt open; ``None`` if it has none and none is to be made."""
         path = self._path(job_id, attempt)
         key = (job_id, attempt)
-        with self._lock:
-            log = self._logs.get(key)
-            if log is None:
-                fd = _open(path, create=create)
-                if fd is not None:
-                    log = self._logs[key] = _OpenLog(fd)
-            if log is not None:
-                log.users += 1
-                self._logs.move_to_end(key)
-            self._close_idle()
+        log = self._use(key)
+        if log is None:
+            fd = _open(path, create=create)
+            log = None if fd is None else self._add(key, fd)
         if log is None:
             yield None
             return
         try:
-            with log.lock:
-                yield log
+            yield log
         finally:
             with self._lock:
                 log.users -= 1
 
-    def _close_idle(self) -> None:
+    def _use(self, key: LogKey) -> OpenLog | None:
+        with self._lock:
+            log = self._logs.get(key)
+            if log is not None:
+                log.users += 1
+                self._logs.move_to_end(key)
+            return log
+
+    def _add(self, key: LogKey, fd: int) -> OpenLog:
+        """Use the log of a file that was just opened, or the one that another call has added meanwhile."""
+        unused = []
+        with self._lock:
+            log = self._logs.get(key)
+            if log is None:
+                log = self._logs[key] = OpenLog(fd)
+            else:
+                unused.append(fd)
+            log.users += 1
+            unused += self._take_idle()
+        for other in unused:
+            os.close(other)
+        return log
+
+    def _take_idle(self) -> list[int]:
         excess = len(self._logs) - self._max_open
         if excess <= 0:
-            return
+            return []
         idle = [key for key, log in self._logs.items() if not log.users]
-        for key in idle[:excess]:
-            os.close(self._logs.pop(key).fd)
+        return [self._logs.pop(key).fd for key in idle[:excess]]
 
     def _path(self, job_id: str, attempt: int) -> Path:
         if not _JOB_ID.fullmatch(job_id) or attempt < 1:
             raise UsageError(f"{job_id!r} attempt {attempt} is not an attempt of a job")
         return self._root / f"{job_id}-{attempt}.log"
+
+
+def _end_of(stored: int, offset: int) -> int:
+    if offset > stored:
+        raise LogGapError(stored)
+    return stored
 
 
 def _open(path: Path, *, create: bool) -> int | None:

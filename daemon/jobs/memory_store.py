@@ -147,6 +147,16 @@ class MemoryJobStore:
             jobs.append(job)
         return jobs
 
+    async def describe_log(self, job_id: str, number: int, length: int, sha256: str) -> None:
+        """Record what the log of an ended attempt came to be, unless that is known."""
+        attempts = self._attempts.get(job_id, [])
+        if not 0 < number <= len(attempts):
+            return
+        attempt = attempts[number - 1]
+        if not attempt.state.leased and not attempt.log.sha256:
+            log = replace(attempt.log, length=length, sha256=sha256)
+            attempts[number - 1] = replace(attempt, log=log)
+
     async def check_lease(self, lease: LeaseRef) -> None:
         """Check that a lease is held.
 

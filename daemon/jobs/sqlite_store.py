@@ -116,6 +116,11 @@ class SqliteJobStore:
         """End attempts that their agent-runner does not have; only one that never arrived does not count."""
         return await self._writer.run(lambda db: self._changes.give_back(db, leases, begun))
 
+    async def describe_log(self, job_id: str, number: int, length: int, sha256: str) -> None:
+        """Record what the log of an ended attempt came to be, unless that is known."""
+        values = (length, sha256, job_id, number)
+        await self._writer.run(lambda db: db.execute(statements.DESCRIBE_LOG, values).rowcount)
+
     async def check_lease(self, lease: LeaseRef) -> None:
         """Check that a lease is held.
 

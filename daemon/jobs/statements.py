@@ -50,6 +50,10 @@ RENEW_LEASE = (
     f"UPDATE attempts SET expire_us = ?, renew_us = ? WHERE {_HELD} "
     "AND agent_name = ? AND agent_incarnation = ?"
 )
+DESCRIBE_LOG = (
+    "UPDATE attempts SET log_length = ?, log_sha256 = ? "
+    "WHERE job_id = ? AND number = ? AND state <> 'RUNNING' AND log_sha256 = ''"
+)
 EXTEND_ALL_LEASES = "UPDATE attempts SET expire_us = ? WHERE state = 'RUNNING'"
 
 SELECT_JOB = f"SELECT {_JOB} FROM jobs WHERE id = ?"

@@ -82,6 +82,13 @@ class JobStore(Protocol):
         """
         ...
 
+    async def describe_log(self, job_id: str, number: int, length: int, sha256: str) -> None:
+        """Record what the log of an ended attempt came to be; called by its first reader if nobody reported it.
+
+        Changes nothing if the attempt has not ended, has a hash already, or is not known.
+        """
+        ...
+
     async def check_lease(self, lease: LeaseRef) -> None:
         """Check that a lease is held.
 

@@ -131,7 +131,7 @@ class AgentServicer(rpc.AgentServiceServicer):
             await self._log_writer.complete(
                 lease, request.log_bytes, request.log_offset, request.log_tail
             )
-        outcome = self._log_writer.with_hash(lease, outcome)
+        outcome = await self._log_writer.with_hash(lease, outcome)
         await self._completions.run(self._finish(lease, outcome))
         return pb.FinishAttemptResponse()
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import replace
 
-from agent_runner.outcome import EndReason
-from daemon.errors import AttemptNotFoundError, ShuttingDownError, UsageError
+from daemon.errors import AttemptNotFoundError, ShuttingDownError, StoreUnusableError, UsageError
 from daemon.jobs.log_files import LogFiles
 from daemon.jobs.models import Attempt, Job
 from daemon.jobs.store import JobStore
+from daemon.server.log_writer import THREAD_BYTES
 from daemon.server.signals import STOP, Signals, Subscription, log_key
 from runner.v1 import job_service_pb2 as pb
 
@@ -27,10 +28,10 @@ class LogReader:
         self._signals = signals
 
     def with_lengths(self, attempts: list[Attempt]) -> list[Attempt]:
-        """Return the attempts with the lengths of the logs whose agent-runner did not report them."""
+        """Return the attempts with the lengths of the logs that nobody has described yet."""
         return [
             attempt
-            if _reported(attempt)
+            if _described(attempt)
             else replace(
                 attempt,
                 log=replace(attempt.log, length=self._logs.length(attempt.job_id, attempt.number)),
@@ -79,8 +80,9 @@ class LogReader:
         changes: Subscription,
     ) -> AsyncGenerator[pb.ReadLogResponse, None]:
         attempt = await self._get(job_id, number)
+        warm = False
         while True:
-            while data := self._logs.read(job_id, number, offset, PIECE_BYTES):
+            while data := await self._piece(job_id, number, offset, warm=warm):
                 yield pb.ReadLogResponse(attempt=number, offset=offset, data=data)
                 offset += len(data)
             # The end was read from the store before the last read of the file, so that read saw everything.
@@ -88,7 +90,17 @@ class LogReader:
                 break
             if await self._changed(changes) - {log_key(job_id)}:
                 attempt = await self._get(job_id, number)
+            warm = True
         yield pb.ReadLogResponse(attempt=number, offset=offset, end=await self._end(attempt))
+
+    async def _piece(self, job_id: str, number: int, offset: int, *, warm: bool) -> bytes:
+        left = self._logs.length(job_id, number) - offset
+        if left <= 0:
+            return b""
+        if warm and left < THREAD_BYTES:
+            # It was written a moment ago, so the disk is not asked.
+            return self._logs.read(job_id, number, offset, PIECE_BYTES)
+        return await asyncio.to_thread(self._logs.read, job_id, number, offset, PIECE_BYTES)
 
     async def _next_attempt(self, job_id: str, number: int, changes: Subscription) -> Job:
         """Wait until an attempt after this one has begun, or none will."""
@@ -110,20 +122,20 @@ class LogReader:
         return (await self._store.attempts(job_id))[number - 1]
 
     async def _end(self, attempt: Attempt) -> pb.LogEnd:
+        log = attempt.log
+        key = (attempt.job_id, attempt.number)
         if attempt.state.leased:
-            length = self._logs.length(attempt.job_id, attempt.number)
-            return pb.LogEnd(length=length, complete=False)
-        if _reported(attempt):
-            log = attempt.log
-        else:
+            return pb.LogEnd(length=self._logs.length(*key), complete=False)
+        if not _described(attempt):
             # Its agent-runner died: what counts is what was stored until then.
-            key = (attempt.job_id, attempt.number)
             sha256 = await asyncio.to_thread(self._logs.sha256, *key)
-            log = replace(attempt.log, length=self._logs.length(*key), sha256=sha256)
+            log = replace(log, length=self._logs.length(*key), sha256=sha256)
+            with suppress(StoreUnusableError):  # then the next reader does the same
+                await self._store.describe_log(*key, log.length, log.sha256)
         return pb.LogEnd(
             length=log.length, sha256=log.sha256, truncated=log.truncated, complete=True
         )
 
 
-def _reported(attempt: Attempt) -> bool:
-    return not attempt.state.leased and attempt.end_reason is not EndReason.LOST
+def _described(attempt: Attempt) -> bool:
+    return not attempt.state.leased and bool(attempt.log.sha256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 from agent_runner.outcome import Outcome
@@ -28,6 +29,8 @@ class LogWriter:
         self._completions = completions
         self._logs = logs
         self._signals = signals
+        # Appends to one log run one after the other, so the next one to these would wait for the disk.
+        self._in_threads: Counter[LeaseRef] = Counter()
 
     async def append(self, lease: LeaseRef, offset: int, data: bytes) -> int:
         """Store a piece and return the length of the log after it. The caller has checked the lease.
@@ -40,13 +43,21 @@ class LogWriter:
             raise UsageError(f"data must hold at most {MAX_PIECE_BYTES} bytes")
         if not data:
             return self._logs.length(lease.job_id, lease.attempt)
-        piece = (lease.job_id, lease.attempt, offset, data)
-        if len(data) < THREAD_BYTES:
-            length = self._logs.append(*piece)
+        if len(data) < THREAD_BYTES and lease not in self._in_threads:
+            length = self._logs.append(lease.job_id, lease.attempt, offset, data)
         else:
-            length = await self._completions.run(asyncio.to_thread(self._logs.append, *piece))
+            length = await self._completions.run(self._append_in_thread(lease, offset, data))
         self._signals.log_grown(lease.job_id)
         return length
+
+    async def _append_in_thread(self, lease: LeaseRef, offset: int, data: bytes) -> int:
+        self._in_threads[lease] += 1
+        try:
+            return await asyncio.to_thread(
+                self._logs.append, lease.job_id, lease.attempt, offset, data
+            )
+        finally:
+            self._in_threads -= Counter((lease,))
 
     async def check(self, lease: LeaseRef, changes: Subscription) -> None:
         """Check that a lease is still held; called for every piece, asks the store only after a change of its job.
@@ -70,11 +81,14 @@ class LogWriter:
         if stored > length:
             raise UsageError(f"log_bytes is {length}, but {stored} bytes of the log were sent")
 
-    def with_hash(self, lease: LeaseRef, outcome: Outcome) -> Outcome:
+    async def with_hash(self, lease: LeaseRef, outcome: Outcome) -> Outcome:
         """Return the outcome with the hash of the stored log, where its reporter made none."""
         if outcome.log.sha256:
             return outcome
-        sha256 = self._logs.sha256(lease.job_id, lease.attempt)
+        key = (lease.job_id, lease.attempt)
+        sha256 = self._logs.known_sha256(*key)
+        if sha256 is None:
+            sha256 = await asyncio.to_thread(self._logs.sha256, *key)
         return replace(outcome, log=replace(outcome.log, sha256=sha256))
 
     def close(self, lease: LeaseRef) -> None:

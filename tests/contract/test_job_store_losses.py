@@ -106,6 +106,29 @@ class TestLoss:
         for job in (by_successor, by_time):
             assert (job.state, job.end_reason) == (JobState.CANCELLED, EndReason.CANCELLED)
 
+    async def test_log_is_described_later(self, store: JobStore, clock: FixedClock):
+        """What nobody reported is recorded once, when somebody has read the log; nothing else can be changed so."""
+        lost, ended, live = [await running(store) for _ in range(3)]
+        await store.finish(ended.lease, SUCCESS)
+        await store.renew(OFFER.agent, [live.lease], LEASE_S * 2)
+        clock.advance(LEASE_S)
+        await store.expire_leases()
+        before = await store.last_event_id()
+
+        for claim in (lost, ended, live):
+            await store.describe_log(claim.lease.job_id, 1, 77, "hash")
+        await store.describe_log(lost.lease.job_id, 1, 78, "other")
+        await store.describe_log("nobody", 1, 1, "hash")
+        await store.describe_log(lost.lease.job_id, 2, 1, "hash")
+
+        logs = [(await store.attempts(c.lease.job_id))[0].log for c in (lost, ended, live)]
+        assert logs == [
+            LogSummary(length=77, sha256="hash", truncated="agent_died"),
+            SUCCESS.log,
+            LogSummary(),
+        ]
+        assert await store.last_event_id() == before
+
     async def test_only_overdue_leases_expire(self, store: JobStore, clock: FixedClock):
         """A lease ends when its time is over, not before, and once."""
         first = await running(store)

@@ -149,6 +149,10 @@ class StoresAgree(RuleBasedStateMachine):
 
         self.agree(call)
 
+    @rule(index=INDEXES, number=st.integers(0, 3), length=st.integers(0, 9))
+    def describe_log(self, index: int, number: int, length: int) -> None:
+        self.agree(lambda store, _: store.describe_log(f"job{index}", number, length, "d"))
+
     @rule(index=INDEXES)
     def cancel(self, index: int) -> None:
         self.agree(lambda store, _: store.cancel(f"job{index}"))

@@ -6,10 +6,12 @@ import hashlib
 import os
 import resource
 import stat
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +27,7 @@ from daemon.errors import (
 from daemon.jobs.log_files import LogFiles
 
 JOB = "job1"
+DEADLINE_S = 5.0
 
 
 @pytest.fixture
@@ -274,3 +277,87 @@ class TestOpenFiles:
 
         assert open_files() == before
         assert logs.read(JOB, 1, 0, 9) == b"x"
+
+
+class Gate:
+    """A system call that stands still until the test lets it go on, as on a slow disk."""
+
+    def __init__(self, call: Callable[..., Any], stops: Callable[..., bool]) -> None:
+        self._call = call
+        self._stops = stops
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self, *args: Any) -> Any:
+        if self._stops(*args):
+            self.reached.set()
+            assert self.go_on.wait(DEADLINE_S)
+        return self._call(*args)
+
+
+class TestSlowDisk:
+    """What waits for the disk holds nobody else up. Each call that must not wait runs in a thread with a deadline."""
+
+    @pytest.fixture
+    def pool(self) -> Iterator[ThreadPoolExecutor]:
+        with ThreadPoolExecutor(4) as pool:
+            yield pool
+
+    def test_append_holds_up_no_reader(self, logs: LogFiles, pool: ThreadPoolExecutor, monkeypatch):
+        """What is stored can be read, measured and asked for while more is being written."""
+        logs.append(JOB, 1, 0, b"stored")
+        gate = Gate(os.pwrite, lambda *_: True)
+        monkeypatch.setattr(os, "pwrite", gate)
+        writing = pool.submit(logs.append, JOB, 1, 6, b" and more")
+        assert gate.reached.wait(DEADLINE_S)
+
+        assert pool.submit(logs.read, JOB, 1, 0, 100).result(DEADLINE_S) == b"stored"
+        assert pool.submit(logs.length, JOB, 1).result(DEADLINE_S) == 6
+        assert pool.submit(logs.known_sha256, JOB, 1).result(DEADLINE_S) is None
+
+        gate.go_on.set()
+        assert writing.result(DEADLINE_S) == 15
+
+    def test_opening_holds_up_no_other_log(
+        self, logs: LogFiles, pool: ThreadPoolExecutor, monkeypatch
+    ):
+        """A folder that is slow to find a file stops only who asks for that file."""
+        before = open_files()
+        gate = Gate(os.open, lambda path, *_: "slow" in str(path))
+        monkeypatch.setattr(os, "open", gate)
+        opening = [pool.submit(logs.append, "slow", 1, 0, b"x") for _ in range(2)]
+        assert gate.reached.wait(DEADLINE_S)
+
+        assert pool.submit(logs.append, JOB, 1, 0, b"abc").result(DEADLINE_S) == 3
+
+        gate.go_on.set()
+        assert [call.result(DEADLINE_S) for call in opening] == [1, 1]
+        assert logs.read("slow", 1, 0, 9) == b"x"
+        assert open_files() - before == 2
+
+    def test_hashing_holds_up_no_append(
+        self, logs: LogFiles, root: Path, pool: ThreadPoolExecutor, monkeypatch
+    ):
+        """The hash of a log from before a restart is that of its length at the call; the next one goes on from there."""
+        logs.append(JOB, 1, 0, b"abc")
+        logs.close()
+        gate = Gate(os.pread, lambda *_: True)
+        monkeypatch.setattr(os, "pread", gate)
+        hashing = pool.submit(logs.sha256, JOB, 1)
+        assert gate.reached.wait(DEADLINE_S)
+
+        assert pool.submit(logs.append, JOB, 1, 3, b"def").result(DEADLINE_S) == 6
+
+        gate.go_on.set()
+        assert hashing.result(DEADLINE_S) == hashlib.sha256(b"abc").hexdigest()
+        assert logs.sha256(JOB, 1) == hashlib.sha256(b"abcdef").hexdigest()
+        assert logs.known_sha256(JOB, 1) == hashlib.sha256(b"abcdef").hexdigest()
+
+    def test_hash_that_needs_no_disk(self, logs: LogFiles):
+        """Known while the log is written here, and for an empty log; not after a restart."""
+        assert logs.known_sha256(JOB, 1) == hashlib.sha256().hexdigest()
+        logs.append(JOB, 1, 0, b"abc")
+        assert logs.known_sha256(JOB, 1) == hashlib.sha256(b"abc").hexdigest()
+        logs.close()
+
+        assert logs.known_sha256(JOB, 1) is None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 
 import grpc
 import pytest
 
+from daemon.errors import StoreUnavailableError
+from daemon.jobs.log_files import LogFiles
 from runner.v1 import job_pb2
 from runner.v1 import job_service_pb2 as pb
 from tests.integration.grpc_server import (
@@ -98,6 +101,83 @@ async def test_follow_goes_on_to_the_next_attempt(client: Client):
     assert pieces == [(1, b"half"), (1, "agent_died"), (2, b"whole"), (2, "")]
     attempts = (await client.get(job.id)).attempts
     assert [(attempt.number, attempt.log_bytes) for attempt in attempts] == [(1, 4), (2, 5)]
+
+
+async def test_lost_log_is_hashed_once(tmp_path, monkeypatch):
+    """Nobody reported its hash; the first reader's work is kept, over restarts too, and read by everybody."""
+    hashed = []
+    sha256 = LogFiles.sha256
+
+    def counted(self, job_id, attempt):
+        hashed.append((job_id, threading.current_thread() is threading.main_thread()))
+        return sha256(self, job_id, attempt)
+
+    monkeypatch.setattr(LogFiles, "sha256", counted)
+    async with serving(tmp_path) as client:
+        agent = await FakeAgent(client).connect()
+        job = await client.submit("true")
+        log = await agent.append((await agent.assignment()).lease)
+        await log.send(0, b"half")
+        await FakeAgent(client, incarnation="second").connect()
+        digest = hashlib.sha256(b"half").hexdigest()
+        for _ in range(2):
+            assert (await client.log(job.id, attempt=1))[1].sha256 == digest
+    async with serving(tmp_path) as client:
+        end = (await client.log(job.id, attempt=1))[1]
+        assert (end.sha256, end.length, end.truncated) == (digest, 4, "agent_died")
+        attempt = (await client.get(job.id)).attempts[0]
+        assert (attempt.log_sha256, attempt.log_bytes) == (digest, 4)
+
+    assert hashed == [(job.id, False)]
+
+
+async def test_lost_log_is_read_although_its_hash_cannot_be_kept(client: Client, monkeypatch):
+    """A store that takes nothing now is no reason to keep a log back."""
+
+    async def full(*_):
+        raise StoreUnavailableError("the disk is full")
+
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    await (await agent.append((await agent.assignment()).lease)).send(0, b"half")
+    await FakeAgent(client, incarnation="second").connect()
+    monkeypatch.setattr(client.store, "describe_log", full)
+
+    data, end = await client.log(job.id, attempt=1)
+
+    assert (data, end.sha256) == (b"half", hashlib.sha256(b"half").hexdigest())
+
+
+async def test_event_loop_reads_and_hashes_no_cold_log(tmp_path, monkeypatch):
+    """What may come from the disk is read in a thread; only what was just written is not."""
+    on_loop = []
+
+    def watched(name):
+        call = getattr(LogFiles, name)
+
+        def wrapper(self, job_id, attempt, *args):
+            if threading.current_thread() is threading.main_thread():
+                on_loop.append(name)
+            return call(self, job_id, attempt, *args)
+
+        monkeypatch.setattr(LogFiles, name, wrapper)
+
+    async with serving(tmp_path) as client:
+        agent = await FakeAgent(client).connect()
+        job = await client.submit("true")
+        lease = (await agent.assignment()).lease
+        log = await agent.append(lease)
+        await log.send(0, b"x" * 300_000)
+    for name in ("read", "sha256"):
+        watched(name)
+    async with serving(tmp_path) as client:
+        agent.client = client
+        await agent.connect(lease)
+        assert len((await client.log(job.id))[0]) == 300_000
+        await agent.finish(lease, log_offset=300_000, log_bytes=300_000)
+        data, end = await client.log(job.id)
+    assert (end.sha256, end.length) == (hashlib.sha256(data).hexdigest(), 300_000)
+    assert on_loop == []
 
 
 async def test_log_of_a_job_that_never_ran(client: Client):
