@@ -1,0 +1,153 @@
+"""The tree of a command: nothing of it outlives the command, and nothing of another is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sandbox.base import Tier
+from sandbox.filesystem.provider import FilesystemProvider
+from tests.contract.sandbox_backends import (
+    DEADLINE_S,
+    FILESYSTEM_BACKENDS,
+    open_place,
+    read_until,
+    running,
+    until,
+)
+
+
+@pytest.fixture(params=FILESYSTEM_BACKENDS)
+async def real(request, reachable_dir):
+    """Every backend that runs processes."""
+    async for each in open_place(request, reachable_dir):
+        yield each
+
+
+async def test_timeout_kills_grandchildren(real):
+    """The bound ends the whole tree, also what ignores TERM in the background."""
+    script = "sh -c \"trap '' TERM; sleep 4711.1 & wait; sleep 4711.1\" & sleep 4711.1"
+    _, result = await real.run(script, timeout_s=0.5, grace_s=0.3)
+    assert result.timed_out
+    assert running("4711.1") == []
+
+
+async def test_daemon_dies_with_the_command(real):
+    """What a command leaves behind, double-forked in its own session, is dead when wait returns."""
+    script = "(setsid sh -c 'sleep 4711.2 & sleep 4711.2' >/dev/null 2>&1 &); sleep 0.1"
+    _, result = await real.run(script)
+    assert (result.exit_code, result.survivors) == (0, ())
+    assert running("4711.2") == []
+
+
+async def test_daemon_without_marker_dies_too(real):
+    """A daemon with an empty environment, whose parents are dead, is found nevertheless."""
+    script = "(env -i setsid sh -c 'env -i setsid sleep 4711.3 & :' >/dev/null 2>&1 &); sleep 0.1"
+    await real.run(script)
+    assert running("4711.3") == []
+
+
+async def test_daemon_that_holds_the_pipe_does_not_hang_the_stream(real):
+    """The output ends with the command, even if a leftover could still write to it."""
+    start = time.monotonic()
+    output, result = await real.run("(setsid sleep 4711.4 &); echo done")
+    assert (output, result.exit_code) == (b"done\n", 0)
+    assert time.monotonic() - start < 10
+    assert running("4711.4") == []
+
+
+async def test_stop_lets_children_clean_up(real):
+    """TERM reaches the whole tree, and a child that outlives the leader still has its grace."""
+    child = "trap 'sleep 0.3; echo cleaned; exit 0' TERM; echo up; while :; do sleep 0.02; done"
+    command = await real.start(f'sh -c "{child}" & wait; exit 3')
+    stream = command.stream()
+    await read_until(stream, b"up")
+    await command.stop(20)
+    rest = b"".join([piece async for piece in stream])
+    assert rest.endswith(b"cleaned\n")
+    assert (await command.wait()).signal == signal.SIGTERM
+
+
+async def test_fork_chain_is_killed(real):
+    """A process that keeps forking and exiting cannot outrun the kill."""
+    script = "f() { sleep 0.01; f & }; f; echo up; sleep 1000"
+    command = await real.start(script)
+    await read_until(command.stream(), b"up")
+    async with asyncio.timeout(20):
+        await command.kill()
+    assert (await command.wait()).survivors == ()
+
+
+async def test_other_sandboxes_survive_a_kill(real):
+    """Killing one tree leaves a running command of another sandbox, and its daemon, alone."""
+    other = await real.another()
+    script = "(setsid sleep 4711.5 &); (env -i setsid sleep 4711.5 &); echo up; sleep 4711.5"
+    bystander = await real.start(script, sandbox=other)
+    await read_until(bystander.stream(), b"up")
+    await until(lambda: len(running("4711.5")) >= 3)
+    before = len(running("4711.5"))
+    for _ in range(3):
+        await real.run("(setsid sleep 4711.6 &); true")
+    assert len(running("4711.5")) == before
+    await bystander.kill()
+    assert running("4711.5") == []
+
+
+async def test_zombies_do_not_pile_up(real):
+    """Orphans that end while a command runs leave no zombie of ours behind."""
+    await real.run("for i in 1 2 3 4 5; do (setsid true &); done; sleep 0.1")
+    with pytest.raises(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
+
+async def test_reap_removes_what_a_dead_predecessor_left(real):
+    """Workspaces and processes of the same owner are removed, and named."""
+    left = real.root / "left-1"
+    (left / "job").mkdir(parents=True)
+    (left / "job").chmod(0)
+    command = await real.start("sleep 1000")
+    assert await real.provider.reap() == ["left-1"]
+    assert not left.exists()
+    await command.kill()
+
+
+PREDECESSOR = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from sandbox.base import ExecRequest, SandboxRequest, Tier
+from sandbox.filesystem.provider import FilesystemProvider
+
+async def main(root, owner, tier):
+    provider = FilesystemProvider(Path(root), owner_label=owner, tier=Tier.parse(tier))
+    sandbox = await provider.create(SandboxRequest(name="crashed-1", min_tier=Tier.PLAIN))
+    script = "(setsid sleep 4711.7 &); echo up; sleep 4711.7"
+    cwd = sandbox.inside("/job/src")
+    command = await sandbox.exec(ExecRequest(argv=("sh", "-c", script), env={}, cwd=cwd))
+    async for _ in command.stream():
+        break
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_reap_kills_what_a_crashed_predecessor_ran(real):
+    """After kill -9 of the owner its commands are dead, at the latest when a successor reaps."""
+    argv = [sys.executable, "-c", PREDECESSOR, str(real.root), "crashed", real.backend]
+    with subprocess.Popen(argv) as predecessor:
+        assert await asyncio.to_thread(predecessor.wait, DEADLINE_S) == -signal.SIGKILL
+    tier = Tier.parse(real.backend)
+    successor = FilesystemProvider(real.root, owner_label="crashed", tier=tier)
+    if tier is Tier.BWRAP:
+        await until(lambda: not running("4711.7"))
+    else:
+        assert running("4711.7") != []
+    assert "crashed-1" in await successor.reap()
+    assert running("4711.7") == []
+    assert not (real.root / "crashed-1").exists()
