@@ -9,18 +9,18 @@ by a small program in front of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import os
 import resource
 import signal
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sandbox import procfs
-from sandbox.errors import SandboxUnavailableError
+from sandbox.errors import SandboxBrokenError, SandboxUnavailableError
 from sandbox.limits import DEFAULT_FILE_BYTES, DEFAULT_OPEN_FILES, Limits
 
 PRLIMIT = "/usr/bin/prlimit"
@@ -154,6 +154,11 @@ class ChildProcess:
     """A process that was spawned here, from its start until it is reaped. Used on its loop only."""
 
     def __init__(self, popen: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop) -> None:
+        """Take over a process that nobody else waits for.
+
+        Raises:
+            SandboxBrokenError: It cannot be watched; it is dead then, and collected.
+        """
         self._popen = popen
         self._loop = loop
         self._over = asyncio.Event()
@@ -161,11 +166,15 @@ class ChildProcess:
         self.has_exited = False
         """Whether the process has ended; its pid stays taken until ``reap``."""
         self.pid = popen.pid
-        self._pidfd = _open_pidfd(popen.pid)
-        if self._pidfd is None:
-            threading.Thread(target=self._wait_in_thread, daemon=True).start()
-        else:
-            loop.add_reader(self._pidfd, self._on_exit)
+        try:
+            self._pidfd = os.pidfd_open(popen.pid)
+        except OSError as error:
+            if isinstance(error, ProcessLookupError):
+                popen.poll()  # somebody else has collected it: its pid must not be signalled
+            else:
+                discard(popen)
+            raise SandboxBrokenError(f"a new process cannot be watched: {error}") from error
+        loop.add_reader(self._pidfd, self._on_exit)
 
     async def wait_exited(self) -> None:
         """Wait for the end of the process, not of its children, or until it is given up."""
@@ -176,39 +185,44 @@ class ChildProcess:
         self._over.set()
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the process alone; its pid cannot be somebody else's before it is reaped."""
-        if not self._reaped:
-            os.kill(self.pid, number)
+        """Signal the process alone, if it has not ended."""
+        if not self.has_exited:
+            procfs.send_signal(self._pidfd, number)
 
     def kill_group(self) -> None:
-        """Kill the process and its process group."""
-        if self._reaped:
-            return
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
+        """Kill the process and its process group, if it has not ended."""
+        if not self.has_exited:
+            _kill_group(self.pid)
             # No group yet, or nothing but members that changed user: the leader is still ours.
             self.signal(signal.SIGKILL)
 
     def reap(self) -> int:
-        """Collect the exit status, negative for a signal. Called after ``wait_exited``; idempotent."""
+        """Collect the exit status, negative for a signal. Called after ``wait_exited``; idempotent.
+
+        Raises:
+            SandboxBrokenError: Somebody else has collected it, so nobody knows how the process ended.
+        """
         if not self._reaped:
-            self._popen.wait()
             self._reaped = True
+            # Popen.wait() takes a status that is lost for success.
+            status = _collect(self.pid)
+            self._popen.returncode = 0 if status is None else status
+            if status is None:
+                raise SandboxBrokenError(f"the exit status of process {self.pid} was lost")
         return self._popen.returncode
 
     def _on_exit(self) -> None:
-        if self._pidfd is not None:
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = None
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
         self.has_exited = True
         self._over.set()
 
-    def _wait_in_thread(self) -> None:
-        """Wait without reaping, on kernels without pidfd_open(2)."""
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        self._loop.call_soon_threadsafe(self._on_exit)
+
+def discard(popen: subprocess.Popen[bytes]) -> None:
+    """Kill a process that was just started, with its group, and collect it."""
+    _kill_group(popen.pid)
+    popen.kill()
+    popen.wait()
 
 
 async def wait_gone(pidfds: Sequence[int], timeout_s: float) -> bool:
@@ -251,11 +265,21 @@ async def kill_all(stats: Sequence[procfs.ProcStat], timeout_s: float) -> bool:
             os.close(pidfd)
 
 
-def _open_pidfd(pid: int) -> int | None:
+def _kill_group(pid: int) -> None:
+    """Kill the group that a process of ours leads, which is not reaped: its pid is nobody else's."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _collect(pid: int) -> int | None:
+    """Wait for a child; return its status, negative for a signal, or None when somebody else has it."""
     try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
+        found = os.waitid(os.P_PID, pid, os.WEXITED)
+    except ChildProcessError:
         return None
+    if found is None:  # only with WNOHANG
+        return None
+    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
 def _bounded(wanted: int, hard: int) -> int:

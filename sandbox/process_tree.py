@@ -43,7 +43,7 @@ _LIVE: list[LiveCommand] = []
 
 def register(name: str) -> LiveCommand:
     """Announce a command before it is spawned, so that no other sweep takes its first process."""
-    ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+    ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK") // 1_000_000_000
     command = LiveCommand(name=name, start_ticks=ticks)
     _LIVE.append(command)
     return command
@@ -85,9 +85,14 @@ def count_processes(uid: int | None) -> int:
 
 
 def reap_zombies() -> None:
-    """Collect dead orphans; nobody else will, and their pids are not free before."""
+    """Collect dead orphans; nobody else will, and their pids are not free before.
+
+    A thread may have spawned a leader that is dead already and not yet known here. It looks like an
+    orphan, so what is no older than a command that is being started waits for the next sweep.
+    """
+    starting = [command.start_ticks for command in _LIVE if command.leader is None]
     for stat in orphans():
-        if not stat.alive:
+        if not stat.alive and all(stat.start_ticks < ticks for ticks in starting):
             procfs.reap_child(stat.pid)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from sandbox.base import Command, ExecRequest, ExecResult, Network
@@ -24,6 +25,9 @@ from sandbox.limits import Limits
 from sandbox.output import OutputPump, open_output_pipe
 from sandbox.process import ChildProcess, limit_options, limited, spawn
 from sandbox.process_tree import SweptTree, count_processes, forget, register
+
+_EXHAUSTED = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What this host has run out of is no property of the command."""
 
 
 class BubblewrapLauncher:
@@ -45,23 +49,22 @@ class BubblewrapLauncher:
     async def start(self, request: ExecRequest, env: Mapping[str, str]) -> Command:
         """Spawn bubblewrap from the loop's thread: its death signal is tied to the spawning thread."""
         loop = asyncio.get_running_loop()
-        command = register(self._name)
-        status_read, status_write = os.pipe()
-        output_read, output_write = open_output_pipe()
-        try:
-            popen = self._spawn(request, env, status_write, output_write)
-        except (OSError, SandboxError) as error:
-            forget(command)
-            os.close(status_read)
-            os.close(output_read)
-            return _bubblewrap_not_spawned(request, error)
-        finally:
-            os.close(status_write)
-            os.close(output_write)
-        command.leader = popen.pid
+        with contextlib.ExitStack() as undo:
+            try:
+                with (
+                    _pipe(os.pipe, undo) as (status_read, status_write),
+                    _pipe(open_output_pipe, undo) as (output_read, output_write),
+                ):
+                    command = register(self._name)
+                    undo.callback(forget, command)
+                    popen = self._spawn(request, env, status_write, output_write)
+                command.leader = popen.pid
+                child = ChildProcess(popen, loop)
+            except (OSError, SandboxError) as error:
+                return _bubblewrap_not_spawned(request, error)
+            undo.pop_all()
         status = BubblewrapStatus(status_read, loop)
         pump = OutputPump(output_read, loop, held_prefixes=bubblewrap.HELD_PREFIXES)
-        child = ChildProcess(popen, loop)
         return FilesystemCommand(
             child=child,
             pump=pump,
@@ -106,23 +109,20 @@ class RestrictedLauncher:
         if not os.path.isdir(request.cwd):  # noqa: ASYNC240, PTH112  # one stat, on the hot path
             reason = f"the working directory cannot be used: {request.cwd}"
             return EndedCommand(CommandNotStartedError(reason))
-        command = register(self._workspace.name)
-        output_read, output_write = open_output_pipe()
-        try:
-            popen = await self._spawn(request, env, output_write)
-        except BaseException as error:
-            forget(command)
-            os.close(output_read)
-            if isinstance(error, (OSError, SandboxError)):
-                return _not_spawned(request, error)
-            raise
-        finally:
-            os.close(output_write)
         loop = asyncio.get_running_loop()
-        command.leader = popen.pid
+        with contextlib.ExitStack() as undo:
+            try:
+                with _pipe(open_output_pipe, undo) as (output_read, output_write):
+                    command = register(self._workspace.name)
+                    undo.callback(forget, command)
+                    popen = await self._spawn(request, env, output_write)
+                command.leader = popen.pid
+                child = ChildProcess(popen, loop)
+            except (OSError, SandboxError) as error:
+                return _not_spawned(request, error)
+            undo.pop_all()
         prefixes = bubblewrap.HELD_PREFIXES if popen.args != list(request.argv) else ()
         pump = OutputPump(output_read, loop, held_prefixes=prefixes)
-        child = ChildProcess(popen, loop)
         return FilesystemCommand(
             child=child,
             pump=pump,
@@ -148,6 +148,19 @@ class RestrictedLauncher:
             return await spawn_restricted(Restriction(ruleset_fd=ruleset.fd, uid=uid), start)
         finally:
             ruleset.close()
+
+
+@contextlib.contextmanager
+def _pipe(
+    make: Callable[[], tuple[int, int]], undo: contextlib.ExitStack
+) -> Iterator[tuple[int, int]]:
+    """Make a pipe whose write end is closed after use, and its read end when all of it is undone."""
+    read_fd, write_fd = make()
+    undo.callback(os.close, read_fd)
+    try:
+        yield read_fd, write_fd
+    finally:
+        os.close(write_fd)
 
 
 def _conclude_bubblewrap(
@@ -189,7 +202,7 @@ def _bubblewrap_not_spawned(request: ExecRequest, error: OSError | SandboxError)
 def _not_spawned(request: ExecRequest, error: OSError | SandboxError) -> EndedCommand:
     if isinstance(error, SandboxError):
         return EndedCommand(error)
-    if isinstance(error, BlockingIOError) or error.errno is None:
+    if error.errno is None or error.errno in _EXHAUSTED:
         return EndedCommand(SandboxBrokenError(f"the command could not be spawned: {error}"))
     result, line = verdict.not_started(request.argv[0], os.strerror(error.errno))
     return EndedCommand(result, line)

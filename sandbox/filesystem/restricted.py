@@ -22,7 +22,8 @@ from dataclasses import dataclass
 
 from sandbox.errors import SandboxUnavailableError
 from sandbox.filesystem.landlock import restrict_thread
-from sandbox.process import libc
+from sandbox.filesystem.settled import settled
+from sandbox.process import discard, libc
 
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
@@ -98,19 +99,11 @@ async def spawn_restricted(
             loop.call_soon_threadsafe(started.set_result, popen)
 
     threading.Thread(target=run, name="restricted-spawn").start()
-    # A caller that is cancelled here would lose the process; the thread needs a millisecond.
-    return await _uncancelled(started)
-
-
-async def _uncancelled(
-    started: asyncio.Future[subprocess.Popen[bytes]],
-) -> subprocess.Popen[bytes]:
     try:
-        return await asyncio.shield(started)
+        return await settled(started)
     except asyncio.CancelledError:
-        popen = await started
-        popen.kill()
-        popen.wait()
+        if started.exception() is None:
+            discard(started.result())
         raise
 
 

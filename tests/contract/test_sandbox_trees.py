@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -11,16 +12,23 @@ import time
 
 import pytest
 
+from sandbox import process_tree
 from sandbox.base import Tier
+from sandbox.errors import SandboxBrokenError
 from sandbox.filesystem.provider import FilesystemProvider
+from tests.contract.deviations import BWRAP
 from tests.contract.sandbox_backends import (
     DEADLINE_S,
     FILESYSTEM_BACKENDS,
+    finish,
     open_place,
     read_until,
     running,
     until,
 )
+
+SLOTS = 8
+SHORT_COMMANDS = 150
 
 
 @pytest.fixture(params=FILESYSTEM_BACKENDS)
@@ -151,3 +159,46 @@ async def test_reap_kills_what_a_crashed_predecessor_ran(real):
     assert "crashed-1" in await successor.reap()
     assert running("4711.7") == []
     assert not (real.root / "crashed-1").exists()
+
+
+@pytest.mark.slow
+async def test_short_commands_of_many_slots_all_end(real):
+    """No sweep of one command takes the end of another that is just being started."""
+    count = SHORT_COMMANDS if real.backend != BWRAP else SHORT_COMMANDS // 10
+
+    async def slot() -> set[int]:
+        sandbox = await real.another()
+        codes = set()
+        for _ in range(count):
+            _, result = await real.run("exit 7", sandbox=sandbox)
+            codes.add(result.exit_code)
+        return codes
+
+    async with asyncio.timeout(150):
+        assert await asyncio.gather(*(slot() for _ in range(SLOTS))) == [{7}] * SLOTS
+
+
+@pytest.mark.parametrize("pipes", [0, 1, 2])
+async def test_a_command_that_cannot_be_started_leaves_nothing(real, monkeypatch, pipes):
+    """Out of descriptors, a start is an error of the sandbox; no descriptor and no entry stays."""
+    make, left = os.pipe, [None] * pipes
+
+    def exhausted():
+        if not left:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        left.pop()
+        return make()
+
+    await real.run("true")
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pipe", exhausted)
+        command = await real.start("true")
+        if real.backend != BWRAP and pipes == 2:
+            assert (await finish(command))[1].exit_code == 0
+        else:
+            with pytest.raises(SandboxBrokenError, match="Too many open files"):
+                await command.wait()
+    assert process_tree._LIVE == []
+    assert os.listdir("/proc/self/fd") == before
+    assert (await real.run("exit 3"))[1].exit_code == 3
