@@ -17,10 +17,15 @@ def handover_payload(child: Mapping[str, Any], document: Mapping[str, Any]) -> d
     return payload
 
 
+EARLY = 1
+"""How many children are spawned before the daemon imports the rest: the job server, which everybody waits for. The
+agent-runner would only take processor time from it; it is spawned by the supervisor and ready no later."""
+
+
 def spawn_children(document: Mapping[str, Any], life_fd: int) -> dict[str, SpawnedChild]:
-    """Spawn the children of a launch document; one that cannot be is left to the supervisor, which says why."""
+    """Spawn the first children of a launch document; one that cannot be is left to the supervisor, which says why."""
     early = {}
-    for child in document["children"]:
+    for child in document["children"][:EARLY]:
         payload = json.dumps(handover_payload(child, document)).encode()
         try:
             early[child["name"]] = spawn(
