@@ -16,12 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from daemon.errors import (
-    LogGapError,
     LogNotWrittenError,
     StoreUnusableError,
     UsageError,
 )
-from daemon.jobs.open_log import OpenLog
+from daemon.jobs.open_log import CLOSED, OpenLog, check_gap
 
 LogKey = tuple[str, int]
 """Job id and attempt."""
@@ -39,14 +38,19 @@ class LogFiles:
 
     Calls may come from any thread and block for as long as the disk does, but for none of the others: only appends to
     the same log run one after the other. An attempt without a file has an empty log.
+
+    The log of an attempt that has ended is sealed: nothing is added any more, whoever checked the lease before. A seal
+    is remembered for as long as somebody holds the log. So a writer first holds it and then checks its lease; who seals
+    has first made sure that no lease will be found. Whoever reads the end of a log seals it before.
     """
 
     def __init__(self, root: Path, max_open: int = MAX_OPEN) -> None:
         self._root = root
         self._max_open = max_open
-        # Guards the table and the numbers of users, and is never held while the disk works.
+        # Guards the tables and what is counted in them, and is never held while the disk works.
         self._lock = threading.Lock()
-        self._logs: OrderedDict[LogKey, OpenLog] = OrderedDict()
+        self._logs: dict[LogKey, OpenLog] = {}
+        self._open: OrderedDict[LogKey, OpenLog] = OrderedDict()
 
     def length(self, job_id: str, attempt: int) -> int:
         """Return how many bytes are stored.
@@ -56,7 +60,7 @@ class LogFiles:
         """
         path = self._path(job_id, attempt)
         log = self._logs.get((job_id, attempt))
-        if log is not None:
+        if log is not None and log.measured:
             return log.length
         try:
             return path.stat().st_size
@@ -69,6 +73,7 @@ class LogFiles:
         What is stored already is skipped, so repeating a call is harmless.
 
         Raises:
+            LeaseLostError: There is something to add, but the log is sealed.
             LogGapError: The log ends before ``offset``.
             LogNotWrittenError: The disk did not take them; the log is as before.
             UsageError: The id or the number could not name an attempt, or ``offset`` is negative.
@@ -77,13 +82,10 @@ class LogFiles:
             raise UsageError("the log offset must not be negative")
         try:
             with self._opened(job_id, attempt, create=bool(data)) as log:
-                if log is None:
-                    return _end_of(0, offset)
-                with log.lock:
-                    stored = _end_of(log.length, offset)
-                    if fresh := memoryview(data)[stored - offset :]:
-                        log.append(fresh)
-                    return log.length
+                if log is not None:
+                    return log.append(offset, memoryview(data))
+                check_gap(0, offset)
+                return 0
         except OSError as exc:
             raise LogNotWrittenError(
                 f"the log of attempt {attempt} of job {job_id} cannot be stored "
@@ -105,7 +107,7 @@ class LogFiles:
     def known_sha256(self, job_id: str, attempt: int) -> str | None:
         """Return the hash of the stored log if it is known without reading the file, so that no thread is needed."""
         log = self._logs.get((job_id, attempt))
-        if log is not None:
+        if log is not None and log.measured:
             return log.known_sha256()
         return None if self.length(job_id, attempt) else EMPTY_SHA256
 
@@ -122,6 +124,36 @@ class LogFiles:
         with _readable(job_id, attempt), self._opened(job_id, attempt) as log:
             return log.sha256() if log is not None else EMPTY_SHA256
 
+    @contextmanager
+    def held(self, job_id: str, attempt: int) -> Iterator[None]:
+        """Remember a seal for as long as the block lasts. Costs no open file.
+
+        Raises:
+            UsageError: The id or the number could not name an attempt.
+        """
+        self._path(job_id, attempt)
+        key = (job_id, attempt)
+        with self._lock:
+            log = self._logs.setdefault(key, OpenLog())
+            log.holders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                log.holders -= 1
+                self._forget(key, log)
+
+    def seal(self, job_id: str, attempt: int) -> None:
+        """Let nothing be added to the log of an attempt that has ended; waits for what is being written. Idempotent."""
+        log = self._logs.get((job_id, attempt))
+        if log is not None:
+            log.seal()
+
+    def try_seal(self, job_id: str, attempt: int) -> bool:
+        """Seal without waiting; False if something is being written, and only ``seal`` says when that is done."""
+        log = self._logs.get((job_id, attempt))
+        return log is None or log.try_seal()
+
     def close_attempt(self, job_id: str, attempt: int) -> None:
         """Close the file of an attempt that has ended. Idempotent.
 
@@ -129,19 +161,19 @@ class LogFiles:
         """
         key = (job_id, attempt)
         with self._lock:
-            log = self._logs.get(key)
+            log = self._open.get(key)
             if log is None or log.users:
                 return
-            del self._logs[key]
-        os.close(log.fd)
+            fd = self._take(key, log)
+        os.close(fd)
 
     def close(self) -> None:
-        """Close every file; called once, when no other call runs. Idempotent."""
+        """Close every file; what a call under way still uses is closed when that ends. Idempotent."""
+        self._max_open = 0
         with self._lock:
-            logs = [*self._logs.values()]
-            self._logs.clear()
-        for log in logs:
-            os.close(log.fd)
+            idle = self._take_idle()
+        for fd in idle:
+            os.close(fd)
 
     @contextmanager
     def _opened(
@@ -150,48 +182,51 @@ class LogFiles:
         """Hold the file of an attempt open; ``None`` if it has none and none is to be made."""
         path = self._path(job_id, attempt)
         key = (job_id, attempt)
-        log = self._use(key)
-        if log is None:
-            fd = _open(path, create=create)
-            log = None if fd is None else self._add(key, fd)
-        if log is None:
-            yield None
-            return
+        with self._lock:
+            log = self._logs.setdefault(key, OpenLog())
+            log.users += 1
+            if log.fd != CLOSED:
+                self._open.move_to_end(key)
         try:
-            yield log
+            if log.fd == CLOSED:
+                self._add(key, log, _open(path, create=create))
+            yield log if log.fd != CLOSED else None
         finally:
             with self._lock:
                 log.users -= 1
+                self._forget(key, log)
+                idle = self._take_idle()
+            for fd in idle:
+                os.close(fd)
 
-    def _use(self, key: LogKey) -> OpenLog | None:
+    def _add(self, key: LogKey, log: OpenLog, fd: int) -> None:
+        if fd == CLOSED:
+            return
         with self._lock:
-            log = self._logs.get(key)
-            if log is not None:
-                log.users += 1
-                self._logs.move_to_end(key)
-            return log
-
-    def _add(self, key: LogKey, fd: int) -> OpenLog:
-        """Use the log of a file that was just opened, or the one that another call has added meanwhile."""
-        unused = []
-        with self._lock:
-            log = self._logs.get(key)
-            if log is None:
-                log = self._logs[key] = OpenLog(fd)
-            else:
-                unused.append(fd)
-            log.users += 1
-            unused += self._take_idle()
-        for other in unused:
-            os.close(other)
-        return log
+            wanted = log.fd == CLOSED
+            if wanted:
+                log.opened(fd)
+                self._open[key] = log
+        if not wanted:
+            os.close(fd)  # another call has opened it meanwhile
 
     def _take_idle(self) -> list[int]:
-        excess = len(self._logs) - self._max_open
+        excess = len(self._open) - self._max_open
         if excess <= 0:
             return []
-        idle = [key for key, log in self._logs.items() if not log.users]
-        return [self._logs.pop(key).fd for key in idle[:excess]]
+        idle = [(key, log) for key, log in self._open.items() if not log.users]
+        return [self._take(key, log) for key, log in idle[:excess]]
+
+    def _take(self, key: LogKey, log: OpenLog) -> int:
+        """Take the file of a log that nobody uses; the caller closes it."""
+        fd, log.fd = log.fd, CLOSED
+        del self._open[key]
+        self._forget(key, log)
+        return fd
+
+    def _forget(self, key: LogKey, log: OpenLog) -> None:
+        if log.fd == CLOSED and not log.users and not log.holders:
+            del self._logs[key]
 
     def _path(self, job_id: str, attempt: int) -> Path:
         if not _JOB_ID.fullmatch(job_id) or attempt < 1:
@@ -199,19 +234,13 @@ class LogFiles:
         return self._root / f"{job_id}-{attempt}.log"
 
 
-def _end_of(stored: int, offset: int) -> int:
-    if offset > stored:
-        raise LogGapError(stored)
-    return stored
-
-
-def _open(path: Path, *, create: bool) -> int | None:
+def _open(path: Path, *, create: bool) -> int:
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         return os.open(path, flags | (os.O_CREAT if create else 0), 0o600)
     except FileNotFoundError:
         if not create:
-            return None
+            return CLOSED
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.open(path, flags | os.O_CREAT, 0o600)
 

@@ -7,27 +7,74 @@ import os
 import threading
 from contextlib import suppress
 
+from daemon.errors import LeaseLostError, LogGapError
+
 HASH_CHUNK_BYTES = 1 << 20
+CLOSED = -1
 
 
 class OpenLog:
-    """Made by ``LogFiles``, which opens and closes the file; while ``users`` is not 0 it stays open.
+    """Made by ``LogFiles``, which opens and closes the file and changes ``fd``, ``users`` and ``holders``.
 
-    ``lock`` is held while bytes are written, so whoever takes it may wait for the disk. Reading needs no lock: bytes
-    before ``length`` never change.
+    One append runs at a time, and whoever waits for it waits for the disk. Reading waits for nobody: bytes before
+    ``length`` never change.
     """
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.lock = threading.Lock()
+    def __init__(self) -> None:
+        self.fd = CLOSED
         self.users = 0
-        """Calls under way; changed by ``LogFiles`` only."""
-        self.length = os.fstat(fd).st_size
+        """Calls under way that need the file; while there are any it stays open."""
+        self.holders = 0
+        """Writers for whom this must be remembered while the file is closed."""
+        self.length = 0
+        self.measured = False
+        """``length`` is known: the file was open before."""
+        self._sealed = False
+        self._lock = threading.Lock()
         self._hash = hashlib.sha256()
         self._hashed = 0
 
-    def append(self, data: memoryview) -> None:
-        """Write at the end, wholly or not at all. Called with ``lock`` held."""
+    def opened(self, fd: int) -> None:
+        """Take the file that was opened."""
+        if not self.measured:
+            self.length = os.fstat(fd).st_size
+            self.measured = True
+        self.fd = fd
+
+    def append(self, offset: int, data: memoryview) -> int:
+        """Write what is not stored yet, wholly or not at all, and return the length after it.
+
+        Raises:
+            LogGapError: The log ends before ``offset``.
+            LeaseLostError: Something is not stored yet, and the log is sealed.
+            OSError: The disk did not take it.
+        """
+        with self._lock:
+            check_gap(self.length, offset)
+            if fresh := data[self.length - offset :]:
+                if self._sealed:
+                    raise LeaseLostError(
+                        "the attempt has ended and its log takes nothing more: "
+                        "stop the attempt and drop its result"
+                    )
+                self._write(fresh)
+            return self.length
+
+    def seal(self) -> None:
+        """Let nothing be added from here; waits for what is being written."""
+        self._sealed = True
+        with self._lock:
+            pass
+
+    def try_seal(self) -> bool:
+        """Let no append begin from here, and tell whether none is under way, so that nothing is added any more."""
+        self._sealed = True
+        if not self._lock.acquire(blocking=False):
+            return False
+        self._lock.release()
+        return True
+
+    def _write(self, data: memoryview) -> None:
         position = self.length
         try:
             for_hash = data
@@ -50,16 +97,16 @@ class OpenLog:
 
     def known_sha256(self) -> str | None:
         """Return the hash of the whole log if that takes neither reading nor waiting."""
-        if not self.lock.acquire(blocking=False):
+        if not self._lock.acquire(blocking=False):
             return None
         try:
             return self._hash.hexdigest() if self._hashed == self.length else None
         finally:
-            self.lock.release()
+            self._lock.release()
 
     def sha256(self) -> str:
         """Return the hash of the log as long as it is now; reads what was written before the file was opened."""
-        with self.lock:
+        with self._lock:
             digest, hashed, length = self._hash.copy(), self._hashed, self.length
         while hashed < length:
             chunk = os.pread(self.fd, min(HASH_CHUNK_BYTES, length - hashed), hashed)
@@ -67,7 +114,17 @@ class OpenLog:
                 break
             digest.update(chunk)
             hashed += len(chunk)
-        with self.lock:
+        with self._lock:
             if hashed > self._hashed:
                 self._hash, self._hashed = digest.copy(), hashed
         return digest.hexdigest()
+
+
+def check_gap(stored: int, offset: int) -> None:
+    """Check that bytes from ``offset`` join what is stored.
+
+    Raises:
+        LogGapError: They do not.
+    """
+    if offset > stored:
+        raise LogGapError(stored)

@@ -108,12 +108,11 @@ class AgentServicer(rpc.AgentServiceServicer):
         if first is None:
             return
         lease = lease_from_pb(first.lease)
-        with self._signals.subscribe((lease.job_id,)) as changes:
+        with self._log_writer.holding(lease):
             await self._store.check_lease(lease)
             length = await self._log_writer.append(lease, first.offset, first.data)
             yield pb.AppendLogResponse(acknowledged_offset=length)
             async for request in request_iterator:
-                await self._log_writer.check(lease, changes)
                 length = await self._log_writer.append(lease, request.offset, request.data)
                 yield pb.AppendLogResponse(acknowledged_offset=length)
 
@@ -125,15 +124,17 @@ class AgentServicer(rpc.AgentServiceServicer):
         outcome = _outcome(request)
         if request.log_offset < 0 or request.log_bytes < 0:
             raise UsageError("log_offset and log_bytes must not be negative")
-        # A report that comes a second time finds its lease ended: it adds nothing to the log, and
-        # the store decides what it is worth.
-        if self._dispatcher.holds(lease) or await self._is_held(lease):
-            await self._log_writer.complete(
-                lease, request.log_bytes, request.log_offset, request.log_tail
-            )
-        outcome = await self._log_writer.with_hash(lease, outcome)
-        await self._completions.run(self._finish(lease, outcome))
+        await self._completions.run(self._end(lease, outcome, request.log_offset, request.log_tail))
         return pb.FinishAttemptResponse()
+
+    async def _end(self, lease: LeaseRef, outcome: Outcome, offset: int, tail: bytes) -> None:
+        # Held until the end is stored, so that nothing is added to what is reported.
+        with self._log_writer.holding(lease):
+            # A report that comes a second time finds its lease ended: it adds nothing to the log, and
+            # the store decides what it is worth.
+            if self._dispatcher.holds(lease) or await self._is_held(lease):
+                await self._log_writer.complete(lease, outcome.log.length, offset, tail)
+            await self._finish(lease, await self._log_writer.with_hash(lease, outcome))
 
     async def _is_held(self, lease: LeaseRef) -> bool:
         try:

@@ -142,7 +142,7 @@ class JobServer:
             AgentServicer(
                 config=self._config,
                 store=self._store,
-                log_writer=LogWriter(self._store, self._logs, self._signals, self._completions),
+                log_writer=LogWriter(self._logs, self._signals, self._completions),
                 dispatcher=self._dispatcher,
                 signals=self._signals,
                 completions=self._completions,

@@ -23,6 +23,7 @@ from daemon.jobs.models import AgentIdentity, Job, LeaseRef
 from daemon.jobs.store import JobStore
 from daemon.server.agent_session import AgentSession
 from daemon.server.completions import Completions
+from daemon.server.log_seals import seal
 from daemon.server.signals import Signals
 from daemon.server.work_stream import WorkStream
 from runner.v1 import agent_service_pb2 as pb
@@ -76,8 +77,7 @@ class Dispatcher:
         if old is not None:
             await self._replace(old)
         ended = await self._store.end_predecessors(agent)
-        for job in ended:
-            self._signals.job_changed(job.id)
+        await self._announce(ended)
         if ended:
             logger.warning(
                 "the attempts of an earlier start were ended",
@@ -209,10 +209,10 @@ class Dispatcher:
             if lease is not None and session.stream is not None:
                 session.stream.cancel(lease)
 
-    def lost(self, jobs: Iterable[Job]) -> None:
+    async def lost(self, jobs: Sequence[Job]) -> None:
         """Tell the agent-runners of attempts whose leases have ended, and bring the jobs to others."""
+        await self._announce(jobs)
         for job in jobs:
-            self._signals.job_changed(job.id)
             for session in self._sessions.values():
                 lease = session.release((job.id, job.attempt))
                 if lease is not None and session.stream is not None:
@@ -263,13 +263,22 @@ class Dispatcher:
         async with old.lock:
             pass  # A claim under way gives its attempts back; nothing is claimed for it after that.
 
+    async def _announce(self, jobs: Iterable[Job]) -> None:
+        """Tell that the last attempts of jobs have ended without a report."""
+        for job in jobs:
+            await seal(self._logs, job.id, job.attempt)
+            self._logs.close_attempt(job.id, job.attempt)
+            self._signals.job_changed(job.id)
+
     async def _give_back(self, leases: Sequence[LeaseRef]) -> None:
         if not leases:
             return
+        for lease in leases:
+            await seal(self._logs, lease.job_id, lease.attempt)
         begun = {lease for lease in leases if self._logs.length(lease.job_id, lease.attempt)}
         jobs = await self._store.give_back(leases, begun)
+        await self._announce(jobs)
         for job in jobs:
-            self._signals.job_changed(job.id)
             logger.info(
                 "an attempt was given back",
                 extra={

@@ -11,6 +11,7 @@ from daemon.errors import AttemptNotFoundError, ShuttingDownError, StoreUnusable
 from daemon.jobs.log_files import LogFiles
 from daemon.jobs.models import Attempt, Job
 from daemon.jobs.store import JobStore
+from daemon.server.log_seals import seal
 from daemon.server.log_writer import THREAD_BYTES
 from daemon.server.signals import STOP, Signals, Subscription, log_key
 from runner.v1 import job_service_pb2 as pb
@@ -82,6 +83,9 @@ class LogReader:
         attempt = await self._get(job_id, number)
         warm = False
         while True:
+            if not attempt.state.leased:
+                # Whoever still writes by a lease that was checked before the end comes too late.
+                await seal(self._logs, job_id, number)
             while data := await self._piece(job_id, number, offset, warm=warm):
                 yield pb.ReadLogResponse(attempt=number, offset=offset, data=data)
                 offset += len(data)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from agent_runner.outcome import Outcome
 from daemon.errors import LogGapError, UsageError
 from daemon.jobs.log_files import LogFiles
 from daemon.jobs.models import LeaseRef
-from daemon.jobs.store import JobStore
 from daemon.server.completions import Completions
-from daemon.server.signals import Signals, Subscription
+from daemon.server.log_seals import seal
+from daemon.server.signals import Signals
 
 MAX_PIECE_BYTES = 1 << 20
 THREAD_BYTES = 64 << 10
@@ -22,20 +24,27 @@ THREAD_BYTES = 64 << 10
 class LogWriter:
     """One per server; called for every piece of every log."""
 
-    def __init__(
-        self, store: JobStore, logs: LogFiles, signals: Signals, completions: Completions
-    ) -> None:
-        self._store = store
+    def __init__(self, logs: LogFiles, signals: Signals, completions: Completions) -> None:
         self._completions = completions
         self._logs = logs
         self._signals = signals
         # Appends to one log run one after the other, so the next one to these would wait for the disk.
         self._in_threads: Counter[LeaseRef] = Counter()
 
+    @contextmanager
+    def holding(self, lease: LeaseRef) -> Iterator[None]:
+        """Hold the log of an attempt; its lease is checked within the block, once.
+
+        When the lease ends the log is sealed, and no append in the block adds anything after that.
+        """
+        with self._logs.held(lease.job_id, lease.attempt):
+            yield
+
     async def append(self, lease: LeaseRef, offset: int, data: bytes) -> int:
-        """Store a piece and return the length of the log after it. The caller has checked the lease.
+        """Store a piece and return the length of the log after it. The caller holds the log and has checked the lease.
 
         Raises:
+            LeaseLostError: The attempt has ended meanwhile.
             LogGapError: The log ends before ``offset``.
             UsageError: The piece is too large, or its offset negative.
         """
@@ -53,23 +62,18 @@ class LogWriter:
     async def _append_in_thread(self, lease: LeaseRef, offset: int, data: bytes) -> int:
         self._in_threads[lease] += 1
         try:
-            return await asyncio.to_thread(
-                self._logs.append, lease.job_id, lease.attempt, offset, data
-            )
+            # Held here too: a caller that is cancelled lets go of it, but the thread goes on.
+            with self.holding(lease):
+                return await asyncio.to_thread(
+                    self._logs.append, lease.job_id, lease.attempt, offset, data
+                )
         finally:
             self._in_threads -= Counter((lease,))
 
-    async def check(self, lease: LeaseRef, changes: Subscription) -> None:
-        """Check that a lease is still held; called for every piece, asks the store only after a change of its job.
-
-        Raises:
-            LeaseLostError: It is not.
-        """
-        if changes.take():
-            await self._store.check_lease(lease)
-
     async def complete(self, lease: LeaseRef, length: int, offset: int, tail: bytes) -> None:
-        """Store the last piece of a log that is to have ``length`` bytes. The caller has checked the lease.
+        """Store the last piece of a log that is to have ``length`` bytes, and seal it.
+
+        The caller holds the log and has checked the lease.
 
         Raises:
             LogGapError: The stored log is shorter; send the rest first.
@@ -80,6 +84,7 @@ class LogWriter:
             raise LogGapError(stored)
         if stored > length:
             raise UsageError(f"log_bytes is {length}, but {stored} bytes of the log were sent")
+        await seal(self._logs, lease.job_id, lease.attempt)
 
     async def with_hash(self, lease: LeaseRef, outcome: Outcome) -> Outcome:
         """Return the outcome with the hash of the stored log, where its reporter made none."""

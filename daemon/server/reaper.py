@@ -45,7 +45,7 @@ class Reaper:
             logger.warning(
                 "leases have expired", extra={"action": "leases_expired", "jobs": len(jobs)}
             )
-            self._dispatcher.lost(jobs)
+            await self._dispatcher.lost(jobs)
 
     async def _nothing_leased(self) -> bool:
         for state in JobState:

@@ -9,7 +9,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from daemon.errors import (
     DaemonError,
+    LeaseLostError,
     LogGapError,
     LogNotWrittenError,
     StoreUnusableError,
@@ -279,6 +280,76 @@ class TestOpenFiles:
         assert logs.read(JOB, 1, 0, 9) == b"x"
 
 
+class TestSeal:
+    def test_nothing_is_added(self, logs: LogFiles):
+        """What is stored can be read and sent again; one byte more is refused."""
+        with logs.held(JOB, 1):
+            logs.append(JOB, 1, 0, b"abc")
+            logs.seal(JOB, 1)
+
+            assert logs.append(JOB, 1, 0, b"abc") == 3
+            assert logs.append(JOB, 1, 3, b"") == 3
+            with pytest.raises(LeaseLostError):
+                logs.append(JOB, 1, 1, b"bcd")
+            with pytest.raises(LogGapError):
+                logs.append(JOB, 1, 4, b"e")
+
+            assert logs.read(JOB, 1, 0, 9) == b"abc"
+            assert logs.sha256(JOB, 1) == hashlib.sha256(b"abc").hexdigest()
+
+    def test_log_without_a_file(self, logs: LogFiles, root: Path):
+        """An attempt that has written nothing so far never will."""
+        with logs.held(JOB, 1):
+            assert logs.try_seal(JOB, 1)
+
+            with pytest.raises(LeaseLostError):
+                logs.append(JOB, 1, 0, b"x")
+
+        assert logs.length(JOB, 1) == 0
+
+    def test_is_kept_for_who_holds_it(self, root: Path):
+        """Closing the file, for its end or for others, does not open the log again."""
+        logs = LogFiles(root, max_open=1)
+        with logs.held(JOB, 1):
+            logs.append(JOB, 1, 0, b"abc")
+            logs.seal(JOB, 1)
+            logs.close_attempt(JOB, 1)
+            for number in range(3):
+                logs.append(f"other{number}", 1, 0, b"x")
+
+            with pytest.raises(LeaseLostError):
+                logs.append(JOB, 1, 3, b"x")
+        logs.close()
+
+    def test_is_kept_for_nobody_else(self, logs: LogFiles):
+        """However many logs were sealed, nothing stays behind; who comes later asks the store first."""
+        for number in range(9):
+            with logs.held(f"job{number}", 1), logs.held(f"job{number}", 1):
+                logs.append(f"job{number}", 1, 0, b"x")
+                logs.seal(f"job{number}", 1)
+                logs.close_attempt(f"job{number}", 1)
+            logs.seal(f"job{number}", 2)
+            logs.read(f"job{number}", 3, 0, 9)
+
+        assert not logs._logs
+
+    def test_held_files_are_bounded_too(self, root: Path):
+        """Who holds a log does not hold its file open."""
+        before = open_files()
+        logs = LogFiles(root, max_open=4)
+        with ExitStack() as holding:
+            for number in range(20):
+                holding.enter_context(logs.held(f"job{number}", 1))
+                logs.append(f"job{number}", 1, 0, b"x")
+
+            assert open_files() - before <= 4
+            assert logs.append("job0", 1, 1, b"y") == 2
+            assert logs.known_sha256("job0", 1) == hashlib.sha256(b"xy").hexdigest()
+        logs.close()
+        assert open_files() == before
+        assert not logs._logs
+
+
 class Gate:
     """A system call that stands still until the test lets it go on, as on a slow disk."""
 
@@ -341,6 +412,7 @@ class TestSlowDisk:
         """The hash of a log from before a restart is that of its length at the call; the next one goes on from there."""
         logs.append(JOB, 1, 0, b"abc")
         logs.close()
+        logs = LogFiles(root)
         gate = Gate(os.pread, lambda *_: True)
         monkeypatch.setattr(os, "pread", gate)
         hashing = pool.submit(logs.sha256, JOB, 1)
@@ -352,6 +424,7 @@ class TestSlowDisk:
         assert hashing.result(DEADLINE_S) == hashlib.sha256(b"abc").hexdigest()
         assert logs.sha256(JOB, 1) == hashlib.sha256(b"abcdef").hexdigest()
         assert logs.known_sha256(JOB, 1) == hashlib.sha256(b"abcdef").hexdigest()
+        logs.close()
 
     def test_hash_that_needs_no_disk(self, logs: LogFiles):
         """Known while the log is written here, and for an empty log; not after a restart."""
@@ -361,3 +434,22 @@ class TestSlowDisk:
         logs.close()
 
         assert logs.known_sha256(JOB, 1) is None
+
+    def test_seal_waits_for_what_is_being_written(
+        self, logs: LogFiles, pool: ThreadPoolExecutor, monkeypatch
+    ):
+        """After it, nothing changes; nobody need wait in the wrong place."""
+        gate = Gate(os.pwrite, lambda *_: True)
+        monkeypatch.setattr(os, "pwrite", gate)
+        writing = pool.submit(logs.append, JOB, 1, 0, b"abc")
+        assert gate.reached.wait(DEADLINE_S)
+
+        assert not pool.submit(logs.try_seal, JOB, 1).result(DEADLINE_S)
+        sealing = pool.submit(logs.seal, JOB, 1)
+        assert not sealing.done()
+
+        gate.go_on.set()
+        sealing.result(DEADLINE_S)
+        assert writing.result(DEADLINE_S) == logs.length(JOB, 1) == 3
+        with pytest.raises(LeaseLostError):
+            logs.append(JOB, 1, 3, b"d")

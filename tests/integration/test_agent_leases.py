@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 
 import grpc
 import pytest
 
+from daemon.jobs.log_files import LogFiles
+from daemon.server.log_writer import THREAD_BYTES
 from runner.v1 import agent_service_pb2 as agent_pb
 from runner.v1 import job_pb2
 from runner.v1 import job_service_pb2 as pb
@@ -66,6 +69,92 @@ async def test_expired_lease_is_told_and_the_job_runs_again(client: Client):
     data, end = await client.log(job.id, attempt=1)
     assert (data, end.length, end.truncated) == (b"part", 4, "agent_died")
     assert end.sha256 == hashlib.sha256(b"part").hexdigest()
+
+
+async def test_piece_under_way_when_its_lease_ends_is_not_stored(client: Client, monkeypatch):
+    """The lease was held when it came, but a follower was told the end before it was written."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    lease = (await agent.assignment()).lease
+    log = await agent.append(lease)
+    await log.send(0, b"part")
+    append = LogFiles.append
+    reached, go_on = threading.Event(), threading.Event()
+
+    def slow(*args):
+        reached.set()
+        assert go_on.wait(DEADLINE_S)
+        return append(*args)
+
+    monkeypatch.setattr(LogFiles, "append", slow)
+    sending = asyncio.create_task(log.send(4, b"x" * THREAD_BYTES))
+    assert await asyncio.to_thread(reached.wait, DEADLINE_S)
+    client.clock.advance(31)
+    assert (await agent.next()).lease_lost == lease
+    data, end = await client.log(job.id, attempt=1)
+    assert (data, end.length, end.complete) == (b"part", 4, True)
+    go_on.set()
+
+    async with refused(Code.ABORTED, "LEASE_LOST"):
+        await sending
+    assert (await client.log(job.id, attempt=1))[0] == b"part"
+
+
+async def test_end_that_was_read_is_final_before_it_is_announced(client: Client, monkeypatch):
+    """A reader may find the attempt ended in the store before anybody else in the server knows."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    lease = (await agent.assignment()).lease
+    log = await agent.append(lease)
+    await log.send(0, b"part")
+    expire = client.store.expire_leases
+    ended, announce = asyncio.Event(), asyncio.Event()
+
+    async def slow():
+        jobs = await expire()
+        if jobs:
+            ended.set()
+            await announce.wait()
+        return jobs
+
+    monkeypatch.setattr(client.store, "expire_leases", slow)
+    client.clock.advance(31)
+    async with asyncio.timeout(DEADLINE_S):
+        await ended.wait()
+    assert (await client.log(job.id, attempt=1))[1].complete
+
+    async with refused(Code.ABORTED, "LEASE_LOST"):
+        await log.send(4, b"late")
+    announce.set()
+    assert (await client.log(job.id, attempt=1))[0] == b"part"
+
+
+async def test_log_takes_nothing_while_its_end_is_stored(client: Client, monkeypatch):
+    """Length and hash are those of the report; a forgotten stream of the same lease adds nothing."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    lease = (await agent.assignment()).lease
+    log = await agent.append(lease)
+    finish = client.store.finish
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(lease, outcome):
+        begun.set()
+        await go_on.wait()
+        return await finish(lease, outcome)
+
+    monkeypatch.setattr(client.store, "finish", slow)
+    finishing = asyncio.create_task(agent.finish(lease, b"whole"))
+    async with asyncio.timeout(DEADLINE_S):
+        await begun.wait()
+        assert await log.send(0, b"whole") == 5
+        async with refused(Code.ABORTED, "LEASE_LOST"):
+            await log.send(5, b" and more")
+        go_on.set()
+        await finishing
+
+    data, end = await client.log(job.id)
+    assert (data, end.length, end.sha256) == (b"whole", 5, hashlib.sha256(b"whole").hexdigest())
 
 
 async def test_renewed_lease_lives_on(client: Client):

@@ -50,8 +50,8 @@ def store() -> MemoryJobStore:
 
 
 @pytest.fixture
-def writer(store: MemoryJobStore, logs: LogFiles) -> LogWriter:
-    return LogWriter(store, logs, Signals(), Completions())
+def writer(logs: LogFiles) -> LogWriter:
+    return LogWriter(logs, Signals(), Completions())
 
 
 async def test_small_piece_behind_a_large_one_leaves_the_loop(
@@ -68,4 +68,4 @@ async def test_small_piece_behind_a_large_one_leaves_the_loop(
     await asyncio.sleep(0)
     disk.go_on.set()
 
-    assert await asyncio.gather(large, small) == [THREAD_BYTES, THREAD_BYTES + 1]
+    assert (await large, await small) == (THREAD_BYTES, THREAD_BYTES + 1)
