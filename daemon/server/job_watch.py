@@ -33,7 +33,7 @@ class JobWatch:
             )
         if len(job_ids) > MAX_JOB_IDS:
             raise UsageError(
-                f"job_ids must hold at most {MAX_JOB_IDS} ids; leave it empty for all jobs"
+                f"job_ids must hold at most {MAX_JOB_IDS} ids; watch all instead: leave it empty"
             )
         if after_event_id == NEWEST:
             return await self._store.last_event_id()

@@ -234,6 +234,14 @@ async def test_watch_tells_each_change_and_can_be_resumed(client: Client):
     again.cancel()
 
 
+async def test_watch_of_too_many_jobs_says_what_to_do(client: Client):
+    """The number of named jobs is bounded; all jobs are not."""
+    watch = client.jobs.WatchJobs(pb.WatchJobsRequest(job_ids=["x"] * 1001))
+    async with refused(Code.INVALID_ARGUMENT, "INVALID_REQUEST") as caught:
+        await watch.read()
+    assert "watch all instead" in caught.text
+
+
 async def test_watch_keeps_only_the_jobs_asked_for(client: Client):
     """Changes of other jobs do not come."""
     first, second = await client.submit("true"), await client.submit("true")
