@@ -81,6 +81,10 @@ class MemoryJobStore:
         ids = (new.id if new.request_id is None else requests[new.request_id].id for new in jobs)
         return [self._jobs[job_id] for job_id in ids]
 
+    async def known_requests(self, request_ids: Collection[str]) -> set[str]:
+        """Return those request ids that have made a job."""
+        return {request_id for request_id in request_ids if request_id in self._requests}
+
     async def claim(self, offer: AgentOffer, limit: int, lease_s: float) -> list[Claim]:
         """Give up to ``limit`` pending jobs to an agent-runner, best first."""
         now_us = self._clock.now_us()

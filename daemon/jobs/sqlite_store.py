@@ -94,6 +94,11 @@ class SqliteJobStore:
         """
         return await self._writer.run(lambda db: self._changes.submit(db, jobs))
 
+    async def known_requests(self, request_ids: Collection[str]) -> set[str]:
+        """Return those request ids that have made a job."""
+        rows = self._read(statements.SELECT_KNOWN_REQUESTS, (json.dumps([*request_ids]),))
+        return {request_id for (request_id,) in rows}
+
     async def claim(self, offer: AgentOffer, limit: int, lease_s: float) -> list[Claim]:
         """Give up to ``limit`` pending jobs to an agent-runner, best first."""
         return await self._writer.run(lambda db: self._changes.claim(db, offer, limit, lease_s))

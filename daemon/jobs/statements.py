@@ -59,6 +59,9 @@ EXTEND_ALL_LEASES = "UPDATE attempts SET expire_us = ? WHERE state = 'RUNNING'"
 SELECT_JOB = f"SELECT {_JOB} FROM jobs WHERE id = ?"
 SELECT_JOB_STATE = "SELECT state FROM jobs WHERE id = ?"
 SELECT_JOB_BY_REQUEST = f"SELECT payload_sha256, {_JOB} FROM jobs WHERE request_id = ?"
+SELECT_KNOWN_REQUESTS = (
+    "SELECT request_id FROM jobs WHERE request_id IN (SELECT value FROM json_each(?))"
+)
 SELECT_ATTEMPT = f"SELECT {_ATTEMPT} FROM attempts WHERE job_id = ? AND number = ?"
 SELECT_ATTEMPTS = f"SELECT {_ATTEMPT} FROM attempts WHERE job_id = ? ORDER BY number"
 SELECT_HELD = f"SELECT 1 FROM attempts WHERE {_HELD}"

@@ -49,6 +49,10 @@ class JobStore(Protocol):
         """
         ...
 
+    async def known_requests(self, request_ids: Collection[str]) -> set[str]:
+        """Return those request ids that have made a job; called when a submit finds the queue full."""
+        ...
+
     async def claim(self, offer: AgentOffer, limit: int, lease_s: float) -> list[Claim]:
         """Give up to ``limit`` pending jobs to an agent-runner, best first.
 

@@ -105,7 +105,7 @@ class JobServicer(rpc.JobServiceServicer):
                 yield response
 
     async def _submit(self, jobs: Sequence[NewJob]) -> list[Job]:
-        await self._pending.take(len(jobs))
+        await self._pending.take(jobs)
         return await self._completions.run(self._store_and_stir(jobs))
 
     async def _store_and_stir(self, jobs: Sequence[NewJob]) -> list[Job]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from daemon.errors import QueueFullError
+from daemon.jobs.models import NewJob
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 
@@ -11,7 +14,8 @@ class PendingLimit:
     """Grants places in the queue. One per server; called per submit.
 
     Counts the queue only when the places of the last count are used up: jobs leave it without telling, so what is
-    left of a count is never too much, but for the few that come back after a loss.
+    left of a count is never too much, but for the few that come back after a loss. Places that a submit took and did
+    not use, because it was refused or repeated, are free again with the next count.
     """
 
     def __init__(self, store: JobStore, limit: int) -> None:
@@ -19,17 +23,27 @@ class PendingLimit:
         self._limit = limit
         self._places = 0
 
-    async def take(self, jobs: int) -> None:
-        """Take places for some jobs.
+    async def take(self, jobs: Sequence[NewJob]) -> None:
+        """Take places for some jobs. A job that is known by its request id needs none.
 
         Raises:
             QueueFullError: There are not enough.
         """
-        if self._places < jobs:
+        wanted = len(jobs)
+        if self._places < wanted:
+            wanted = await self._unknown(jobs)
+        if self._places < wanted:
             self._places = self._limit - await self._store.count(JobState.PENDING)
-        if self._places < jobs:
+        if self._places < wanted:
             raise QueueFullError(
                 f"the queue holds {self._limit - self._places} of at most {self._limit} waiting jobs; "
                 "submit again when some have run"
             )
-        self._places -= jobs
+        self._places -= wanted
+
+    async def _unknown(self, jobs: Sequence[NewJob]) -> int:
+        named = {job.request_id for job in jobs if job.request_id is not None}
+        unnamed = sum(job.request_id is None for job in jobs)
+        if not named:
+            return unnamed
+        return unnamed + len(named - await self._store.known_requests(named))

@@ -104,6 +104,14 @@ class TestSubmit:
         assert [jobs[0], jobs[0]] == [jobs[2], jobs[3]]
         assert await store.count(JobState.PENDING) == 2
 
+    async def test_known_request_ids(self, store: JobStore):
+        """Those of accepted jobs, whatever became of them."""
+        await store.submit([new_job(request_id="r"), new_job(request_id="s"), new_job()])
+        await store.cancel((await store.submit([new_job(request_id="r")]))[0].id)
+
+        assert await store.known_requests(["r", "t", "s", "r"]) == {"r", "s"}
+        assert await store.known_requests([]) == set()
+
     async def test_without_request_id_each_is_new(self, store: JobStore):
         """Equal jobs without a request id are different jobs."""
         await store.submit([new_job(), new_job()])

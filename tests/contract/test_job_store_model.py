@@ -153,6 +153,10 @@ class StoresAgree(RuleBasedStateMachine):
     def describe_log(self, index: int, number: int, length: int) -> None:
         self.agree(lambda store, _: store.describe_log(f"job{index}", number, length, "d"))
 
+    @rule(request_ids=st.lists(st.sampled_from("rstu"), max_size=3))
+    def known_requests(self, request_ids: list[str]) -> None:
+        self.agree(lambda store, _: store.known_requests(request_ids))
+
     @rule(index=INDEXES)
     def cancel(self, index: int) -> None:
         self.agree(lambda store, _: store.cancel(f"job{index}"))

@@ -137,6 +137,32 @@ async def test_full_queue_refuses_all_of_a_batch(tmp_path):
         await client.submit("true")
 
 
+async def test_repeated_submit_needs_no_place(tmp_path):
+    """A client that has lost the answer gets its job, however full the queue is, and takes nobody's place."""
+    async with serving(tmp_path, max_pending=3) as client:
+        first = await client.submit("true", request_id="r")
+        for _ in range(5):
+            assert await client.submit("true", request_id="r") == first
+        await client.submit("true", request_id="s")
+        await client.submit("true")
+        assert await client.submit("true", request_id="r") == first
+        async with refused(Code.ALREADY_EXISTS, "REQUEST_ID_REUSED"):
+            await client.submit("false", request_id="r")
+        spec = job_pb2.JobSpec(argv=["true"])
+        batch = [pb.SubmitJobRequest(spec=spec, request_id=name) for name in ("r", "s", "r")]
+        jobs = (await client.jobs.SubmitJobs(pb.SubmitJobsRequest(requests=batch))).jobs
+        assert [job.id for job in jobs] == [first.id, jobs[1].id, first.id]
+        batch.append(pb.SubmitJobRequest(spec=spec, request_id="new"))
+        async with refused(Code.RESOURCE_EXHAUSTED, "QUEUE_FULL"):
+            await client.jobs.SubmitJobs(pb.SubmitJobsRequest(requests=batch))
+
+        await client.cancel(first.id)
+
+        batch.append(pb.SubmitJobRequest(spec=spec, request_id="new"))
+        jobs = (await client.jobs.SubmitJobs(pb.SubmitJobsRequest(requests=batch))).jobs
+        assert len({job.id for job in jobs}) == 3
+
+
 async def test_unknown_job_is_not_found(client: Client):
     """Whatever the call, and whatever the id looks like."""
     for job_id in ("", "0" * 26, "../../etc/passwd"):
