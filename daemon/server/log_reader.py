@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from daemon.errors import AttemptNotFoundError, ShuttingDownError, StoreUnusableError, UsageError
@@ -60,8 +60,11 @@ class LogReader:
             offset = request.offset
             while True:
                 if number:
-                    async for response in self._attempt(job_id, number, offset, request, changes):
-                        yield response
+                    # A reader that leaves ends the inner one too, now and not when it is collected.
+                    pieces = self._attempt(job_id, number, offset, request, changes)
+                    async with aclosing(pieces) as responses:
+                        async for response in responses:
+                            yield response
                 if request.attempt or not request.follow:
                     break
                 job = await self._next_attempt(job_id, number, changes)

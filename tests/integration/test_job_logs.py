@@ -11,6 +11,7 @@ import pytest
 
 from daemon.errors import StoreUnavailableError
 from daemon.jobs.log_files import LogFiles
+from daemon.server.log_reader import LogReader
 from runner.v1 import job_pb2
 from runner.v1 import job_service_pb2 as pb
 from tests.integration.grpc_server import (
@@ -191,6 +192,29 @@ async def test_log_of_a_job_that_never_ran(client: Client):
 
     async with asyncio.timeout(DEADLINE_S):
         assert [piece.end.complete async for piece in follower] == [True]
+
+
+async def test_end_of_a_reader_ends_what_it_reads_from(client: Client, monkeypatch):
+    """At once, not when the garbage collector finds it."""
+    job = await client.submit("true")
+    await (await FakeAgent(client).connect()).assignment()
+    ended = []
+
+    async def pieces(*_):
+        try:
+            while True:
+                yield pb.ReadLogResponse()
+        finally:
+            ended.append(True)
+
+    reader = LogReader(client.store, client.server._logs, client.server._signals)
+    monkeypatch.setattr(reader, "_attempt", pieces)
+    reading = reader.read(pb.ReadLogRequest(job_id=job.id))
+    await anext(reading)
+
+    await reading.aclose()
+
+    assert ended == [True]
 
 
 async def test_follower_that_leaves_is_forgotten(client: Client):
