@@ -77,6 +77,12 @@ class LeaseLostError(DaemonError):
     reason: ClassVar[str] = "LEASE_LOST"
 
 
+class AgentReplacedError(DaemonError):
+    """A later start of the same agent-runner has taken over: this one is to stop everything and exit."""
+
+    reason: ClassVar[str] = "AGENT_REPLACED"
+
+
 class LogGapError(DaemonError):
     """Log bytes do not start where the stored log ends."""
 

@@ -17,7 +17,7 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from daemon.errors import ShuttingDownError, UsageError
+from daemon.errors import AgentReplacedError, ShuttingDownError, UsageError
 from daemon.jobs.log_files import LogFiles
 from daemon.jobs.models import AgentIdentity, Job, LeaseRef
 from daemon.jobs.store import JobStore
@@ -64,10 +64,9 @@ class Dispatcher:
         """Make a start of an agent-runner known; the first time, end the leases of the starts before it.
 
         Raises:
-            UsageError: A later start has registered since.
+            AgentReplacedError: A later start has registered since.
         """
-        if agent.incarnation in self._replaced[agent.name]:
-            raise UsageError(f"a later start of agent-runner {agent.name} has taken over")
+        self._check_not_replaced(agent)
         old = self._sessions.get(agent.name)
         if old is not None and old.agent == agent:
             old.slots, old.labels = slots, labels
@@ -89,8 +88,10 @@ class Dispatcher:
         """Return the session of a registered start.
 
         Raises:
-            UsageError: It has not registered with this server, or a later start has.
+            AgentReplacedError: A later start has registered since.
+            UsageError: It has not registered with this server.
         """
+        self._check_not_replaced(agent)
         session = self._sessions.get(agent.name)
         if session is None or session.agent != agent:
             raise UsageError(f"agent-runner {agent.name} must call RegisterAgent before Work")
@@ -251,14 +252,16 @@ class Dispatcher:
             session.hold(leases)
             stream.assign(claims)
 
+    def _check_not_replaced(self, agent: AgentIdentity) -> None:
+        if agent.name in self._replaced and agent.incarnation in self._replaced[agent.name]:
+            raise _replaced(agent)
+
     async def _replace(self, old: AgentSession) -> None:
         self._replaced[old.agent.name].append(old.agent.incarnation)
         if old.stream is not None:
             for lease in old.held.values():
                 old.stream.lease_lost(lease)
-            old.stream.end(
-                UsageError(f"a later start of agent-runner {old.agent.name} has taken over")
-            )
+            old.stream.end(_replaced(old.agent))
             old.stream = None
         async with old.lock:
             pass  # A claim under way gives its attempts back; nothing is claimed for it after that.
@@ -290,3 +293,9 @@ class Dispatcher:
             )
         if jobs:
             self.stir()
+
+
+def _replaced(agent: AgentIdentity) -> AgentReplacedError:
+    return AgentReplacedError(
+        f"a later start of agent-runner {agent.name} has taken over: stop this one"
+    )

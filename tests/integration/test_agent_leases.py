@@ -195,10 +195,13 @@ async def test_new_incarnation_ends_the_leases_of_the_old(client: Client):
 
     assert (await new.assignment()).lease.attempt == 2
     assert (await old.next()).lease_lost == lease
-    async with refused(Code.INVALID_ARGUMENT, "INVALID_REQUEST"):
+    async with refused(Code.ABORTED, "AGENT_REPLACED"):
         await old.next()
-    async with refused(Code.INVALID_ARGUMENT, "INVALID_REQUEST"):
+    async with refused(Code.ABORTED, "AGENT_REPLACED"):
         await old.register()
+    await old.hello()
+    async with refused(Code.ABORTED, "AGENT_REPLACED"):
+        await old.next()
     assert (await client.get(job.id)).attempts[0].end_reason == job_pb2.END_REASON_LOST
 
 
