@@ -121,7 +121,10 @@ class ExecRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecResult:
-    """How a command ended. A command that fails is a result, never an exception."""
+    """How a command ended. A command that fails is a result, never an exception.
+
+    At most one of ``timed_out``, ``idle_timed_out`` and ``stopped`` is set: what came first.
+    """
 
     exit_code: int
     """As a shell sees it: 128 + N after a death by signal N; 127 not found, 126 not executable."""
@@ -129,6 +132,13 @@ class ExecResult:
     """Set for exit codes 129 to 192 as well: not every backend can tell the two apart."""
     timed_out: bool = False
     idle_timed_out: bool = False
+    stopped: bool = False
+    """TERM or KILL of ``stop``, ``kill`` or ``destroy`` was sent while the main process still ran.
+
+    False for a command that ended by itself, whatever was called afterwards; the exit code alone
+    does not tell, because a command may trap TERM. The end of the output says nothing about it:
+    a command may close its output and go on.
+    """
     oom_killed: bool = False
     survivors: tuple[str, ...] = ()
     """``pid command`` of each process that was still there after KILL; empty in a healthy world."""
@@ -141,7 +151,8 @@ class Command(Protocol):
         """Yield the merged stdout and stderr in order, in pieces of at most 256 KiB, until it ends.
 
         Called once per command. Reading slowly stops the command by back-pressure: at most about
-        1 MiB is held. Ends at the latest 0.1 s after the main process, even if a leftover holds the pipe.
+        1 MiB is held. Ends at the latest 0.1 s after the main process, even if a leftover holds the pipe;
+        may end long before it, when the command closes its output.
         """
         ...
 

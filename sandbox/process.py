@@ -180,6 +180,13 @@ class ChildProcess:
         """Wait for the end of the process, not of its children, or until it is given up."""
         await self._over.wait()
 
+    def is_running(self) -> bool:
+        """Tell whether the process has not ended at this moment, which the loop may not have seen yet."""
+        if self.has_exited:
+            return False
+        status = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PIDFD, self._pidfd, status) is None
+
     def give_up(self) -> None:
         """Wake who waits for a process that does not even die of KILL (it hangs in the kernel)."""
         self._over.set()

@@ -156,6 +156,10 @@ class SweptTree:
             # The loop must see the leader's end before it may be told from a survivor.
             await asyncio.sleep(0)
 
+    def main_is_running(self) -> bool:
+        """Tell whether the leader has not ended at this moment."""
+        return self._child.is_running()
+
     def close(self) -> None:
         """Stop looking after zombies. Called once the tree is gone."""
         self._timer.cancel()

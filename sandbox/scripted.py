@@ -4,6 +4,7 @@ It runs nothing. Each command does what its environment says:
 
 * ``SCRIPT_OUTPUT``: text to print first, as UTF-8.
 * ``SCRIPT_OUTPUT_REPEAT``: how often to print it; 1 if absent.
+* ``SCRIPT_CLOSE_OUTPUT``: if set, the output ends then, and the command goes on.
 * ``SCRIPT_SLEEP_S``: seconds to run after that, as a float.
 * ``SCRIPT_EXIT_CODE``: what to end with; 0 if absent.
 * ``SCRIPT_SIGNAL``: number of the signal to die by instead.
@@ -95,6 +96,7 @@ class ScriptedCommand:
             signal=number,
             timed_out="timed_out" in self._flags,
             idle_timed_out="idle_timed_out" in self._flags,
+            stopped="stopped" in self._flags,
         )
 
     async def _act(self) -> int:
@@ -102,6 +104,8 @@ class ScriptedCommand:
         for _ in range(int(self._script.get("SCRIPT_OUTPUT_REPEAT", "1"))):
             for start in range(0, len(text), _PIECE_BYTES):
                 await self._print(text[start : start + _PIECE_BYTES])
+        if "SCRIPT_CLOSE_OUTPUT" in self._script:
+            self._pieces.put_nowait(None)
         await asyncio.sleep(float(self._script.get("SCRIPT_SLEEP_S", "0")))
         number = int(self._script.get("SCRIPT_SIGNAL", "0"))
         return -number if number else int(self._script.get("SCRIPT_EXIT_CODE", "0"))
@@ -112,6 +116,8 @@ class ScriptedCommand:
         try:
             while True:
                 number = await self._signals.get()
+                if not self._flags:  # neither a bound, which signals as well, nor an earlier stop
+                    self._flags.add("stopped")
                 if number == _KILL:
                     return -_KILL
                 if "SCRIPT_IGNORE_TERM" not in self._script:
@@ -136,6 +142,8 @@ class ScriptedCommand:
             return
         limit, flag = min(reached)
         await asyncio.sleep(limit)
+        if self._flags:
+            return
         self._flags.add(flag)
         self._signals.put_nowait(_TERM)
         await asyncio.sleep(self._request.grace_s)

@@ -38,6 +38,10 @@ class Tree(Protocol):
         """Give back what the tree holds. Called once, at the end."""
         ...
 
+    def main_is_running(self) -> bool:
+        """Tell whether the main process has not ended at this moment."""
+        ...
+
 
 class FilesystemCommand:
     """A running command. Made by ``FilesystemSandbox.exec``; one task sees it to its end."""
@@ -71,6 +75,7 @@ class FilesystemCommand:
         self._terminating = False
         self._timed_out = False
         self._idle_timed_out = False
+        self._stopped = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stop_task: asyncio.Task[None] | None = None
         self._task = self._loop.create_task(self._see_to_the_end())
@@ -93,6 +98,7 @@ class FilesystemCommand:
             return
         if not self._terminating:
             self._terminating = True
+            self._note_stop()
             if not self._child.has_exited and not self._tree.terminate():
                 await self.kill()
                 return
@@ -103,6 +109,7 @@ class FilesystemCommand:
     async def kill(self) -> None:
         """Kill the whole tree and return when it is gone; see ``Command.kill``."""
         self._killed.set()
+        self._note_stop()
         if not self._task.done() and not self._child.has_exited:
             survivors = await self._tree.kill()
             if survivors and not self._child.has_exited:
@@ -113,6 +120,12 @@ class FilesystemCommand:
     def discard_output(self) -> None:
         """Drop output that nobody reads. Called by ``destroy`` after ``kill``."""
         self._pump.close()
+
+    def _note_stop(self) -> None:
+        """Remember that the end is our doing, if it is; a bound that was hit before comes first."""
+        ours = not (self._timed_out or self._idle_timed_out or self._task.done())
+        if ours and self._tree.main_is_running():
+            self._stopped = True
 
     async def _see_to_the_end(self) -> ExecResult | SandboxError:
         try:
@@ -139,6 +152,7 @@ class FilesystemCommand:
             result,
             timed_out=self._timed_out,
             idle_timed_out=self._idle_timed_out,
+            stopped=self._stopped,
             survivors=survivors,
         )
 

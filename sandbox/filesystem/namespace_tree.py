@@ -95,6 +95,11 @@ class NamespaceTree:
             return ()
         return await self._swept.kill()
 
+    def main_is_running(self) -> bool:
+        """Tell whether bubblewrap still sets up, or the command has not ended as far as it knows."""
+        self._status.drain()
+        return self._status.exit_code is None and self._child.is_running()
+
     def close(self) -> None:
         """Give back the descriptors."""
         self._closed = True

@@ -95,6 +95,11 @@ def running(text: str) -> list[str]:
     return [line for line in lines if text in line]
 
 
+def any_alive(pids: set[int]) -> bool:
+    """Tell whether one of these processes still runs."""
+    return any(stat.alive for pid in pids if (stat := procfs.read_stat(pid)) is not None)
+
+
 async def until(condition, message: str = "the condition") -> None:
     """Wait for a condition, within the deadline."""
     async with asyncio.timeout(DEADLINE_S):

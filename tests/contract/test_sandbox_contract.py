@@ -8,18 +8,22 @@ import time
 
 import pytest
 
+from sandbox import procfs
 from sandbox.base import ExecRequest, Network, SandboxRequest, Tier
 from sandbox.errors import CommandNotStartedError, SandboxBrokenError, SandboxUnavailableError
 from sandbox.filesystem.provider import FilesystemProvider
-from tests.contract.deviations import SCRIPTED
+from tests.contract.deviations import BWRAP, SCRIPTED
 from tests.contract.sandbox_backends import (
     ALL_BACKENDS,
+    DEADLINE_S,
     FILESYSTEM_BACKENDS,
+    any_alive,
     finish,
     open_place,
     read_until,
     until,
 )
+from tests.waiting import wait_until
 
 MIB = 1 << 20
 
@@ -133,6 +137,84 @@ async def test_kill_right_after_exec(place):
         async with asyncio.timeout(20):
             await command.kill()
             assert (await command.wait()).signal == signal.SIGKILL
+
+
+CLOSES_OUTPUT = pytest.mark.parametrize("closes_output", [False, True])
+
+
+def sleeper(*, closes_output: bool) -> tuple[str, dict[str, str]]:
+    """Return a command that prints one word and sleeps, perhaps without an output."""
+    env = {"SCRIPT_OUTPUT": "up", "SCRIPT_SLEEP_S": "1000"}
+    if not closes_output:
+        return "printf up; exec sleep 1000", env
+    script = "printf up; exec >/dev/null 2>&1; exec sleep 1000"
+    return script, {**env, "SCRIPT_CLOSE_OUTPUT": "1"}
+
+
+@CLOSES_OUTPUT
+@pytest.mark.parametrize("end", ["stop", "kill", "destroy"])
+async def test_a_stopped_command_says_so(place, closes_output, end):
+    """What was ended from outside is told from what ended by itself, with or without an output."""
+    script, env = sleeper(closes_output=closes_output)
+    command = await place.start(script, env=env)
+    stream = command.stream()
+    await read_until(stream, b"up")
+    if closes_output and place.backend != BWRAP:  # bubblewrap holds the output itself
+        async with asyncio.timeout(DEADLINE_S):
+            assert [piece async for piece in stream] == []
+    ends = {
+        "stop": lambda: command.stop(20),
+        "kill": command.kill,
+        "destroy": place.sandbox.destroy,
+    }
+    async with asyncio.timeout(DEADLINE_S):
+        await ends[end]()
+        result = await command.wait()
+    assert result.stopped
+    assert result.signal == (signal.SIGTERM if end == "stop" else signal.SIGKILL)
+    assert (result.timed_out, result.idle_timed_out) == (False, False)
+
+
+@CLOSES_OUTPUT
+async def test_a_bound_that_was_hit_is_no_stop(place, closes_output):
+    """A timeout has its own flag, also when the output has ended long before."""
+    script, env = sleeper(closes_output=closes_output)
+    command = await place.start(script, env=env, timeout_s=0.3, grace_s=5)
+    output, result = await finish(command)
+    assert (output, result.timed_out, result.stopped) == (b"up", True, False)
+    await command.stop(5)
+    assert await command.wait() == result
+
+
+async def test_a_command_that_ended_by_itself_was_not_stopped(place):
+    """Stopping and killing after the end change nothing about it."""
+    command = await place.start("exit 5", env={"SCRIPT_EXIT_CODE": "5"})
+    result = await command.wait()
+    await command.stop(5)
+    await command.kill()
+    assert (result.exit_code, result.stopped) == (5, False)
+    assert await command.wait() == result
+
+
+async def test_a_stop_that_comes_too_late_is_no_stop(real):
+    """A process that is dead already, which nobody has seen yet, ended by itself."""
+    command = await real.start("exit 5")
+    # The loop must not run, or it would see the end.
+    wait_until(lambda: not any_alive(procfs.own_children()), DEADLINE_S)
+    await command.stop(5)
+    result = await command.wait()
+    assert (result.exit_code, result.stopped) == (5, False)
+
+
+async def test_a_trapped_stop_is_a_stop(place):
+    """A command that makes a success of TERM was stopped nevertheless."""
+    env = {"SCRIPT_OUTPUT": "up", "SCRIPT_SLEEP_S": "1000", "SCRIPT_TERM_EXIT_CODE": "0"}
+    script = "trap 'exit 0' TERM; printf up; while :; do sleep 0.02; done"
+    command = await place.start(script, env=env)
+    await read_until(command.stream(), b"up")
+    await command.stop(20)
+    result = await command.wait()
+    assert (result.exit_code, result.signal, result.stopped) == (0, None, True)
 
 
 async def test_destroy_twice_and_before_exec(place):
