@@ -133,14 +133,15 @@ def stop(ctx: click.Context, drain_timeout: str | None, now: bool) -> None:
 @click.option(
     "--drain-timeout", metavar="SECONDS", help="How long running jobs may take to end (default 60)."
 )
+@click.option("--now", is_flag=True, help="Stop running jobs at once; they run again afterwards.")
 @click.pass_context
-def restart(ctx: click.Context, /, *, drain_timeout: str | None, **flags: Any) -> None:
+def restart(ctx: click.Context, /, *, drain_timeout: str | None, now: bool, **flags: Any) -> None:
     """Stop and start again with the secrets that the daemon holds."""
     from daemon.local.restart import restart_local  # noqa: PLC0415
 
     config = local_config(environ(), _keys(flags))
     timeout_s = None if drain_timeout is None else _seconds(drain_timeout)
-    restart_local(state_of(ctx), config, {}, _progress, drain_timeout_s=timeout_s)
+    restart_local(state_of(ctx), config, {}, _progress, drain_timeout_s=timeout_s, now=now)
 
 
 @local.command(epilog="Example: runner local status --json")
