@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,10 +16,10 @@ from daemon.cli.verdict import CANCELLED, describe, exit_status
 from daemon.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from daemon.job_client import JobClient, JobDict
+    from daemon.job_client.client import JobClient
+    from daemon.job_client.job_dicts import JobDict
 
 STATES = ("PENDING", "BLOCKED", "RUNNING", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED")
-MAX_BATCH = 1000
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -30,9 +31,11 @@ def jobs() -> None:
 
 def connect(ctx: click.Context) -> JobClient:
     """Return a client for this invocation's state directory. Imports grpc."""
-    from daemon.job_client import JobClient  # noqa: PLC0415 - grpc is heavy
+    from daemon.job_client.client import JobClient  # noqa: PLC0415 - grpc is heavy
+    from daemon.local.lock import is_locked  # noqa: PLC0415
 
-    return JobClient(state_of(ctx))
+    state = state_of(ctx)
+    return JobClient(state, partial(is_locked, state))
 
 
 @jobs.command(
@@ -71,9 +74,7 @@ def submit(  # noqa: PLR0913 - one parameter per option
     request = _submit_request(file, name, command)
     request.request_id = request_id or ""
     with connect(ctx) as client:
-        submitted: list[JobDict] = []
-        for start in range(0, count, MAX_BATCH):
-            submitted += client.submit([request] * min(MAX_BATCH, count - start))
+        submitted = client.submit(request, count)
         if follow:
             return _follow(client, submitted[0]["id"])
         if wait:
@@ -117,7 +118,7 @@ def _print_submitted(submitted: list[JobDict], *, as_json: bool, waited: bool) -
 def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, as_json: bool) -> None:
     """List jobs, newest first."""
     with connect(ctx) as client:
-        found = client.list([state.upper() for state in states], limit)
+        found = client.newest([state.upper() for state in states], limit)
     if as_json:
         print_json(found)
         return
@@ -220,7 +221,7 @@ def _wait(client: JobClient, job_ids: Sequence[str], *, quiet: bool) -> list[Job
     finally:
         if show_progress:
             print(file=sys.stderr)
-    return [client.get(job_id) for job_id in job_ids]
+    return client.get_all(job_ids)
 
 
 def _follow(client: JobClient, job_id: str) -> int:

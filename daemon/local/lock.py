@@ -37,3 +37,18 @@ def take_lock(state: StateDir) -> int | None:
         problem = f"cannot lock {state.lock}: {error.strerror}; choose another --state-dir"
         raise StateDirError(problem) from error
     return fd
+
+
+def is_locked(state: StateDir) -> bool:
+    """Tell whether any process of an installation lives, without keeping others from taking the lock."""
+    try:
+        fd = os.open(state.lock, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

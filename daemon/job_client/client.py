@@ -1,0 +1,279 @@
+"""The calls of the CLI to JobService, and the operations that outlive a restart of the server."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from daemon.errors import NotRunningError, StateDirError
+from daemon.job_client.calls import PATIENCE_S, Patience, UnavailableError, errors_of_calls
+from daemon.job_client.job_dicts import FINAL_STATES, JobDict, job_dict, state_name
+from daemon.paths import StateDir
+from runner.v1 import job_pb2, job_service_pb2_grpc
+from runner.v1 import job_service_pb2 as pb
+
+CALL_TIMEOUT_S = 30.0
+# A server that restarts is back within a second, and a channel would wait that long to dial again.
+CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+MAX_BATCH = 1000
+"""Of jobs in a call, of jobs on a page, of jobs that a watch names (job_service.proto)."""
+BATCH_BYTES = 2 << 20
+"""A message holds 4 MiB, and the answer repeats the jobs."""
+FEW_JOBS = 50
+"""Up to so many jobs are asked for one by one, with their attempts."""
+
+T = TypeVar("T")
+
+
+class JobClient:
+    """One connection to the job server of one state directory; a context manager.
+
+    The connection outlives restarts of the server and of the whole installation.
+    """
+
+    def __init__(
+        self, state: StateDir, running: Callable[[], bool], *, patience_s: float = PATIENCE_S
+    ) -> None:
+        """Find the server of a state directory; waits for one that is just starting.
+
+        Args:
+            state: Whose server.
+            running: Tells whether any process of the installation lives, so that waiting makes sense.
+            patience_s: How long to wait for a server that went away.
+
+        Raises:
+            NotRunningError: Nothing runs.
+        """
+        self._running = running
+        self._patience_s = patience_s
+        endpoint, token = self._repeat(lambda: _find_server(state))
+        self._channel = grpc.insecure_channel(endpoint, options=CHANNEL_OPTIONS)
+        self._stub = job_service_pb2_grpc.JobServiceStub(self._channel)
+        self._metadata = (("authorization", f"Bearer {token}"),)
+
+    def __enter__(self) -> Self:
+        """Return the client."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def submit(self, request: pb.SubmitJobRequest, count: int = 1) -> list[JobDict]:
+        """Submit a job ``count`` times, in batches that are all or none; goes on over a restart of the server.
+
+        Every job gets a request id, unless one is given, so that repeating a call is harmless.
+        """
+        size = max(1, min(MAX_BATCH, BATCH_BYTES // (request.ByteSize() + 1)))
+        submitted: list[JobDict] = []
+        for start in range(0, count, size):
+            batch = pb.SubmitJobsRequest(requests=[request] * min(size, count - start))
+            for one in batch.requests:
+                one.request_id = one.request_id or os.urandom(16).hex()
+            submitted += self._repeat(lambda: self._submit(batch))  # noqa: B023 - called here and now
+        return submitted
+
+    def _submit(self, batch: pb.SubmitJobsRequest) -> list[JobDict]:
+        if len(batch.requests) == 1:
+            return [job_dict(self._call(self._stub.SubmitJob, batch.requests[0]).job)]
+        return [job_dict(job) for job in self._call(self._stub.SubmitJobs, batch).jobs]
+
+    def get(self, job_id: str) -> JobDict:
+        """Return one job with its attempts."""
+        return job_dict(self._call(self._stub.GetJob, pb.GetJobRequest(job_id=job_id)).job)
+
+    def get_all(self, job_ids: Sequence[str]) -> list[JobDict]:
+        """Return jobs in this order; of more than a few without their attempts, as ``newest`` has them."""
+        return self._repeat(lambda: self._get_all(job_ids))
+
+    def newest(self, states: Sequence[str], limit: int) -> list[JobDict]:
+        """Return up to ``limit`` jobs, newest first."""
+        jobs: list[JobDict] = []
+        for page in self._pages(states, limit):
+            jobs += page
+            if len(jobs) >= limit:
+                break
+        return jobs[:limit]
+
+    def cancel(self, job_id: str) -> JobDict:
+        """Ask for the end of a job."""
+        return job_dict(self._call(self._stub.CancelJob, pb.CancelJobRequest(job_id=job_id)).job)
+
+    def read_log(
+        self, job_id: str, attempt: int, offset: int, *, follow: bool
+    ) -> Iterator[pb.ReadLogResponse]:
+        """Yield pieces of a log as the server sends them: with ``follow`` until the attempt has ended."""
+        request = pb.ReadLogRequest(job_id=job_id, attempt=attempt, offset=offset, follow=follow)
+        with errors_of_calls():
+            stream = self._stub.ReadLog(request, metadata=self._metadata)
+            try:
+                yield from stream
+            finally:
+                stream.cancel()
+
+    def follow_log(self, job_id: str, attempt: int, offset: int) -> Iterator[pb.ReadLogResponse]:
+        """Yield a log until its end, over restarts of the server, without a gap or a repeat.
+
+        ``attempt`` 0 starts at the newest and goes on into each later one, until the job has ended.
+        """
+        patience = Patience(self._patience_s)
+        number = attempt or max(1, patience.insist(lambda: self.get(job_id))["attempt"])
+        while attempt or self._await_attempt(job_id, number, patience):
+            yield from self._attempt_log(job_id, number, offset, patience)
+            if attempt:
+                return
+            number, offset = number + 1, 0
+
+    def wait(self, job_ids: Sequence[str]) -> Iterator[str]:
+        """Yield the id of each job as it ends, until all have; goes on over restarts of the server."""
+        left = set(job_ids)
+        patience = Patience(self._patience_s)
+        while left:
+            try:
+                for job_id in self._ends(left, patience):
+                    left.discard(job_id)
+                    yield job_id
+            except UnavailableError as error:
+                patience.spend(error)
+
+    def _attempt_log(
+        self, job_id: str, number: int, offset: int, patience: Patience
+    ) -> Iterator[pb.ReadLogResponse]:
+        """Yield the log of one attempt from an offset to its end."""
+        while True:
+            try:
+                for piece in self.read_log(job_id, number, offset, follow=True):
+                    patience.renew()
+                    offset = piece.offset + len(piece.data)
+                    yield piece
+                    if piece.HasField("end"):
+                        return
+            except UnavailableError as error:
+                patience.spend(error)
+                # A silent log proves nothing, so this tells that the server is back.
+                patience.insist(lambda: self.get(job_id))
+
+    def _await_attempt(self, job_id: str, number: int, patience: Patience) -> bool:
+        """Wait until this attempt has begun; False if the job has ended without it."""
+        begun = patience.insist(lambda: self._has_attempt(job_id, number))
+        if begun is None:
+            begun = patience.insist(lambda: self._watch_for(job_id, number))
+        return begun
+
+    def _has_attempt(self, job_id: str, number: int) -> bool | None:
+        job = self.get(job_id)
+        if job["attempt"] >= number:
+            return True
+        return False if job["state"] in FINAL_STATES else None
+
+    def _watch_for(self, job_id: str, number: int) -> bool:
+        with self._watching([job_id]) as events:
+            begun = self._has_attempt(job_id, number)
+            while begun is None:
+                event = next(events)
+                if event.attempt >= number:
+                    begun = True
+                elif state_name(event.state) in FINAL_STATES:
+                    begun = False
+        return begun
+
+    def _ends(self, job_ids: Collection[str], patience: Patience) -> Iterator[str]:
+        left = set(job_ids)
+        # Above what a watch may name all jobs are watched.
+        with self._watching(sorted(left) if len(left) <= MAX_BATCH else []) as events:
+            jobs = self._get_all(sorted(left))
+            patience.renew()
+            for job in jobs:
+                if job["state"] in FINAL_STATES:
+                    left.discard(job["id"])
+                    yield job["id"]
+            while left:
+                event = next(events)
+                if event.job_id in left and state_name(event.state) in FINAL_STATES:
+                    left.discard(event.job_id)
+                    yield event.job_id
+
+    @contextmanager
+    def _watching(self, job_ids: Sequence[str]) -> Iterator[Iterator[job_pb2.JobEvent]]:
+        """Watch jobs from now on; what is looked up inside the block is free of a blind moment."""
+        request = pb.WatchJobsRequest(job_ids=job_ids, after_event_id=-1)
+        with errors_of_calls():
+            stream = self._stub.WatchJobs(request, metadata=self._metadata)
+            try:
+                # The headers say that watching has begun.
+                stream.initial_metadata()
+                yield _events(stream)
+            finally:
+                stream.cancel()
+
+    def _get_all(self, job_ids: Sequence[str]) -> list[JobDict]:
+        found: dict[str, JobDict] = {}
+        if len(job_ids) > FEW_JOBS:
+            wanted = set(job_ids)
+            # Most often they are the newest. If not, looking further is dearer than asking for each.
+            for page in self._pages((), 2 * len(wanted)):
+                found |= {job["id"]: job for job in page if job["id"] in wanted}
+                if len(found) == len(wanted):
+                    break
+        return [found.get(job_id) or self.get(job_id) for job_id in job_ids]
+
+    def _pages(self, states: Sequence[str], limit: int) -> Iterator[list[JobDict]]:
+        wanted = [job_pb2.JobState.Value(f"JOB_STATE_{state}") for state in states]
+        token, left = "", limit
+        while left > 0:
+            request = pb.ListJobsRequest(
+                page_size=min(left, MAX_BATCH), page_token=token, states=wanted
+            )
+            page = self._call(self._stub.ListJobs, request)
+            yield [job_dict(job) for job in page.jobs]
+            left -= len(page.jobs)
+            token = page.next_page_token
+            if not token:
+                return
+
+    def _call(self, method: Any, request: Any) -> Any:
+        with errors_of_calls():
+            return method(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S)
+
+    def _repeat(self, call: Callable[[], T]) -> T:
+        """Call until the server takes it; gives up at once when nothing runs."""
+        patience = Patience(self._patience_s)
+        while True:
+            try:
+                return call()
+            except (UnavailableError, NotRunningError) as error:
+                if not self._running():
+                    raise
+                patience.spend(error)
+
+
+def _events(stream: Any) -> Iterator[job_pb2.JobEvent]:
+    for response in stream:
+        yield response.event
+    raise UnavailableError("the job server ended the watch", "UNAVAILABLE", 3)
+
+
+def _find_server(state: StateDir) -> tuple[str, str]:
+    try:
+        endpoints = json.loads(state.endpoints.read_bytes())
+        token = state.token.read_text().strip()
+    except FileNotFoundError:
+        raise NotRunningError("runner is not running; start it with `runner local start`") from None
+    except (OSError, ValueError) as error:
+        raise StateDirError(f"cannot read the endpoints in {state.root}: {error}") from error
+    return str(endpoints["endpoints"]["unix"]), token

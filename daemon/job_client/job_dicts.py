@@ -1,0 +1,78 @@
+"""Jobs as the CLI prints them: plain values from the messages of the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from runner.v1 import job_pb2
+
+FINAL_STATES = ("SUCCEEDED", "FAILED", "CANCELLED")
+
+JobDict = dict[str, Any]
+
+
+def job_dict(job: job_pb2.Job) -> JobDict:
+    """Return a job in the words of DESIGN §11. References to secrets stay references."""
+    document: JobDict = {
+        "id": job.id,
+        "name": job.spec.name,
+        "state": state_name(job.state),
+        "end_reason": _end_reason(job.end_reason),
+        "exit_code": job.exit_code if job.HasField("exit_code") else None,
+        "attempt": job.attempt,
+        "create_time": _time(job, "create_time"),
+        "start_time": _time(job, "start_time"),
+        "end_time": _time(job, "end_time"),
+        "sandbox": _sandbox(job.sandbox),
+        "message": job.message,
+        "priority": job.spec.priority,
+        "labels": dict(job.spec.labels),
+        "command": list(job.spec.argv),
+    }
+    if job.attempts:
+        document["attempts"] = [_attempt_dict(attempt) for attempt in job.attempts]
+    return document
+
+
+def _attempt_dict(attempt: job_pb2.Attempt) -> JobDict:
+    return {
+        "attempt": attempt.number,
+        "state": state_name(attempt.state),
+        "end_reason": _end_reason(attempt.end_reason),
+        "exit_code": attempt.exit_code if attempt.HasField("exit_code") else None,
+        "message": attempt.message,
+        "agent": attempt.agent,
+        "start_time": _time(attempt, "start_time"),
+        "end_time": _time(attempt, "end_time"),
+        "sandbox": _sandbox(attempt.sandbox),
+        "log": {
+            "bytes": attempt.log_bytes,
+            "sha256": attempt.log_sha256 or None,
+            "truncated": attempt.log_truncated or None,
+        },
+    }
+
+
+def _sandbox(info: job_pb2.SandboxInfo) -> Mapping[str, Any] | None:
+    if not info.kind:
+        return None
+    return {"kind": info.kind, "tier": info.tier, "walls_not_held": list(info.walls_not_held)}
+
+
+def state_name(number: int) -> str:
+    """Return the word for the number of a state."""
+    return job_pb2.JobState.Name(number).removeprefix("JOB_STATE_")  # type: ignore[arg-type]
+
+
+def _end_reason(number: int) -> str | None:
+    if number == 0:
+        return None
+    return job_pb2.EndReason.Name(number).removeprefix("END_REASON_")  # type: ignore[arg-type]
+
+
+def _time(message: Any, name: str) -> str | None:
+    stamp: Timestamp = getattr(message, name)
+    return stamp.ToJsonString() if message.HasField(name) else None
