@@ -67,14 +67,25 @@ class LogFiles:
         except FileNotFoundError:
             return 0
 
+    def acknowledged(self, job_id: str, attempt: int) -> int:
+        """Return from where bytes are wanted: the length, or less while the log is written over.
+
+        Raises:
+            UsageError: The id or the number could not name an attempt.
+        """
+        log = self._logs.get((job_id, attempt))
+        if log is not None and log.measured:
+            return log.acknowledged
+        return self.length(job_id, attempt)
+
     def append(self, job_id: str, attempt: int, offset: int, data: bytes) -> int:
-        """Store bytes that begin at ``offset`` of the log and return its new length.
+        """Store bytes that begin at ``offset`` of the log and return how much of it is acknowledged then.
 
         What is stored already is skipped, so repeating a call is harmless.
 
         Raises:
             LeaseLostError: There is something to add, but the log is sealed.
-            LogGapError: The log ends before ``offset``.
+            LogGapError: What is acknowledged ends before ``offset``.
             LogNotWrittenError: The disk did not take them; the log is as before.
             UsageError: The id or the number could not name an attempt, or ``offset`` is negative.
         """
@@ -154,6 +165,19 @@ class LogFiles:
         log = self._logs.get((job_id, attempt))
         return log is None or log.try_seal()
 
+    def rewrite(self, job_id: str, attempt: int) -> bool:
+        """Have the whole log sent again, because it is not what was sent; takes a seal off.
+
+        Nothing is thrown away: the stored bytes stay until they are written over. Returns False if this was tried
+        before, which is remembered until ``close_attempt``.
+
+        Raises:
+            StoreUnusableError: The disk cannot give the log back.
+            UsageError: The id or the number could not name an attempt.
+        """
+        with _readable(job_id, attempt), self._opened(job_id, attempt):
+            return self._logs[job_id, attempt].rewrite()
+
     def close_attempt(self, job_id: str, attempt: int) -> None:
         """Close the file of an attempt that has ended. Idempotent.
 
@@ -161,11 +185,17 @@ class LogFiles:
         """
         key = (job_id, attempt)
         with self._lock:
-            log = self._open.get(key)
-            if log is None or log.users:
+            log = self._logs.get(key)
+            if log is None:
                 return
-            fd = self._take(key, log)
-        os.close(fd)
+            log.rewritten = False
+            fd = CLOSED
+            if log.fd == CLOSED:
+                self._forget(key, log)
+            elif not log.users:
+                fd = self._take(key, log)
+        if fd != CLOSED:
+            os.close(fd)
 
     def close(self) -> None:
         """Close every file; what a call under way still uses is closed when that ends. Idempotent."""
@@ -225,7 +255,7 @@ class LogFiles:
         return fd
 
     def _forget(self, key: LogKey, log: OpenLog) -> None:
-        if log.fd == CLOSED and not log.users and not log.holders:
+        if log.fd == CLOSED and not (log.users or log.holders or log.rewritten):
             del self._logs[key]
 
     def _path(self, job_id: str, attempt: int) -> Path:

@@ -16,8 +16,8 @@ CLOSED = -1
 class OpenLog:
     """Made by ``LogFiles``, which opens and closes the file and changes ``fd``, ``users`` and ``holders``.
 
-    One append runs at a time, and whoever waits for it waits for the disk. Reading waits for nobody: bytes before
-    ``length`` never change.
+    One append runs at a time, and whoever waits for it waits for the disk. Reading waits for nobody: ``length`` never
+    shrinks, and bytes before it change only while the log is written over.
     """
 
     def __init__(self) -> None:
@@ -29,6 +29,9 @@ class OpenLog:
         self.length = 0
         self.measured = False
         """``length`` is known: the file was open before."""
+        self.acknowledged = 0
+        """How much of it was sent and need not be sent again; less than ``length`` while it is written over."""
+        self.rewritten = False
         self._sealed = False
         self._lock = threading.Lock()
         self._hash = hashlib.sha256()
@@ -37,28 +40,28 @@ class OpenLog:
     def opened(self, fd: int) -> None:
         """Take the file that was opened."""
         if not self.measured:
-            self.length = os.fstat(fd).st_size
+            self.length = self.acknowledged = os.fstat(fd).st_size
             self.measured = True
         self.fd = fd
 
     def append(self, offset: int, data: memoryview) -> int:
-        """Write what is not stored yet, wholly or not at all, and return the length after it.
+        """Write what is not acknowledged yet, wholly or not at all, and return how much is then.
 
         Raises:
-            LogGapError: The log ends before ``offset``.
-            LeaseLostError: Something is not stored yet, and the log is sealed.
+            LogGapError: What is acknowledged ends before ``offset``.
+            LeaseLostError: Something is not acknowledged yet, and the log is sealed.
             OSError: The disk did not take it.
         """
         with self._lock:
-            check_gap(self.length, offset)
-            if fresh := data[self.length - offset :]:
+            check_gap(self.acknowledged, offset)
+            if fresh := data[self.acknowledged - offset :]:
                 if self._sealed:
                     raise LeaseLostError(
                         "the attempt has ended and its log takes nothing more: "
                         "stop the attempt and drop its result"
                     )
                 self._write(fresh)
-            return self.length
+            return self.acknowledged
 
     def seal(self) -> None:
         """Let nothing be added from here; waits for what is being written."""
@@ -74,8 +77,23 @@ class OpenLog:
         self._lock.release()
         return True
 
+    def rewrite(self) -> bool:
+        """Have the whole log sent again; what is stored stays until it is written over. Takes a seal off.
+
+        Returns False, and does nothing, the second time.
+        """
+        with self._lock:
+            if self.rewritten:
+                return False
+            self.rewritten = True
+            self._sealed = False
+            self.acknowledged = 0
+            self._hash = hashlib.sha256()
+            self._hashed = 0
+            return True
+
     def _write(self, data: memoryview) -> None:
-        position = self.length
+        position = self.acknowledged
         try:
             for_hash = data
             while data:
@@ -86,10 +104,11 @@ class OpenLog:
             with suppress(OSError):
                 os.ftruncate(self.fd, self.length)
             raise
-        if self._hashed == self.length:
+        if self._hashed == self.acknowledged:
             self._hash.update(for_hash)
             self._hashed = position
-        self.length = position
+        self.acknowledged = position
+        self.length = max(self.length, position)
 
     def read(self, offset: int, limit: int) -> bytes:
         """Return up to ``limit`` stored bytes from ``offset``."""
@@ -115,7 +134,7 @@ class OpenLog:
             digest.update(chunk)
             hashed += len(chunk)
         with self._lock:
-            if hashed > self._hashed:
+            if self._hashed < hashed <= self.acknowledged:
                 self._hash, self._hashed = digest.copy(), hashed
         return digest.hexdigest()
 

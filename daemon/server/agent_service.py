@@ -133,8 +133,10 @@ class AgentServicer(rpc.AgentServiceServicer):
             # A report that comes a second time finds its lease ended: it adds nothing to the log, and
             # the store decides what it is worth.
             if self._dispatcher.holds(lease) or await self._is_held(lease):
-                await self._log_writer.complete(lease, outcome.log.length, offset, tail)
-            await self._finish(lease, await self._log_writer.with_hash(lease, outcome))
+                outcome = await self._log_writer.complete(lease, outcome, offset, tail)
+            else:
+                outcome = await self._log_writer.with_hash(lease, outcome)
+            await self._finish(lease, outcome)
 
     async def _is_held(self, lease: LeaseRef) -> bool:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +17,14 @@ from daemon.server.completions import Completions
 from daemon.server.log_seals import seal
 from daemon.server.signals import Signals
 
+logger = logging.getLogger(__name__)
+
 MAX_PIECE_BYTES = 1 << 20
 THREAD_BYTES = 64 << 10
 """A piece of this size or more takes the disk longer than a thread costs, and the event loop must not wait for disks."""
+
+DAMAGED = "damaged"
+"""Why a log is not the one that was reported, in the field that says why one is shorter."""
 
 
 class LogWriter:
@@ -41,17 +47,17 @@ class LogWriter:
             yield
 
     async def append(self, lease: LeaseRef, offset: int, data: bytes) -> int:
-        """Store a piece and return the length of the log after it. The caller holds the log and has checked the lease.
+        """Store a piece and return how much of the log is acknowledged then. The caller holds the log and has checked the lease.
 
         Raises:
             LeaseLostError: The attempt has ended meanwhile.
-            LogGapError: The log ends before ``offset``.
+            LogGapError: What is acknowledged ends before ``offset``.
             UsageError: The piece is too large, or its offset negative.
         """
         if len(data) > MAX_PIECE_BYTES:
             raise UsageError(f"data must hold at most {MAX_PIECE_BYTES} bytes")
         if not data:
-            return self._logs.length(lease.job_id, lease.attempt)
+            return self._logs.acknowledged(lease.job_id, lease.attempt)
         if len(data) < THREAD_BYTES and lease not in self._in_threads:
             length = self._logs.append(lease.job_id, lease.attempt, offset, data)
         else:
@@ -70,31 +76,49 @@ class LogWriter:
         finally:
             self._in_threads -= Counter((lease,))
 
-    async def complete(self, lease: LeaseRef, length: int, offset: int, tail: bytes) -> None:
-        """Store the last piece of a log that is to have ``length`` bytes, and seal it.
+    async def complete(
+        self, lease: LeaseRef, outcome: Outcome, offset: int, tail: bytes
+    ) -> Outcome:
+        """Store the last piece of a log, seal it, compare it with what was reported, and return what is to be stored.
+
+        A log of another hash than reported is sent again from its beginning, once: then what this host has lost or
+        mangled is whole again. If that does not help, the report or the spool behind it is wrong. Then the result
+        counts all the same and the log is kept as it is, marked as damaged and with the hash that it should have.
 
         The caller holds the log and has checked the lease.
 
         Raises:
-            LogGapError: The stored log is shorter; send the rest first.
+            LogGapError: The stored log is shorter, or another; send the bytes from there first.
             UsageError: The stored log is longer, or ``append`` raises it.
         """
         stored = await self.append(lease, offset, tail)
+        length = outcome.log.length
         if stored < length:
             raise LogGapError(stored)
         if stored > length:
             raise UsageError(f"log_bytes is {length}, but {stored} bytes of the log were sent")
         await seal(self._logs, lease.job_id, lease.attempt)
+        if outcome.log.sha256 in ("", await self._sha256(lease)):
+            return await self.with_hash(lease, outcome)
+        fields = {"job_id": lease.job_id, "attempt": lease.attempt}
+        if self._logs.rewrite(lease.job_id, lease.attempt):
+            logger.warning(
+                "a log is not what was sent", extra={"action": "log_sent_again", **fields}
+            )
+            raise LogGapError(0)
+        logger.error("a log stays damaged", extra={"action": "log_damaged", **fields})
+        return replace(outcome, log=replace(outcome.log, truncated=DAMAGED))
 
     async def with_hash(self, lease: LeaseRef, outcome: Outcome) -> Outcome:
         """Return the outcome with the hash of the stored log, where its reporter made none."""
         if outcome.log.sha256:
             return outcome
+        return replace(outcome, log=replace(outcome.log, sha256=await self._sha256(lease)))
+
+    async def _sha256(self, lease: LeaseRef) -> str:
         key = (lease.job_id, lease.attempt)
-        sha256 = self._logs.known_sha256(*key)
-        if sha256 is None:
-            sha256 = await asyncio.to_thread(self._logs.sha256, *key)
-        return replace(outcome, log=replace(outcome.log, sha256=sha256))
+        known = self._logs.known_sha256(*key)
+        return await asyncio.to_thread(self._logs.sha256, *key) if known is None else known
 
     def close(self, lease: LeaseRef) -> None:
         """Let go of the log of an attempt that has ended."""

@@ -350,6 +350,54 @@ class TestSeal:
         assert not logs._logs
 
 
+class TestRewrite:
+    def test_is_written_over(self, logs: LogFiles):
+        """What is stored stays readable until the right bytes are in its place."""
+        logs.append(JOB, 1, 0, b"XXXXt!")
+        logs.seal(JOB, 1)
+
+        assert logs.rewrite(JOB, 1)
+
+        assert (logs.acknowledged(JOB, 1), logs.length(JOB, 1)) == (0, 6)
+        with pytest.raises(LogGapError) as caught:
+            logs.append(JOB, 1, 6, b"x")
+        assert caught.value.acknowledged == 0
+        assert logs.append(JOB, 1, 0, b"righ") == logs.acknowledged(JOB, 1) == 4
+        assert logs.read(JOB, 1, 0, 9) == b"right!"
+        assert logs.sha256(JOB, 1) == hashlib.sha256(b"right!").hexdigest()
+        assert logs.known_sha256(JOB, 1) is None
+        assert logs.append(JOB, 1, 2, b"ght and more") == logs.length(JOB, 1) == 14
+        assert logs.read(JOB, 1, 0, 99) == b"right and more"
+        assert logs.known_sha256(JOB, 1) == hashlib.sha256(b"right and more").hexdigest()
+
+    def test_once(self, root: Path):
+        """A second try would not help; it is remembered until the attempt ends, whatever is closed meanwhile."""
+        logs = LogFiles(root, max_open=1)
+        logs.append(JOB, 1, 0, b"wrong")
+        assert logs.rewrite(JOB, 1)
+        logs.append("other", 1, 0, b"x")
+        assert logs.append(JOB, 1, 0, b"right") == 5
+        logs.append("other", 1, 1, b"x")
+
+        assert not logs.rewrite(JOB, 1)
+        logs.close_attempt(JOB, 1)
+        logs.close_attempt("other", 1)
+        assert not logs._logs
+        assert logs.rewrite(JOB, 1)
+
+    def test_full_disk(self, logs: LogFiles):
+        """A write over the end that fits only in part takes nothing away."""
+        logs.append(JOB, 1, 0, b"a" * 5000)
+        logs.rewrite(JOB, 1)
+
+        with file_size_limit(8000), pytest.raises(LogNotWrittenError):
+            logs.append(JOB, 1, 0, b"b" * 9000)
+
+        assert (logs.acknowledged(JOB, 1), logs.length(JOB, 1)) == (0, 5000)
+        assert logs.append(JOB, 1, 0, b"b" * 9000) == 9000
+        assert logs.sha256(JOB, 1) == hashlib.sha256(b"b" * 9000).hexdigest()
+
+
 class Gate:
     """A system call that stands still until the test lets it go on, as on a slow disk."""
 

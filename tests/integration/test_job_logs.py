@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
+from typing import Any
 
 import grpc
 import pytest
@@ -272,6 +273,61 @@ async def test_gap_is_refused_with_the_stored_length(client: Client):
     await agent.finish(lease, b"fghij", log_offset=15, log_bytes=20)
 
     assert (await client.log(job.id))[0] == b"0123456789abcdefghij"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+async def test_log_that_is_not_what_was_sent_is_sent_again(tmp_path):
+    """The host of the server died and a page of the log came back empty: its length is right, its hash is not."""
+    whole = bytes(range(256)) * 40
+    async with serving(tmp_path) as client:
+        agent = await FakeAgent(client).connect()
+        job = await client.submit("true")
+        lease = (await agent.assignment()).lease
+        await (await agent.append(lease)).send(0, whole)
+    path = client.config.log_dir / f"{job.id}-1.log"
+    path.write_bytes(whole[:4096] + bytes(4096) + whole[8192:])
+    async with serving(tmp_path) as client:
+        agent.client = client
+        await agent.connect(lease)
+        report: dict[str, Any] = {"log_bytes": len(whole), "log_sha256": sha256(whole)}
+        async with refused(Code.FAILED_PRECONDITION, "LOG_GAP") as caught:
+            await agent.finish(lease, log_offset=len(whole), **report)
+        assert caught.trailers["acknowledged-offset"] == "0"
+        assert (await client.get(job.id)).state == job_pb2.JOB_STATE_RUNNING
+        assert len((await client.log(job.id))[0]) == len(whole)
+
+        log = await agent.append(lease)
+        assert log.stored == 0
+        assert await log.send(0, whole) == len(whole)
+        await agent.finish(lease, log_offset=len(whole), **report)
+
+        data, end = await client.log(job.id)
+        assert (data, end.sha256, end.truncated) == (whole, sha256(whole), "")
+
+
+async def test_log_whose_hash_is_never_right_is_marked(client: Client, caplog):
+    """The fault is on the other side: the result counts, the log is kept, and both say what they are."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    lease = (await agent.assignment()).lease
+    wrong = sha256(b"what it was")
+    async with refused(Code.FAILED_PRECONDITION, "LOG_GAP"):
+        await agent.finish(lease, b"what is left", log_sha256=wrong)
+    for _ in range(2):
+        await agent.finish(lease, b"what is left", log_sha256=wrong)
+
+    ended = await client.get(job.id)
+    assert ended.state == job_pb2.JOB_STATE_SUCCEEDED
+    assert ended.attempts[0].log_truncated == "damaged"
+    data, end = await client.log(job.id)
+    assert (data, end.sha256, end.truncated) == (b"what is left", wrong, "damaged")
+    assert [r.action for r in caplog.records if r.action.startswith("log_")] == [
+        "log_sent_again",
+        "log_damaged",
+    ]
 
 
 async def test_piece_over_the_limit_is_refused(client: Client):
