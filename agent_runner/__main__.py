@@ -28,6 +28,8 @@ from sandbox.process import apply_process_defaults
 
 logger = logging.getLogger("agent_runner")
 
+JOB_UMASK = 0o022
+"""Jobs inherit it: what a file may be must not depend on the shell that started the runner."""
 ORPHANED_GRACE_S = 3.0
 """The daemon has died: everything must be gone within 10 s (DESIGN §2), so TERM is followed by KILL sooner."""
 TIER_TEXT = {
@@ -40,6 +42,7 @@ TIER_TEXT = {
 def main() -> int:
     """Run until told to leave; return the exit code."""
     harden()
+    os.umask(JOB_UMASK)
     env = dict(os.environ)  # noqa: TID251 - the one read of this process
     try:
         handover = handovers.receive(env)

@@ -53,7 +53,6 @@ Message = Welcome | Assigned | CancelAsked | LeaseEnded
 class Registration:
     """How the server wants an agent-runner to behave."""
 
-    lease_s: float
     renew_s: float
 
 

@@ -47,6 +47,12 @@ class LeaseLostError(AgentRunnerError):
     reason: ClassVar[str] = "LEASE_LOST"
 
 
+class AgentReplacedError(AgentRunnerError):
+    """A later start of this agent-runner has taken over: everything that runs here has lost its lease."""
+
+    reason: ClassVar[str] = "AGENT_REPLACED"
+
+
 class LogGapError(AgentRunnerError):
     """Log bytes do not start where the server's log ends."""
 

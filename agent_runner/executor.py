@@ -10,11 +10,11 @@ import asyncio
 import enum
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
-from agent_runner.errors import SecretMissingError, SourceError
+from agent_runner.errors import InvalidJobSpecError, SecretMissingError, SourceError
 from agent_runner.job_environment import job_environment
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
@@ -38,6 +38,10 @@ logger = logging.getLogger(__name__)
 
 WITHHELD = b"\n[runner: output withheld, masking failed]\n"
 DEFAULT_GRACE_S = 10.0
+MIN_COMMAND_S = 0.001
+"""What is left for a command whose preparation took nearly all of the time-out."""
+
+T = TypeVar("T")
 
 SecretValues = Mapping[tuple[str, str], str]
 """Values by (path, key); only these can be referenced."""
@@ -75,20 +79,30 @@ class AttemptControl:
 
     def __init__(self) -> None:
         self.reason: StopReason | None = None
-        self.grace_s = math.inf
+        self._deadline = math.inf
         self._changed = asyncio.Event()
+
+    @property
+    def grace_s(self) -> float:
+        """Return how much of the grace is left: a second request never gives back what has passed."""
+        return max(0.0, self._deadline - asyncio.get_running_loop().time())
 
     def stop(self, reason: StopReason, grace_s: float) -> None:
         """Ask for the end. Repeating it can only make it more urgent."""
-        if self.reason is None or reason > self.reason or grace_s < self.grace_s:
+        deadline = asyncio.get_running_loop().time() + grace_s
+        if self.reason is None or reason > self.reason or deadline < self._deadline:
             self.reason = reason if self.reason is None else max(reason, self.reason)
-            self.grace_s = min(self.grace_s, grace_s)
+            self._deadline = min(self._deadline, deadline)
             self._changed.set()
 
     async def changed(self) -> None:
         """Wait for the next request."""
         await self._changed.wait()
         self._changed.clear()
+
+    async def asked(self) -> None:
+        """Wait until there is a request, and leave it to ``changed``."""
+        await self._changed.wait()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,14 +135,13 @@ class AttemptRun:
         self._sandbox: Sandbox | None = None
         self._written = 0
         self._truncated = False
-        self._running = False
-        self._stopped_early = False
 
     async def run(self) -> Outcome:
         """Run the attempt and tell how it ended."""
         try:
             outcome = await self._run()
-        except SecretMissingError as error:
+        except (SecretMissingError, InvalidJobSpecError) as error:
+            # The second: a value that no variable can hold, which only shows when it is filled in.
             outcome = Outcome(end_reason=EndReason.SECRET_MISSING, message=str(error))
         except SourceError as error:
             outcome = Outcome(end_reason=EndReason.SOURCE_FAILED, message=str(error))
@@ -139,7 +152,7 @@ class AttemptRun:
             log = replace(log, truncated="size_limit")
         return replace(
             outcome,
-            message=self._masker.mask_text(outcome.message),
+            message=_sendable(self._masker.mask_text(outcome.message)),
             sandbox=self._sandbox_record(),
             log=log,
         )
@@ -158,10 +171,11 @@ class AttemptRun:
                     "a secret is too short or too common to be masked",
                     extra={"action": "secret_not_masked", "secret": name},
                 )
-        self._sandbox = sandbox = await self._provider.create(self._sandbox_request())
-        await prepare_source(self._spec, sandbox)
-        if self._control.reason is not None:
-            return self._stopped()
+        began = asyncio.get_running_loop().time()
+        sandbox = await self._unless_stopped(self._prepare())
+        left_s = self._spec.timeout_s - (asyncio.get_running_loop().time() - began)
+        if sandbox is None:
+            return self._stopped() if self._control.reason is not None else self._timed_out()
         command = await sandbox.exec(
             ExecRequest(
                 argv=self._spec.argv,
@@ -172,7 +186,7 @@ class AttemptRun:
                     **env,
                 },
                 cwd=sandbox.inside(self._spec.working_dir),
-                timeout_s=self._spec.timeout_s,
+                timeout_s=max(left_s, MIN_COMMAND_S),
                 idle_timeout_s=self._spec.idle_timeout_s,
                 grace_s=DEFAULT_GRACE_S,
             )
@@ -187,13 +201,36 @@ class AttemptRun:
             stopper.cancel()
             await asyncio.wait([stopper])
 
+    async def _prepare(self) -> Sandbox:
+        self._sandbox = await self._provider.create(self._sandbox_request())
+        await prepare_source(self._spec, self._sandbox)
+        return self._sandbox
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Return the result of some work; None if a request to stop or the time-out comes first, and the work has ended then too."""
+        working = asyncio.ensure_future(work)
+        asked = asyncio.ensure_future(self._control.asked())
+        try:
+            await asyncio.wait(
+                {working, asked},
+                timeout=self._spec.timeout_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if self._control.reason is None and working.done():
+                return await working
+            working.cancel()
+            await asyncio.wait({working})
+            return None
+        finally:
+            asked.cancel()
+            working.cancel()
+            await asyncio.wait({working, asked})
+
     async def _pump(self, command: Command) -> None:
         stream: MaskingStream | None = self._masker.stream()
-        self._running = True
         async for chunk in command.stream():
             stream = self._forward(stream, chunk)
             await self._log.drained()
-        self._running = False
         self._forward(stream, None)
 
     def _forward(self, stream: MaskingStream | None, chunk: bytes | None) -> MaskingStream | None:
@@ -228,8 +265,6 @@ class AttemptRun:
         try:
             while True:
                 if self._control.reason is not None:
-                    # What ended by itself a moment before the request keeps its verdict.
-                    self._stopped_early = self._stopped_early or self._running
                     grace_s = self._control.grace_s
                     urgent = self._control.reason is StopReason.LOST or grace_s <= 0
                     stop = command.kill() if urgent else command.stop(grace_s)
@@ -249,12 +284,12 @@ class AttemptRun:
                 "processes survived KILL",
                 extra={"action": "processes_survived", "processes": message},
             )
-        if self._stopped_early:
+        if result.stopped and self._control.reason is not None:
             # Whatever the exit code: many programs exit 0 on TERM without having done their work.
             return replace(self._stopped(), exit_code=result.exit_code, message=message)
         if result.timed_out:
-            reason, message = EndReason.TIMED_OUT, f"ran longer than {self._spec.timeout_s:g} s"
-        elif result.idle_timed_out:
+            return replace(self._timed_out(), exit_code=result.exit_code)
+        if result.idle_timed_out:
             reason = EndReason.IDLE_TIMED_OUT
             message = f"printed nothing for {self._spec.idle_timeout_s or 0:g} s"
         elif result.oom_killed:
@@ -264,6 +299,10 @@ class AttemptRun:
         else:
             reason = EndReason.EXITED
         return Outcome(end_reason=reason, exit_code=result.exit_code, message=message)
+
+    def _timed_out(self) -> Outcome:
+        message = f"ran longer than {self._spec.timeout_s:g} s"
+        return Outcome(end_reason=EndReason.TIMED_OUT, message=message)
 
     def _stopped(self) -> Outcome:
         interrupted = self._control.reason is not StopReason.CANCEL
@@ -295,3 +334,8 @@ class AttemptRun:
             tier=info.tier.label,
             walls_not_held=tuple(str(wall) for wall in info.walls_not_held),
         )
+
+
+def _sendable(text: str) -> str:
+    """Return text that can be encoded: names from a file system may hold bytes that are no characters."""
+    return text.encode("utf-8", "replace").decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NoReturn, cast
 
@@ -18,6 +19,7 @@ from agent_runner.client import (
     Welcome,
 )
 from agent_runner.errors import (
+    AgentReplacedError,
     LeaseLostError,
     LogGapError,
     ServerRefusedError,
@@ -33,6 +35,11 @@ CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.max_receive_message_length", 4 << 20),
+    # A server that vanished without a word is noticed within 30 s; one that is idle may be asked.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
 )
 CALL_TIMEOUT_S = 20.0
 REFUSED = (
@@ -66,10 +73,7 @@ class GrpcDaemonClient:
             )
         except grpc.aio.AioRpcError as error:
             _raise(error)
-        return Registration(
-            lease_s=response.lease_duration.ToTimedelta().total_seconds(),
-            renew_s=response.renew_interval.ToTimedelta().total_seconds(),
-        )
+        return Registration(renew_s=response.renew_interval.ToTimedelta().total_seconds())
 
     async def work(self, active: Sequence[Lease], draining: bool) -> GrpcWorkStream:
         """Open the Work stream."""
@@ -174,6 +178,8 @@ class GrpcLogStream:
             await self._call.done_writing()
         except grpc.aio.AioRpcError as error:
             _raise(error)
+        except (grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+            raise ServerUnavailableError("the stream to the job server has ended") from error
 
     async def write(self, request: pb.AppendLogRequest) -> None:
         """Send one message."""
@@ -189,8 +195,8 @@ async def _write(call: Any, request: Any) -> None:
         await call.write(request)
     except grpc.aio.AioRpcError as error:
         _raise(error)
-    except grpc.aio.UsageError as error:
-        # grpc.aio says so when the call has already ended; its status is read by the other side.
+    except (grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+        # Both are grpc.aio's words for a call that has already ended; its status is read by the other side.
         raise ServerUnavailableError("the stream to the job server has ended") from error
 
 
@@ -221,6 +227,8 @@ def _raise(error: grpc.aio.AioRpcError) -> NoReturn:
     trailers = dict(error.trailing_metadata() or ())
     reason = trailers.get("reason", "")
     text = f"{error.code().name}: {error.details()}"
+    if reason == AgentReplacedError.reason:
+        raise AgentReplacedError(text) from error
     if reason == LeaseLostError.reason:
         raise LeaseLostError(text) from error
     if reason == LogGapError.reason:

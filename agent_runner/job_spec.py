@@ -17,6 +17,8 @@ MAX_TIMEOUT_S = 30 * 86400.0
 MAX_SPEC_BYTES = 1 << 20
 MAX_NAME_CHARS = 200
 MAX_PRIORITY = 1000
+MAX_ENV_VARIABLES = 2000
+"""bubblewrap takes 9,000 words in all, three for each variable."""
 MAX_ENV_VALUE_BYTES = 131_000
 """execve refuses one ``NAME=value`` of 131,072 bytes or more (execve(2), MAX_ARG_STRLEN)."""
 
@@ -129,6 +131,8 @@ def _check_command(argv: tuple[str, ...]) -> None:
 
 
 def _check_env(env: Mapping[str, str]) -> None:
+    if len(env) > MAX_ENV_VARIABLES:
+        raise InvalidJobSpecError("env", f"holds more than {MAX_ENV_VARIABLES} variables")
     for name, value in env.items():
         if not ENV_NAME.fullmatch(name):
             raise InvalidJobSpecError("env", f"{name!r} is not a variable name")

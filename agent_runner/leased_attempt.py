@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 
-from agent_runner.backoff import Backoff
 from agent_runner.client import Assigned, DaemonClient
-from agent_runner.errors import (
-    LeaseLostError,
-    LogGapError,
-    ServerRefusedError,
-    ServerUnavailableError,
-)
+from agent_runner.delivery import Delivery
 from agent_runner.executor import (
     AttemptControl,
     AttemptRequest,
@@ -22,20 +16,15 @@ from agent_runner.executor import (
     SecretValues,
     StopReason,
 )
-from agent_runner.log_shipper import CHUNK_BYTES, LogShipper
 from agent_runner.outcome import EndReason, Outcome
 from agent_runner.spool import Spool
 from sandbox.base import SandboxProvider
 
 logger = logging.getLogger(__name__)
 
-FIRST_SEND_DELAY_S = 0.001
-"""A job shorter than this needs no log stream: its log rides in the message that ends it."""
-INLINE_BYTES = CHUNK_BYTES
-
 
 class LeasedAttempt:
-    """One lease and everything that hangs on it."""
+    """One lease and everything that hangs on it. ``run`` once; it ends only by a report, a lost lease or a cancellation."""
 
     def __init__(
         self,
@@ -47,109 +36,104 @@ class LeasedAttempt:
     ) -> None:
         self.lease = assigned.lease
         self.control = AttemptControl()
+        self._spec = assigned.spec
         self._client = client
-        self._spool = Spool(spool_dir / f"{self.lease.job_id}-{self.lease.attempt}.log")
-        self._shipper = LogShipper(client, self.lease, self._spool)
-        self._shipping: asyncio.Task[None] | None = None
-        request = AttemptRequest(
-            job_id=self.lease.job_id, attempt=self.lease.attempt, spec=assigned.spec
-        )
-        self._run = AttemptRun(provider, request, secrets, self._spool, self.control)
+        self._provider = provider
+        self._secrets = secrets
+        self._spool_dir = spool_dir
         self._fields = {"job_id": self.lease.job_id, "attempt": self.lease.attempt}
 
     async def run(self) -> None:
-        """Do all of it. Returns when the server has the end, or the lease is lost, and the sandbox is gone."""
+        """Do all of it. A cancellation leaves the spool for the next start."""
         logger.info("attempt started", extra={"action": "attempt_started", **self._fields})
-        opener = asyncio.create_task(self._ship_soon())
         try:
-            outcome = await self._execute()
-            self._spool.close_writing()
-            opener.cancel()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._run.clean_up())
-                group.create_task(self._report(outcome))
+            spool, problem = Spool.create(self._spool_dir, self.lease), None
+        except OSError as error:
+            spool, problem = Spool.without_disk(), error
+        delivery = Delivery(self._client, self.lease, spool, self._lose)
+        attempt = AttemptRun(
+            self._provider,
+            AttemptRequest(job_id=self.lease.job_id, attempt=self.lease.attempt, spec=self._spec),
+            self._secrets,
+            spool,
+            self.control,
+        )
+        settled = False
+        try:
+            if problem is None:
+                delivery.begin()
+                outcome = await self._execute(attempt, spool)
+                self._seal(spool, outcome)
+            else:
+                outcome = _disk_failure(problem, spool)
+            cleaning = asyncio.create_task(self._clean_up(attempt))
+            if self.control.reason is not StopReason.LOST:
+                await delivery.finish(outcome)
+            settled = True
+            await cleaning
+            self._log_end(outcome)
         finally:
-            opener.cancel()
-            await self._stop_shipping()
-            await asyncio.shield(self._run.clean_up())
-            self._spool.remove()
+            await delivery.stop()
+            await asyncio.shield(self._clean_up(attempt))
+            if settled:
+                spool.remove()
+            else:
+                spool.release()
 
-    async def _execute(self) -> Outcome:
+    async def _execute(self, attempt: AttemptRun, spool: Spool) -> Outcome:
         try:
-            return await self._run.run()
+            return await attempt.run()
         except OSError as error:
             logger.exception(
                 "attempt failed on this host", extra={"action": "attempt_failed", **self._fields}
             )
-            message = f"the agent-runner's disk failed: {error.strerror or error}"
+            return _disk_failure(error, spool)
         except Exception:
             logger.exception(
                 "attempt hit a defect", extra={"action": "attempt_crashed", **self._fields}
             )
-            message = "internal error of the agent-runner; see agent-runner.log"
-        return Outcome(
-            end_reason=EndReason.SANDBOX_FAILED, message=message, log=self._spool.summary()
+            return Outcome(
+                end_reason=EndReason.SANDBOX_FAILED,
+                message="internal error of the agent-runner; see agent-runner.log",
+                log=spool.summary(),
+            )
+
+    def _seal(self, spool: Spool, outcome: Outcome) -> None:
+        try:
+            spool.seal(self.lease, outcome)
+        except OSError:
+            # It is still in memory; only a crash before the report would lose it now.
+            logger.exception("result not stored", extra={"action": "seal_failed", **self._fields})
+
+    async def _clean_up(self, attempt: AttemptRun) -> None:
+        try:
+            await attempt.clean_up()
+        except Exception:
+            # The provider tries again when it is closed, and the next start removes what is left.
+            logger.exception(
+                "sandbox not removed", extra={"action": "clean_up_failed", **self._fields}
+            )
+
+    def _lose(self) -> None:
+        self.control.stop(StopReason.LOST, 0)
+
+    def _log_end(self, outcome: Outcome) -> None:
+        logger.info(
+            "attempt finished",
+            extra={
+                "action": "attempt_finished",
+                "end_reason": str(outcome.end_reason),
+                "exit_code": str(outcome.exit_code),
+                **self._fields,
+            },
         )
 
-    async def _ship_soon(self) -> None:
-        while self._spool.length == 0:
-            await self._spool.changed()
-        await asyncio.sleep(FIRST_SEND_DELAY_S)
-        self._start_shipping()
 
-    def _start_shipping(self) -> asyncio.Task[None]:
-        if self._shipping is None:
-            self._shipping = asyncio.create_task(self._ship())
-        return self._shipping
-
-    async def _ship(self) -> None:
-        try:
-            await self._shipper.run()
-        except LeaseLostError:
-            self.control.stop(StopReason.LOST, 0)
-        finally:
-            self._spool.set_paced(False)
-
-    async def _stop_shipping(self) -> None:
-        if self._shipping is not None:
-            self._shipping.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ServerRefusedError):
-                await self._shipping
-
-    async def _report(self, outcome: Outcome) -> None:
-        backoff = Backoff()
-        while self.control.reason is not StopReason.LOST:
-            try:
-                await self._finish(outcome)
-            except LogGapError as gap:
-                self._spool.acknowledged = gap.acknowledged
-                self._shipping = None
-                self._start_shipping()
-            except ServerUnavailableError:
-                await backoff.wait()
-            except (LeaseLostError, ServerRefusedError) as error:
-                logger.warning(
-                    "result not wanted",
-                    extra={"action": "result_dropped", "why": str(error), **self._fields},
-                )
-                return
-            else:
-                logger.info(
-                    "attempt finished",
-                    extra={
-                        "action": "attempt_finished",
-                        "end_reason": str(outcome.end_reason),
-                        "exit_code": str(outcome.exit_code),
-                        **self._fields,
-                    },
-                )
-                return
-
-    async def _finish(self, outcome: Outcome) -> None:
-        offset = 0
-        if self._shipping is not None or self._spool.length > INLINE_BYTES:
-            await self._start_shipping()
-            offset = self._spool.acknowledged
-        tail = self._spool.read(offset, INLINE_BYTES)
-        if self.control.reason is not StopReason.LOST:
-            await self._client.finish(self.lease, outcome, offset, tail)
+def _disk_failure(error: OSError, spool: Spool) -> Outcome:
+    # A full disk is often full of this very log, and the server's end may lie on it too.
+    spool.cut_back()
+    return Outcome(
+        end_reason=EndReason.SANDBOX_FAILED,
+        message=f"the agent-runner's disk failed: {error.strerror or error}",
+        log=replace(spool.summary(), truncated="disk_full"),
+    )

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from agent_runner.backoff import Backoff
 from agent_runner.client import (
@@ -24,10 +25,12 @@ from agent_runner.client import (
     WorkStream,
 )
 from agent_runner.config import AgentRunnerConfig
-from agent_runner.errors import ServerRefusedError, ServerUnavailableError
+from agent_runner.delivery import Delivery
+from agent_runner.errors import AgentReplacedError, ServerRefusedError, ServerUnavailableError
 from agent_runner.executor import SecretValues, StopReason
 from agent_runner.leased_attempt import LeasedAttempt
 from agent_runner.outcome import SandboxRecord
+from agent_runner.spool import leftovers
 from sandbox.base import SandboxProvider
 
 logger = logging.getLogger(__name__)
@@ -61,6 +64,7 @@ class Worker:
         self._draining = False
         self._idle = asyncio.Event()
         self._timers: list[asyncio.TimerHandle] = []
+        self._saying: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Work until told to leave and everything is reported; closes the client.
@@ -74,6 +78,7 @@ class Worker:
             await asyncio.wait({session, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if session.done():
                 session.result()
+                await self._idle.wait()
         finally:
             for timer in self._timers:
                 timer.cancel()
@@ -110,6 +115,7 @@ class Worker:
     async def _stay_connected(self) -> None:
         backoff = Backoff()
         known = False
+        await self._deliver_leftovers()
         while True:
             try:
                 registration = await self._client.register(
@@ -122,6 +128,10 @@ class Worker:
                 await self._session(registration)
             except ServerUnavailableError as error:
                 logger.debug("server away", extra={"action": "server_away", "why": str(error)})
+            except AgentReplacedError as error:
+                logger.error("replaced", extra={"action": "replaced", "why": str(error)})  # noqa: TRY400
+                self._lose_all()
+                return
             except ServerRefusedError as error:
                 if not known:
                     raise
@@ -130,14 +140,42 @@ class Worker:
                 )
             await backoff.wait()
 
+    async def _deliver_leftovers(self) -> None:
+        """Deliver what an earlier process could not; before registering, because that ends its leases."""
+        for lease, spool in leftovers(self._config.spool_dir):
+            outcome = spool.recover(lease)
+            delivered = await Delivery(self._client, lease, spool, lambda: None).finish(outcome)
+            logger.info(
+                "leftover delivered" if delivered else "leftover dropped",
+                extra={
+                    "action": "leftover_delivered" if delivered else "leftover_dropped",
+                    "job_id": lease.job_id,
+                    "attempt": lease.attempt,
+                    "end_reason": str(outcome.end_reason) if outcome else "",
+                },
+            )
+            spool.remove()
+
+    def _lose_all(self) -> None:
+        for attempt, _ in self._attempts.values():
+            attempt.control.stop(StopReason.LOST, 0)
+        self.drain()
+
     async def _session(self, registration: Registration) -> None:
         active = [lease for lease, (attempt, _) in self._attempts.items() if not _lost(attempt)]
         stream = await self._client.work(active, self._draining)
         self._stream = stream
+        if self._draining:
+            # The hello may have been written before the drain began; saying it twice is harmless.
+            await stream.drain()
         renewing = asyncio.create_task(self._renew(stream, registration.renew_s))
         try:
             async for message in stream.messages():
-                self._handle(message)
+                try:
+                    self._handle(message)
+                except Exception:
+                    # One message that hits a defect must not take the other attempts with it.
+                    logger.exception("message not handled", extra={"action": "message_failed"})
         finally:
             self._stream = None
             renewing.cancel()
@@ -207,9 +245,16 @@ class Worker:
         if self._draining and not self._attempts:
             self._idle.set()
 
-    def _say(self, saying: object) -> None:
-        task = asyncio.ensure_future(saying)  # type: ignore[call-overload]
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    def _say(self, saying: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(saying)
+        self._saying.add(task)
+        task.add_done_callback(self._said)
+
+    def _said(self, task: asyncio.Task[None]) -> None:
+        self._saying.discard(task)
+        # A stream that has ended is reopened, and the hello says the same.
+        if not task.cancelled() and task.exception() is not None:
+            logger.debug("not said", extra={"action": "not_said", "why": str(task.exception())})
 
     async def _end_attempts(self) -> None:
         tasks = [task for _, task in self._attempts.values()]

@@ -4,6 +4,7 @@ It runs nothing. Each command does what its environment says:
 
 * ``SCRIPT_OUTPUT``: text to print first, as UTF-8.
 * ``SCRIPT_OUTPUT_REPEAT``: how often to print it; 1 if absent.
+* ``SCRIPT_OUTPUT_PAUSE_S``: seconds between the repetitions, as a float; 0 if absent.
 * ``SCRIPT_CLOSE_OUTPUT``: if set, the output ends then, and the command goes on.
 * ``SCRIPT_SLEEP_S``: seconds to run after that, as a float.
 * ``SCRIPT_EXIT_CODE``: what to end with; 0 if absent.
@@ -101,9 +102,12 @@ class ScriptedCommand:
 
     async def _act(self) -> int:
         text = self._script.get("SCRIPT_OUTPUT", "").encode()
+        pause_s = float(self._script.get("SCRIPT_OUTPUT_PAUSE_S", "0"))
         for _ in range(int(self._script.get("SCRIPT_OUTPUT_REPEAT", "1"))):
             for start in range(0, len(text), _PIECE_BYTES):
                 await self._print(text[start : start + _PIECE_BYTES])
+            if pause_s:
+                await asyncio.sleep(pause_s)
         if "SCRIPT_CLOSE_OUTPUT" in self._script:
             self._pieces.put_nowait(None)
         await asyncio.sleep(float(self._script.get("SCRIPT_SLEEP_S", "0")))

@@ -83,8 +83,8 @@ class Rig:
     async def start_agent(
         self, name: str = "a", incarnation: str = "1", token: str = TOKEN, **values: Any
     ) -> Worker:
-        spool = self.root / f"spool-{name}-{incarnation}"
-        spool.mkdir()
+        spool = self.root / f"spool-{name}"
+        spool.mkdir(exist_ok=True)
         config = AgentRunnerConfig(
             name=name,
             endpoint=f"unix:{self.config.socket}",
@@ -171,7 +171,7 @@ async def test_a_short_job_needs_no_log_stream(rig: Rig) -> None:
     assert await rig.log(job_id) == b"hello\n"
     assert job.attempts[0].log_sha256 == hashlib.sha256(b"hello\n").hexdigest()
     async with asyncio.timeout(DEADLINE_S):
-        while list((rig.root / "spool-a-1").iterdir()):
+        while list((rig.root / "spool-a").iterdir()):
             await asyncio.sleep(0.01)
 
 
@@ -245,6 +245,69 @@ async def test_a_new_incarnation_ends_the_old_leases(rig: Rig) -> None:
     job = await rig.ended(job_id)
     assert (job.state, job.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 2)
     assert job.attempts[0].end_reason == job_pb2.END_REASON_LOST
+
+
+async def test_a_chatty_job_survives_the_server(rig: Rig) -> None:
+    """The server is stopped again and again while bytes are on their way: one attempt, every byte once."""
+    await rig.start_agent()
+    job_id = await rig.submit(SCRIPT_OUTPUT="0123456789\n", SCRIPT_OUTPUT_REPEAT="3000", SCRIPT_OUTPUT_PAUSE_S="0.001")
+    for _ in range(5):
+        length = len(await rig.log(job_id))
+        await rig.wait_log(job_id, length + 200)
+        await rig.stop_server()
+        await rig.start_server()
+    job = await rig.ended(job_id)
+    assert (job.state, job.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 1)
+    assert await rig.log(job_id) == b"0123456789\n" * 3000
+
+
+async def test_the_next_start_delivers_what_a_dead_one_could_not(rig: Rig) -> None:
+    """The server is away, the job ends, the agent-runner dies: its successor brings log and result, in the same attempt."""
+    await rig.start_agent()
+    job_id = await rig.submit(SCRIPT_OUTPUT="all of it\n", SCRIPT_SLEEP_S="0.2", SCRIPT_EXIT_CODE="4")
+    await rig.wait_log(job_id, 1)
+    await rig.stop_server()
+    (spool,) = (rig.root / "spool-a").iterdir()
+    async with asyncio.timeout(DEADLINE_S):
+        while spool.stat().st_size <= len("all of it\n"):
+            await asyncio.sleep(0.01)
+    rig.tasks.pop().cancel()
+    await rig.start_server()
+    await rig.start_agent(incarnation="2")
+    job = await rig.ended(job_id)
+    assert (job.state, job.exit_code, job.attempt) == (job_pb2.JOB_STATE_FAILED, 4, 1)
+    assert await rig.log(job_id) == b"all of it\n"
+    assert not list((rig.root / "spool-a").iterdir())
+
+
+async def test_a_spool_that_cannot_be_made_fails_the_job_only(rig: Rig) -> None:
+    """A disk that takes nothing is an end of the job that says so; the agent-runner lives on."""
+    await rig.start_agent()
+    folder = rig.root / "spool-a"
+    folder.rename(rig.root / "gone")
+    job = await rig.ended(await rig.submit())
+    assert job.end_reason == job_pb2.END_REASON_SANDBOX_FAILED
+    assert "disk" in job.message
+    (rig.root / "gone").rename(folder)
+    assert (await rig.ended(await rig.submit())).state == job_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_a_replaced_agent_runner_leaves(rig: Rig) -> None:
+    """A later start with its name has taken over: it kills what it runs and goes."""
+    await rig.start_agent()
+    job_id = await rig.submit(SCRIPT_OUTPUT="up", SCRIPT_SLEEP_S="0.5")
+    await rig.wait_log(job_id, 2)
+    first = rig.tasks.pop()
+    await rig.start_agent(incarnation="2")
+    await asyncio.wait_for(first, DEADLINE_S)
+    assert (await rig.ended(job_id)).attempt == 2
+
+
+async def test_a_sandbox_that_cannot_be_removed_costs_no_result(rig: Rig) -> None:
+    """The clean-up fails, the report does not."""
+    await rig.start_agent()
+    job = await rig.ended(await rig.submit(SCRIPT_DESTROY_FAIL="1", SCRIPT_EXIT_CODE="6"))
+    assert job.exit_code == 6
 
 
 async def test_drain_lets_jobs_end(rig: Rig) -> None:

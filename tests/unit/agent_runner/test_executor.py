@@ -181,3 +181,34 @@ async def test_a_job_cancelled_before_it_starts(bench: Bench) -> None:
     outcome = await bench.run(env={"SCRIPT_OUTPUT": "never"})
     assert outcome.end_reason is EndReason.CANCELLED
     assert not bench.log.data
+
+
+async def test_a_message_that_is_no_text_can_be_sent(bench: Bench) -> None:
+    """Names from a file system may hold bytes that are no characters."""
+    outcome = await bench.run(env={"SCRIPT_BROKEN": "bad name \udcff"})
+    assert outcome.message.encode().startswith(b"bad name ")
+
+
+async def test_a_value_that_no_variable_can_hold(bench: Bench) -> None:
+    """It shows only when the reference is filled in, and is an end of the job like any other."""
+    outcome = await bench.run({"T": "nul\0byte"}, env={"A": "${secret:local:T}"})
+    assert outcome.end_reason is EndReason.SECRET_MISSING
+    assert "A" in outcome.message
+
+
+async def test_a_cancel_reaches_the_preparation(bench: Bench, tmp_path: Path) -> None:
+    """A request to stop ends the copy of a source instead of waiting for it."""
+    for number in range(2000):
+        (tmp_path / str(number)).write_text("x")
+    running = asyncio.create_task(bench.run(source=SourceSpec(kind="copy", path=str(tmp_path))))
+    await asyncio.sleep(0)
+    bench.control.stop(StopReason.CANCEL, 0)
+    assert (await running).end_reason is EndReason.CANCELLED
+
+
+async def test_a_second_request_gives_no_grace_back(bench: Bench) -> None:
+    """The earlier deadline counts."""
+    bench.control.stop(StopReason.CANCEL, 1)
+    bench.control.stop(StopReason.INTERRUPT, 100)
+    assert bench.control.grace_s <= 1
+    assert bench.control.reason is StopReason.INTERRUPT

@@ -30,6 +30,7 @@ def test_a_plain_job_is_valid() -> None:
         ("env", {"env": {"A=B": "x"}}),
         ("env.A", {"env": {"A": "\0"}}),
         ("env.A", {"env": {"A": "x" * 131_001}}),
+        ("env", {"env": {f"V{i}": "" for i in range(2001)}}),
         ("env.RUNNER_JOB_ID", {"env": {"RUNNER_JOB_ID": "x"}}),
         ("source_type", {"source": SourceSpec(kind="ftp")}),
         ("source_path", {"source": SourceSpec(kind="none", path="/x")}),

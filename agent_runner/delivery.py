@@ -1,0 +1,129 @@
+"""Brings one attempt's log and end to the server, whatever happens on the way.
+
+Nothing here raises but a cancellation: a result that cannot be delivered now is delivered later, by this process
+or by the next one, from the spool. It gives up only when the server says that the lease is held no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from agent_runner.backoff import Backoff
+from agent_runner.client import DaemonClient, Lease
+from agent_runner.errors import (
+    LeaseLostError,
+    LogGapError,
+    ServerRefusedError,
+    ServerUnavailableError,
+)
+from agent_runner.log_shipper import CHUNK_BYTES, LogShipper
+from agent_runner.outcome import Outcome
+from agent_runner.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+FIRST_SEND_DELAY_S = 0.001
+"""A job shorter than this needs no log stream: its log rides in the message that ends it."""
+INLINE_BYTES = CHUNK_BYTES
+
+
+class Delivery:
+    """One attempt's way to the server. ``begin`` while it runs, then ``finish``; or only ``finish``."""
+
+    def __init__(
+        self, client: DaemonClient, lease: Lease, spool: Spool, on_lost: Callable[[], None]
+    ) -> None:
+        self._client = client
+        self._lease = lease
+        self._spool = spool
+        self._on_lost = on_lost
+        self._shipper = LogShipper(client, lease, spool)
+        self._live: asyncio.Task[None] | None = None
+        self._streaming = False
+        self.fields = {"job_id": lease.job_id, "attempt": lease.attempt}
+
+    def begin(self) -> None:
+        """Start to send the log as it is written."""
+        self._live = asyncio.create_task(self._send_live())
+
+    async def finish(self, outcome: Outcome | None) -> bool:
+        """Deliver the rest of the log, then the end; without an end, only the log.
+
+        Returns True when the server has everything, False when it wants nothing of it.
+        """
+        self._spool.close_writing()
+        await self._settle_live()
+        backoff = Backoff()
+        while True:
+            try:
+                await self._finish(outcome)
+            except LogGapError as gap:
+                self._spool.acknowledge(gap.acknowledged)
+                self._streaming = True
+            except (LeaseLostError, ServerRefusedError) as error:
+                logger.warning(
+                    "result not wanted",
+                    extra={"action": "result_dropped", "why": str(error), **self.fields},
+                )
+                return False
+            except ServerUnavailableError:
+                await backoff.wait()
+            except Exception:
+                # A defect must not cost a result: it stays in the spool and is tried again.
+                logger.exception(
+                    "delivery failed", extra={"action": "delivery_failed", **self.fields}
+                )
+                await backoff.wait()
+            else:
+                return True
+
+    async def stop(self) -> None:
+        """End what goes on; the spool keeps what is not delivered. Idempotent."""
+        if self._live is not None:
+            self._live.cancel()
+            await asyncio.wait([self._live])
+
+    async def _finish(self, outcome: Outcome | None) -> None:
+        if self._streaming or self._spool.length > INLINE_BYTES or outcome is None:
+            await self._shipper.run()
+            offset = self._spool.acknowledged
+        else:
+            offset = 0
+        if outcome is not None:
+            tail = self._spool.read(offset, INLINE_BYTES)
+            await self._client.finish(self._lease, outcome, offset, tail)
+
+    async def _settle_live(self) -> None:
+        """Let a stream that is open send the rest; one that was not opened yet need not be."""
+        if self._live is None:
+            return
+        if not self._streaming:
+            self._live.cancel()
+        await asyncio.wait([self._live])
+
+    async def _send_live(self) -> None:
+        while self._spool.length == 0:
+            await self._spool.changed()
+        await asyncio.sleep(FIRST_SEND_DELAY_S)
+        self._streaming = True
+        backoff = Backoff()
+        while True:
+            try:
+                await self._shipper.run()
+                break
+            except LeaseLostError:
+                self._on_lost()
+                break
+            except ServerRefusedError as error:
+                logger.warning(
+                    "log not wanted",
+                    extra={"action": "log_dropped", "why": str(error), **self.fields},
+                )
+                break
+            except Exception:
+                logger.exception("log stream failed", extra={"action": "log_failed", **self.fields})
+                await backoff.wait()
+        # Whoever writes must not wait for a reader that has gone.
+        self._spool.set_paced(False)
