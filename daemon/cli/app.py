@@ -6,6 +6,7 @@ when its command is used, so ``runner --help`` loads no grpc, pydantic, keyring 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,7 +14,6 @@ from importlib import import_module
 import click
 
 from daemon import VERSION
-from daemon.config import environ
 from daemon.errors import DaemonError, RemoteError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -62,34 +62,79 @@ def runner(ctx: click.Context, state_dir: str | None) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of the console script; never lets a traceback reach the user for a known error."""
+    _open_standard_streams()
     try:
         code = runner.main(args=args, prog_name="runner", standalone_mode=False)
-    except click.exceptions.Abort:
-        code = _fail("interrupted", 130)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        code = 2
-    except click.ClickException as error:
-        code = _fail(_one_line(error), error.exit_code)
-    except RemoteError as error:
-        code = _fail(str(error), error.remote_exit_code)
-    except DaemonError as error:
-        code = _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        code = 130
     except BrokenPipeError:
-        # `runner jobs logs | head`: the reader has what it wants. 141 is what a shell shows for SIGPIPE.
-        sys.stderr.close()
-        code = 141
-    except Exception as error:
-        # A defect. People get one line; whoever looks into it asks for the trace.
-        if environ().get("RUNNER_DEBUG"):
-            raise
-        code = _fail(
-            f"internal error ({type(error).__name__}); run again with RUNNER_DEBUG=1 and report the trace",
-            1,
-        )
-    sys.exit(code if isinstance(code, int) else 0)
+        code = _leave_broken_pipe()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - explained, and kept for who asks
+        code = _explain(error)
+    sys.exit(_flushed(code if isinstance(code, int) else 0))
+
+
+def _explain(error: BaseException) -> int:  # noqa: PLR0911 - one per kind
+    """Print one line for an error and return the exit code; a defect can be asked for its trace."""
+    match error:
+        case KeyboardInterrupt() | click.exceptions.Abort():
+            return _fail("interrupted", 130)
+        case click.exceptions.NoArgsIsHelpError():
+            error.show()
+            return 2
+        case click.ClickException():
+            return _fail(_one_line(error), error.exit_code)
+        case RemoteError():
+            return _fail(str(error), error.remote_exit_code)
+        case DaemonError():
+            return _fail(str(error), error.exit_code)
+        case UnicodeError():
+            return _fail("a word of the command is not valid UTF-8", 2)
+        case OSError():
+            return _fail(f"{error.filename or 'output'}: {error.strerror or error}", 1)
+        case _:
+            pass
+    from daemon.config import environ  # noqa: PLC0415 - a third of the start, for a defect only
+
+    if environ().get("RUNNER_DEBUG"):
+        raise error
+    name = type(error).__name__
+    return _fail(f"internal error ({name}); run again with RUNNER_DEBUG=1 and report the trace", 1)
+
+
+def _open_standard_streams() -> None:
+    """Open what the caller has closed: else the next file or lock would become a standard stream of our children."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 - for the whole run
+
+
+def _flushed(code: int) -> int:
+    """Return the code, or that of an output that could not be written: a lost answer is a failure."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _leave_broken_pipe()
+    except OSError as error:
+        _discard(sys.stdout.fileno())
+        return _fail(f"cannot write the output: {error.strerror}", 1)
+    return code
+
+
+def _leave_broken_pipe() -> int:
+    """The reader has what it wants (``runner jobs logs | head``). 141 is what a shell shows for SIGPIPE."""
+    _discard(sys.stdout.fileno())
+    return 141
+
+
+def _discard(fd: int) -> None:
+    """Let what is still buffered go nowhere, so that the interpreter does not complain at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, fd)
+    os.close(null)
 
 
 def _one_line(error: click.ClickException) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from daemon.errors import NotRunningError
+from daemon.errors import NotRunningError, StateDirError
 from daemon.paths import StateDir
 
 _CHUNK_BYTES = 64 << 10
@@ -24,6 +24,8 @@ class ControlClient:
         Raises:
             NotRunningError: No daemon listens.
         """
+        self._token = read_token(state)
+        self._token_path = state.token
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(CONNECT_TIMEOUT_S)
         try:
@@ -46,14 +48,30 @@ class ControlClient:
 
         Raises:
             TimeoutError: Nothing came for the timeout.
+            PermissionError: The daemon refused, for example for a token that somebody replaced.
             OSError: The connection broke.
         """
-        self._socket.sendall(json.dumps(dict(request)).encode() + b"\n")
+        line = json.dumps({**request, "token": self._token})
+        self._socket.sendall(line.encode() + b"\n")
         rest = b""
         while chunk := self._socket.recv(_CHUNK_BYTES):
             *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                yield json.loads(line)
+            for line in map(json.loads, lines):
+                if "error" in line:
+                    raise PermissionError(
+                        f"the daemon refused: {line['error']} ({self._token_path})"
+                    )
+                yield line
+
+
+def read_token(state: StateDir) -> str:
+    """Return the token of an installation; empty if it has none, which no daemon accepts."""
+    try:
+        return state.token.read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise StateDirError(f"cannot read {state.token}: {error.strerror}") from error
 
 
 def control_path(state: StateDir) -> Path:

@@ -71,7 +71,9 @@ class Session:
         self._configure_logs()
         self._catch_signals()
         operations = {"status": self._status, "stop": self._stop, "restart": self._restart}
-        control = ControlServer(self._state.control_socket, operations)
+        control = ControlServer(
+            self._state.control_socket, operations, str(self._document["token"])
+        )
         self._supervisor = Supervisor(self._processes(), self._early, spared=self._spared)
         self._supervisor.adopt()
         failure = await self._start(control)

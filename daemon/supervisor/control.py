@@ -7,6 +7,7 @@ side, and it still answers when the job server is dead. Only processes of the sa
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import logging
 import os
@@ -59,8 +60,13 @@ class ControlServer:
     Opened by the daemon under the lock of the state directory, so that an existing socket is a leftover.
     """
 
-    def __init__(self, path: Path, operations: Mapping[str, Operation]) -> None:
-        """Take the operations by the word in ``op``."""
+    def __init__(self, path: Path, operations: Mapping[str, Operation], token: str) -> None:
+        """Take the operations by the word in ``op``, for those who know the token.
+
+        The user is not enough: a job of the same user reaches the socket where no wall hides it (Landlock has no
+        right for connecting to a unix socket), but it cannot read the file with the token.
+        """
+        self._token = token
         self._path = path
         self._operations = dict(operations)
         self._server: asyncio.Server | None = None
@@ -119,11 +125,18 @@ class ControlServer:
         try:
             async with asyncio.timeout(REQUEST_DEADLINE_S):
                 request = json.loads(await reader.readline())
+            known = hmac.compare_digest(str(request["token"]).encode(), self._token.encode())
             operation = self._operations[request["op"]]
         except (ValueError, KeyError, TypeError, TimeoutError):
-            connection.send({"error": "expected one line of JSON with a known op"})
+            connection.send({"error": "expected one line of JSON with token and a known op"})
         else:
-            await operation(request, connection)
+            if known:
+                await operation(request, connection)
+            else:
+                logger.warning(
+                    "A wrong token was turned away", extra={"action": "control_token_refused"}
+                )
+                connection.send({"error": "the token is not that of this instance"})
         await connection.flush()
 
 

@@ -316,6 +316,17 @@ def test_an_interrupted_start_leaves_nothing(local):
     os.close(fd)
 
 
+def test_the_control_socket_wants_the_token(local):
+    """The same user is not enough: a job that reaches the socket cannot stop or restart the instance."""
+    local.start()
+    for token in ("", "wrong"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(local.state.control_socket))
+            client.sendall(json.dumps({"op": "stop", "now": True, "token": token}).encode() + b"\n")
+            assert b"token" in client.recv(4096)
+    assert local.process("daemon")["state"] == "RUNNING"
+
+
 @pytest.mark.parametrize("request_line", [b"nonsense\n", b"{}\n", b'{"op": "explode"}\n', b"[1]\n"])
 def test_nonsense_on_the_control_socket_is_answered(local, request_line):
     """A malformed request gets an error, and the daemon goes on."""
