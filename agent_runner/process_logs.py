@@ -23,20 +23,25 @@ class JsonLineFormatter(logging.Formatter):
         self._mask = mask
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line. Masking is done last, on the whole, so that nothing escapes it."""
+        """Return the line.
+
+        Every text is masked before it becomes JSON, which writes quotes, backslashes and control characters in
+        another way than a secret has them; and the whole is masked again, so that nothing escapes.
+        """
+        mask = self._mask
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, object] = {
             "time": f"{seconds}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "process": self._process,
-            "message": record.getMessage(),
+            "message": mask(record.getMessage()),
         }
         for name, value in vars(record).items():
             if name not in _STANDARD:
-                line[name] = value if isinstance(value, int | float | bool) else str(value)
+                line[name] = value if isinstance(value, int | float | bool) else mask(str(value))
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return self._mask(json.dumps(line, ensure_ascii=False))
+            line["traceback"] = mask(self.formatException(record.exc_info))
+        return mask(json.dumps(line, ensure_ascii=False))
 
 
 def configure(process: str, mask: Callable[[str], str] = str, level: int = logging.INFO) -> None:

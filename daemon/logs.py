@@ -7,15 +7,15 @@ lost, counted, and the count is written when the disk takes lines again.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from agent_runner.process_logs import JsonLineFormatter
-from sandbox.masking import Masker, MaskingStream
+from sandbox.masking import MIN_LINE_BYTES, Masker, MaskingStream
 
 MAX_LOG_BYTES = 10 << 20
 KEPT_LOGS = 5
@@ -50,9 +50,13 @@ class LogSink:
         """Open the masking of one descriptor; its output goes to ``append``."""
         return self._masker.stream()
 
+    def mask(self, text: str) -> str:
+        """Return a whole text masked."""
+        return self._masker.mask_text(text)
+
     def append_record(self, record: str) -> None:
-        """Mask one whole line and append it; called for each record of the daemon itself."""
-        self.append(self._masker.mask_text(record).encode("utf-8", "replace") + b"\n")
+        """Append one whole line, masked already; called for each record of the daemon itself."""
+        self.append(record.encode("utf-8", "replace") + b"\n")
 
     def append(self, masked: bytes) -> None:
         """Append bytes that are masked already. Never raises for what the disk does."""
@@ -134,10 +138,23 @@ class SinkHandler(logging.Handler):
         self._sink.append_record(self.format(record))
 
 
-def configure(sink: LogSink, mask: Callable[[str], str] = str) -> None:
+def hide(masker: Masker, name: str, value: str) -> bool:
+    """Register a value as it is and as a line of JSON has it; False if it cannot be hidden.
+
+    The children write JSON, and not each of them knows the values.
+    """
+    for part in (value, *value.splitlines()):
+        for ascii_only in (True, False):
+            escaped = json.dumps(part, ensure_ascii=ascii_only)[1:-1]
+            if escaped != part and len(part) >= MIN_LINE_BYTES:
+                masker.add(name, escaped)
+    return masker.add(name, value)
+
+
+def configure(sink: LogSink) -> None:
     """Send every record of this process to the sink as JSON lines; called once, by the daemon."""
     handler = SinkHandler(sink)
-    handler.setFormatter(JsonLineFormatter("daemon", mask))
+    handler.setFormatter(JsonLineFormatter("daemon", sink.mask))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)

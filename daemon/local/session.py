@@ -169,7 +169,9 @@ class Session:
 
     def _configure_logs(self) -> None:
         names = {"token": self._document["token"], **self._document["secrets"]}
-        ignored = [name for name, value in names.items() if not self._masker.add(name, value)]
+        ignored = [
+            name for name, value in names.items() if not logs.hide(self._masker, name, value)
+        ]
         logs.configure(self._sink("daemon"))
         for name in ignored:
             logger.warning(

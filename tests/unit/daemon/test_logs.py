@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from agent_runner.process_logs import JsonLineFormatter
 from daemon import logs
 from daemon.logs import LogSink
 from sandbox.masking import Masker
@@ -103,22 +106,98 @@ def test_a_secret_split_over_two_reads_is_masked(path, masker):
     assert path.read_bytes() == b"a *** b\n"
 
 
-def test_records_of_the_daemon_are_masked_lines_of_json(path, masker):
-    """Message, extras and traceback alike."""
-    sink = LogSink(path, masker)
+@contextmanager
+def configured(sink: LogSink) -> Iterator[logging.Logger]:
+    """Log to a sink for as long as the block lasts."""
     root, hook = logging.getLogger(), sys.excepthook
     handlers, level = root.handlers[:], root.level
     try:
         logs.configure(sink)
-        try:
-            int(SECRET)
-        except ValueError:
-            logging.getLogger("x").exception("It broke", extra={"action": "broken", "why": SECRET})
+        yield logging.getLogger("x")
     finally:
         root.handlers[:], root.level, sys.excepthook = handlers, level, hook
         sink.close()
+
+
+def test_records_of_the_daemon_are_masked_lines_of_json(path, masker):
+    """Message, extras and traceback alike."""
+    with configured(LogSink(path, masker)) as logger:
+        try:
+            int(SECRET)
+        except ValueError:
+            logger.exception("It broke", extra={"action": "broken", "why": SECRET})
     (line,) = path.read_text().splitlines()
     assert SECRET not in line
     record = json.loads(line)
     assert (record["action"], record["why"], record["process"]) == ("broken", "***", "daemon")
     assert "ValueError: invalid literal" in record["traceback"]
+
+
+ESCAPED = [
+    'say-"canary"-7331',
+    "back\\slash\\canary",
+    "tab\tcanary\t7331",
+    'first line 7331\nsecond "line" 7331',
+    "umläut-kanarie-7331",
+]
+"""Values that JSON writes in another way than they are."""
+
+
+def leaks(text: str, secret: str) -> bool:
+    """Tell whether a text shows a line of a secret, as it is or as JSON has it."""
+    lines = [line for line in secret.splitlines() if len(line) > 7]
+    forms = {form for line in lines for form in (line, *_json_forms(line))}
+    return any(form in text for form in forms)
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+def _json_forms(text: str) -> list[str]:
+    return [json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)]
+
+
+class Shows:
+    """An extra that is no text, but becomes one."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@pytest.mark.parametrize("secret", ESCAPED)
+def test_a_secret_that_json_escapes_is_masked_in_our_own_records(path, secret):
+    """Message, extras of any type and traceback are masked before they become JSON."""
+    masker = Masker()
+    masker.add("KEY", secret)
+    extra = {"action": "broken", "why": f"<{secret}>", "what": Shows(secret)}
+    with configured(LogSink(path, masker)) as logger:
+        try:
+            fail(secret)
+        except ValueError:
+            logger.exception("It broke: %s", secret, extra=extra)
+    formatter = JsonLineFormatter("agent-runner", masker.mask_text)
+    record = logging.makeLogRecord({"msg": f"It broke: {secret}", **extra})
+    for line in (path.read_text(), formatter.format(record)):
+        assert not leaks(line, secret), line
+        document = json.loads(line)
+        assert document["message"].startswith("It broke: ***")
+        assert document["why"].startswith("<***")
+        assert document["what"].startswith("***")
+
+
+@pytest.mark.parametrize("secret", ESCAPED)
+def test_a_secret_that_json_escapes_is_masked_in_the_output_of_a_child(path, secret):
+    """A child that does not know the value files it in a line of JSON."""
+    masker = Masker()
+    assert logs.hide(masker, "KEY", secret)
+    sink = LogSink(path, masker)
+    stream = sink.stream()
+    for form in _json_forms(secret):
+        sink.append(stream.feed(f'{{"message": "{form}"}}\n'.encode()))
+    sink.append(stream.close())
+    sink.close()
+    assert not leaks(path.read_text(), secret), path.read_text()
