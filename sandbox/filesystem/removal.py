@@ -8,6 +8,7 @@ depth of the tree nor the number of descriptors grows.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -18,6 +19,8 @@ _ALL = 0o700
 def remove_tree(parent_fd: int, name: str) -> None:
     """Remove ``name`` below an open folder, a tree or a single entry. A missing one is no error.
 
+    Several may remove the same tree at once: what another has removed is done.
+
     Raises:
         OSError: Something could not be removed, e.g. because it is a mount point.
     """
@@ -26,33 +29,61 @@ def remove_tree(parent_fd: int, name: str) -> None:
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        os.unlink(name, dir_fd=parent_fd)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=parent_fd)
         return
     try:
-        _empty(top)
+        _refuse_mount(parent_fd, top, name)
+        _empty_and_remove(parent_fd, top, name)
     finally:
         os.close(top)
-    os.rmdir(name, dir_fd=parent_fd)
+
+
+def is_mount(parent: int, folder: int) -> bool:
+    """Tell whether an open folder is mounted below another open one; a bind mount has no other sign."""
+    return _mount_id(parent) != _mount_id(folder)
+
+
+def _empty_and_remove(parent: int, top: int, name: str) -> None:
+    left: set[str] | None = None
+    while True:
+        _empty(top)
+        try:
+            os.rmdir(name, dir_fd=parent)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            # Another who removes this tree may have put something there; what stays is no such thing.
+            before, left = left, _names(top)
+            if error.errno != errno.ENOTEMPTY or left == before:
+                raise
+        else:
+            return
 
 
 def _empty(top: int) -> None:
+    # The names of others who remove this tree must not be taken.
+    prefix = f".removed-{os.urandom(8).hex()}"
     moved = 0
     folders = _unlink_files(top)
     while folders:
         folder = folders.pop()
-        fd = _open_folder(top, folder)
         try:
+            fd = _open_folder(top, folder)
+        except FileNotFoundError:
+            continue
+        try:
+            if not folder.startswith(prefix):  # a mount point cannot be moved
+                _refuse_mount(top, fd, folder)
             for child in _unlink_files(fd):
                 moved += 1
-                target = f".removed-{moved}"
-                while _exists(top, target):
-                    moved += 1
-                    target = f".removed-{moved}"
-                _move(fd, child, top, target)
-                folders.append(target)
+                with contextlib.suppress(FileNotFoundError):
+                    _move(fd, child, top, f"{prefix}-{moved}")
+                    folders.append(f"{prefix}-{moved}")
         finally:
             os.close(fd)
-        os.rmdir(folder, dir_fd=top)
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(folder, dir_fd=top)
 
 
 def _unlink_files(fd: int) -> list[str]:
@@ -64,7 +95,8 @@ def _unlink_files(fd: int) -> list[str]:
         if entry.is_dir(follow_symlinks=False):
             folders.append(entry.name)
         else:
-            os.unlink(entry.name, dir_fd=fd)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(entry.name, dir_fd=fd)
     return folders
 
 
@@ -94,9 +126,20 @@ def _open_folder(parent: int, name: str, *, unlock: bool = False) -> int:
         os.close(pinned)
 
 
-def _exists(folder: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
+def _names(folder: int) -> set[str]:
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries}
+
+
+def _refuse_mount(parent: int, folder: int, name: str) -> None:
+    """Keep the content of what is mounted: it is not the tree's."""
+    if is_mount(parent, folder):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), name)
+
+
+def _mount_id(fd: int) -> str:
+    """Return the id of the mount that an open folder is on (proc_pid_fdinfo(5))."""
+    fields = dict(
+        line.split(":", 1) for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+    )
+    return fields["mnt_id"].strip()

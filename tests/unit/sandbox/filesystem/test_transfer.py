@@ -7,7 +7,6 @@ import os
 import pytest
 
 from sandbox.errors import TransferRefusedError
-from sandbox.filesystem.removal import remove_tree
 from sandbox.filesystem.transfer import TreeCopy, components
 
 
@@ -41,23 +40,3 @@ def test_the_folder_of_workspaces_is_skipped(tmp_path):
     finally:
         os.close(fd)
     assert sorted(str(each.relative_to(target)) for each in target.rglob("*")) == ["f", "state"]
-
-
-def test_removal_follows_no_link(tmp_path):
-    """What a link leads to stays."""
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "f").touch()
-    tree = tmp_path / "tree"
-    (tree / "a" / "b").mkdir(parents=True)
-    (tree / "a" / "link").symlink_to(outside)
-    (tree / "a" / "b" / ".removed-1").mkdir()
-    (tree / ".removed-1").mkdir()
-    fd = os.open(tmp_path, os.O_RDONLY)
-    try:
-        remove_tree(fd, "tree")
-        remove_tree(fd, "tree")
-    finally:
-        os.close(fd)
-    assert [each.name for each in tmp_path.iterdir()] == ["outside"]
-    assert (outside / "f").exists()
