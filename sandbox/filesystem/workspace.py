@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,27 +47,40 @@ class Workspace:
         """Return the private, disk-backed temporary folder."""
         return self.path / "tmp"
 
-    def create(self) -> None:
-        """Make the folders.
+    def create(self) -> Workspace:
+        """Make the folders, all or none; return this workspace.
 
         Raises:
             FileExistsError: A sandbox of this name exists.
         """
         self.path.mkdir(mode=_PRIVATE)
+        try:
+            self._fill()
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error says more
+                self.remove()
+            raise
+        return self
+
+    def remove(self) -> None:
+        """Remove everything, whatever the job made of it. Idempotent.
+
+        Raises:
+            OSError: Something could not be removed.
+        """
+        root = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            remove_tree(root, self.path.name)
+        finally:
+            os.close(root)
+
+    def _fill(self) -> None:
         if self.job_uid is not None:
             self.path.chmod(_PASSABLE)
         for folder in (self.job, self.job / "src", self.ci, self.home, self.tmp):
             folder.mkdir(mode=_PRIVATE)
             if self.job_uid is not None:
                 os.chown(folder, self.job_uid, self.job_uid)
-
-    def remove(self) -> None:
-        """Remove everything, whatever the job made of it. Idempotent."""
-        root = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            remove_tree(root, self.path.name)
-        finally:
-            os.close(root)
 
 
 def open_root(root: Path, *, passable: bool) -> None:
