@@ -227,7 +227,12 @@ class Sandbox(Protocol):
         ...
 
     async def destroy(self) -> None:
-        """Kill what runs and remove the workspace. Idempotent; safe after any failure."""
+        """Kill what runs, then remove the workspace. Idempotent; safe after any failure.
+
+        Raises:
+            SandboxBrokenError: The workspace, which it names, cannot be removed. Everything is dead
+                nevertheless; the sandbox stays with its provider, whose ``close`` tries again.
+        """
         ...
 
 
@@ -250,10 +255,10 @@ class SandboxProvider(Protocol):
     async def reap(self) -> list[str]:
         """Remove what an earlier process of the same owner left: processes and workspaces; return their names.
 
-        Called once, before the first ``create``.
+        Called once, before the first ``create``. A workspace that cannot be removed is logged and left.
         """
         ...
 
     async def close(self) -> None:
-        """Destroy every sandbox that is left. Idempotent."""
+        """Destroy every sandbox that is left. Idempotent; what cannot be removed is logged and left."""
         ...

@@ -13,12 +13,14 @@ It runs nothing. Each command does what its environment says:
 * ``SCRIPT_TERM_OUTPUT``, ``SCRIPT_TERM_EXIT_CODE``: what a TERM trap prints and exits with.
 * ``SCRIPT_START_FAIL``: message of the ``CommandNotStartedError`` that ``wait`` raises.
 * ``SCRIPT_BROKEN``: message of the ``SandboxBrokenError`` that ``exec`` raises.
+* ``SCRIPT_DESTROY_FAIL``: message of the ``SandboxBrokenError`` that the sandbox's first ``destroy`` raises.
 * ``SCRIPT_WRITE``: ``path=content`` of a file to leave below the job root.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -36,6 +38,7 @@ from sandbox.env import JOB_ROOT, base_env, command_env
 from sandbox.errors import (
     CommandNotStartedError,
     SandboxBrokenError,
+    SandboxUnavailableError,
     TransferRefusedError,
 )
 from sandbox.process import exit_code_of
@@ -45,6 +48,8 @@ _KILL = 9
 _TERM = 15
 _PIECE_BYTES = 256 << 10
 _BUFFERED_PIECES = 4
+
+logger = logging.getLogger(__name__)
 
 
 class ScriptedCommand:
@@ -168,6 +173,7 @@ class ScriptedSandbox:
         self._on_destroyed = on_destroyed
         self._command: ScriptedCommand | None = None
         self._destroyed = False
+        self._destroy_failure: str | None = None
         self.files: dict[str, bytes] = {}
         """Files below the job root, by relative path; tests may read and write it."""
         self.requests: list[ExecRequest] = []
@@ -201,7 +207,8 @@ class ScriptedSandbox:
 
     async def upload(self, source: Path, target: str) -> None:
         """Read the regular files of a host folder into memory."""
-        await asyncio.to_thread(self._read_tree, source, PurePosixPath(_relative(target)))
+        # Not on a thread, which would go on after a cancellation.
+        self._read_tree(source, PurePosixPath(_relative(target)))
 
     async def download(self, path: str, limit_bytes: int) -> bytes:
         """Return a file from memory."""
@@ -217,6 +224,7 @@ class ScriptedSandbox:
         if self._destroyed:
             raise SandboxBrokenError(f"the sandbox {self._name} was destroyed")
         self.requests.append(request)
+        self._destroy_failure = request.env.get("SCRIPT_DESTROY_FAIL", self._destroy_failure)
         if "SCRIPT_BROKEN" in request.env:
             raise SandboxBrokenError(request.env["SCRIPT_BROKEN"])
         if "SCRIPT_START_FAIL" in request.env:
@@ -236,6 +244,9 @@ class ScriptedSandbox:
         self._destroyed = True
         if self._command is not None:
             await self._command.kill()
+        failure, self._destroy_failure = self._destroy_failure, None
+        if failure is not None:
+            raise SandboxBrokenError(failure)
         self.files.clear()
         self._on_destroyed(self._name)
 
@@ -252,8 +263,15 @@ class ScriptedSandbox:
 class ScriptedProvider:
     """Makes sandboxes in memory."""
 
-    def __init__(self, *, owner_label: str = "scripted") -> None:
+    def __init__(self, *, owner_label: str = "scripted", fail_create: str | None = None) -> None:
+        """Make a provider.
+
+        Args:
+            owner_label: Goes into the environment of commands.
+            fail_create: Message of the ``SandboxUnavailableError`` that every ``create`` raises.
+        """
         self._owner_label = owner_label
+        self._fail_create = fail_create
         self.live: dict[str, ScriptedSandbox] = {}
         """Sandboxes that were not destroyed, by name."""
 
@@ -263,6 +281,8 @@ class ScriptedProvider:
 
     async def create(self, request: SandboxRequest) -> ScriptedSandbox:
         """Make a sandbox."""
+        if self._fail_create is not None:
+            raise SandboxUnavailableError(self._fail_create)
         if request.name in self.live:
             raise SandboxBrokenError(f"a sandbox named {request.name} exists")
         sandbox = ScriptedSandbox(request, self._owner_label, self._forget)
@@ -275,8 +295,14 @@ class ScriptedProvider:
 
     async def close(self) -> None:
         """Destroy what is left."""
-        for sandbox in list(self.live.values()):
-            await sandbox.destroy()
+        for name, sandbox in list(self.live.items()):
+            try:
+                await sandbox.destroy()
+            except SandboxBrokenError as error:
+                logger.warning(
+                    "A sandbox could not be removed",
+                    extra={"action": "sandbox_not_removed", "sandbox": name, "error": str(error)},
+                )
 
     def _forget(self, name: str) -> None:
         self.live.pop(name, None)

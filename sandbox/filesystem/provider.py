@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from sandbox.base import (
@@ -21,6 +22,7 @@ from sandbox.base import (
 from sandbox.env import OWNER_MARKER
 from sandbox.errors import SandboxBrokenError, SandboxError, SandboxUnavailableError
 from sandbox.filesystem.sandbox import FilesystemSandbox
+from sandbox.filesystem.settled import in_thread
 from sandbox.filesystem.system_files import EtcCopy
 from sandbox.filesystem.tiers import (
     BubblewrapTier,
@@ -100,14 +102,20 @@ class FilesystemProvider:
         """Remove processes and workspaces of an earlier process with this owner label."""
         names = set(await kill_marked(OWNER_MARKER, self._owner_label, self._live.__contains__))
         for name in await asyncio.to_thread(self._leftovers):
-            await asyncio.to_thread(self._workspace(name).remove)
-            names.add(name)
+            if await in_thread(partial(_remove_leftover, self._workspace(name))):
+                names.add(name)
         return sorted(names)
 
     async def close(self) -> None:
-        """Destroy every sandbox that is left. Idempotent."""
-        for sandbox in list(self._live.values()):
-            await sandbox.destroy()
+        """Destroy every sandbox that is left; see ``SandboxProvider.close``."""
+        for name, sandbox in list(self._live.items()):
+            try:
+                await sandbox.destroy()
+            except SandboxBrokenError as error:
+                logger.warning(
+                    "A sandbox could not be removed",
+                    extra={"action": "sandbox_not_removed", "sandbox": name, "error": str(error)},
+                )
         if self._backend is not None:
             await self._backend.close()
             self._backend = None
@@ -117,7 +125,7 @@ class FilesystemProvider:
     def _remove_root(self) -> None:
         """Leave nothing behind: the root is this provider's alone, and it is made anew when needed."""
         if self._root.is_dir():
-            Workspace(self._root / _SHARED, None).remove()
+            _remove_leftover(Workspace(self._root / _SHARED, None))
             with contextlib.suppress(
                 OSError
             ):  # a workspace that could not be removed is still in it
@@ -178,7 +186,7 @@ class FilesystemProvider:
         """Run a command in a tier, with the network off if it can."""
         network = Network.OFF if backend.can_switch_network_off() else Network.ON
         name = f"probe-{os.getpid()}"
-        await asyncio.to_thread(self._workspace(name).remove)
+        await in_thread(partial(_remove_leftover, self._workspace(name)))
         sandbox = await self._make(backend, name, network, Limits())
         try:
             request = ExecRequest(
@@ -225,10 +233,15 @@ class FilesystemProvider:
     ) -> FilesystemSandbox:
         workspace = self._workspace(name)
         launcher = await backend.launcher(workspace, network, limits)
+        made: list[Workspace] = []
         try:
-            await asyncio.to_thread(workspace.create)
+            await in_thread(lambda: made.append(workspace.create()))
         except OSError as error:
             raise SandboxBrokenError(f"no workspace for {name}: {error}") from error
+        except asyncio.CancelledError:
+            for each in made:
+                await in_thread(partial(_remove_leftover, each))
+            raise
         sandbox = FilesystemSandbox(
             owner_label=self._owner_label,
             info=SandboxInfo(
@@ -252,3 +265,20 @@ class FilesystemProvider:
             return []
         names = [entry.name for entry in os.scandir(self._root)]
         return [name for name in names if name != _SHARED and name not in self._live]
+
+
+def _remove_leftover(workspace: Workspace) -> bool:
+    """Remove a workspace that is nobody's, or log why not; tell whether it is gone."""
+    try:
+        workspace.remove()
+    except OSError as error:
+        logger.warning(
+            "A leftover could not be removed",
+            extra={
+                "action": "leftover_not_removed",
+                "sandbox": workspace.name,
+                "error": str(error),
+            },
+        )
+        return False
+    return True

@@ -15,6 +15,7 @@ from sandbox.errors import CommandNotStartedError, SandboxBrokenError
 from sandbox.filesystem import bubblewrap
 from sandbox.filesystem.command import FilesystemCommand
 from sandbox.filesystem.launch import mapped
+from sandbox.filesystem.settled import in_thread
 from sandbox.filesystem.transfer import TreeCopy, open_folder, read_file
 from sandbox.filesystem.workspace import Workspace
 
@@ -99,7 +100,7 @@ class FilesystemSandbox:
         return command
 
     async def destroy(self) -> None:
-        """Kill what runs and remove the workspace. Idempotent."""
+        """Kill what runs and remove the workspace; see ``Sandbox.destroy``."""
         self._destroyed = True
         async with self._lock:
             if self._command is not None:
@@ -107,7 +108,12 @@ class FilesystemSandbox:
                 if isinstance(self._command, FilesystemCommand):
                     self._command.discard_output()
                 self._command = None
-            await asyncio.to_thread(self._workspace.remove)
+            try:
+                await in_thread(self._workspace.remove)
+            except OSError as error:
+                raise SandboxBrokenError(
+                    f"the workspace {self._workspace.path} cannot be removed: {error}"
+                ) from error
             self._on_destroyed(self._name)
 
     def _upload(self, source: Path, target: str) -> None:

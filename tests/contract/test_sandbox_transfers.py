@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
+import signal
 import socket
 import stat
 
 import pytest
 
-from sandbox.errors import TransferRefusedError
-from tests.contract.sandbox_backends import ALL_BACKENDS, FILESYSTEM_BACKENDS, open_place
+from sandbox.base import SandboxRequest, Tier
+from sandbox.errors import SandboxBrokenError, TransferRefusedError
+from tests.contract.sandbox_backends import (
+    ALL_BACKENDS,
+    DEADLINE_S,
+    FILESYSTEM_BACKENDS,
+    open_place,
+)
 
 CANARY = b"canary-77aa"
 
@@ -162,3 +171,63 @@ async def test_only_the_shared_folder_is_left(real):
     await real.run("echo x >f")
     await real.sandbox.destroy()
     assert [each.name for each in real.root.iterdir() if each.name != ".shared"] == []
+
+
+@pytest.fixture
+def stubborn(monkeypatch):
+    """Make folders stay that have one of these names, as a mount point does."""
+    names: set[str] = set()
+    rmdir = os.rmdir
+
+    def refuse(path, **options):
+        if path in names:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        rmdir(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", refuse)
+    return names
+
+
+async def test_failed_removal_loses_no_kill(place, stubborn):
+    """A workspace that stays is an error that names it, after all is dead; close tries again."""
+    name = place.sandbox.base_env["RUNNER_SANDBOX"]
+    stubborn.add(name)
+    env = {"SCRIPT_SLEEP_S": "1000", "SCRIPT_DESTROY_FAIL": f"{name} is busy"}
+    command = await place.start("sleep 1000", env=env)
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(SandboxBrokenError, match=name):
+            await place.sandbox.destroy()
+        assert (await command.wait()).signal == signal.SIGKILL
+    with pytest.raises(SandboxBrokenError):
+        await place.start("true")
+    with pytest.raises(SandboxBrokenError, match=name):
+        await place.provider.create(SandboxRequest(name=name, min_tier=Tier.PLAIN))
+    stubborn.clear()
+    await place.provider.close()
+    await place.provider.create(SandboxRequest(name=name, min_tier=Tier.PLAIN))
+
+
+async def test_close_goes_on_after_a_failed_removal(real, stubborn, caplog):
+    """One workspace that stays keeps no other, and is logged."""
+    name = real.sandbox.base_env["RUNNER_SANDBOX"]
+    other = real.root / (await real.another()).base_env["RUNNER_SANDBOX"]
+    stubborn.add(name)
+    await real.provider.close()
+    assert not other.exists()
+    assert [record.sandbox for record in caplog.records] == [name]
+    stubborn.clear()
+    await real.provider.close()
+    assert not real.root.exists()
+
+
+async def test_reap_goes_on_after_a_failed_removal(real, stubborn, caplog):
+    """A leftover that stays is logged, not named as removed, and keeps no other."""
+    for name in ("left-1", "left-2", "left-3"):
+        (real.root / name / "job").mkdir(parents=True)
+    stubborn.add("left-2")
+    assert await real.provider.reap() == ["left-1", "left-3"]
+    assert [(record.action, record.sandbox) for record in caplog.records] == [
+        ("leftover_not_removed", "left-2")
+    ]
+    stubborn.clear()
+    assert await real.provider.reap() == ["left-2"]
