@@ -172,6 +172,9 @@ def _conclude_bubblewrap(
     status.drain()
     if status.exit_code is not None:
         return _concluded(status.exit_code, pump)
+    if not killed and verdict.launch_failure(verdict.EXEC_FAILED, pump.held) is not None:
+        # It reports no exit code of a command that it could not execute.
+        return _concluded(verdict.EXEC_FAILED, pump)
     outcome = verdict.unreached(killed=killed, held=pump.take_held())
     if isinstance(outcome, SandboxError):
         raise outcome

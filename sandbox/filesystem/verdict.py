@@ -17,7 +17,7 @@ from sandbox.process import exit_code_of
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
-_EXEC_FAILED = 1
+EXEC_FAILED = 1
 """What bubblewrap ends with when it cannot execute the command."""
 _LAUNCH_FAILURE = re.compile(
     rb"(?:bwrap: execvp|(?:prlimit|setpriv): failed to execute) (?P<name>.*): (?P<reason>[^\n]*)\n",
@@ -42,7 +42,7 @@ def not_started(name: str, reason: str) -> tuple[ExecResult, bytes]:
 def launch_failure(exit_code: int, held: bytes) -> tuple[ExecResult, bytes] | None:
     """Return what ``not_started`` does if a program in front reports that it could not execute the command."""
     match = _LAUNCH_FAILURE.fullmatch(held)
-    if match is None or exit_code not in {_EXEC_FAILED, NOT_EXECUTABLE, NOT_FOUND}:
+    if match is None or exit_code not in {EXEC_FAILED, NOT_EXECUTABLE, NOT_FOUND}:
         return None
     name, reason = (part.decode("utf-8", "replace") for part in match.group("name", "reason"))
     return not_started(name, reason)

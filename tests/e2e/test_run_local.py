@@ -84,6 +84,16 @@ def test_ends_as_a_shell_would_say(instance: Instance, command: str, code: int) 
     assert instance.run("run-local", "-q", "--file", path).returncode == code
 
 
+@pytest.mark.parametrize("tier", ["bwrap", "landlock"])
+def test_a_program_that_is_not_there(instance: Instance, tier: str) -> None:
+    """A list is executed without a shell, and ends as a shell would say, on either tier."""
+    instance.extra_env["RUNNER_SANDBOX_TIER"] = tier
+    path = instance.job_file("job_command: [no-such-program, x]\n")
+    done = instance.run("run-local", "-q", "--file", path)
+    assert done.returncode == 127
+    assert b"no-such-program" in done.stdout
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_cancels_the_job(instance: Instance, sign: signal.Signals) -> None:
     """The command may clean up; the exit code says cancelled; nothing is left."""
