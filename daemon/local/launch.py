@@ -167,13 +167,12 @@ def exec_daemon(env: Mapping[str, str], document: Mapping[str, Any], *inherited:
 
 
 def launch_document(
-    state: StateDir, children: list[dict[str, Any]], *, version: str, drain_timeout_s: float
+    state: StateDir, children: list[dict[str, Any]], *, drain_timeout_s: float
 ) -> dict[str, Any]:
     """Return the part of the document that holds no secret and no descriptor."""
     return {
         "root": str(state.root),
         "runtime": str(state.runtime),
-        "version": version,
         "mode": "local",
         "drain_timeout_s": drain_timeout_s,
         "children": children,

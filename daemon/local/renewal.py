@@ -8,7 +8,6 @@ from typing import Any
 from daemon.config import LocalConfig, environ, parse_listen
 from daemon.errors import InvalidConfigError
 from daemon.local.children import local_children
-from daemon.local.version import version
 from daemon.paths import StateDir
 
 
@@ -43,6 +42,5 @@ def renewed(
         **document,
         "children": children,
         "secrets": secrets,
-        "version": version(),
         "drain_timeout_s": drain_timeout_s,
     }

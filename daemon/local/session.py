@@ -12,7 +12,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from daemon import logs
+from daemon import VERSION, logs
 from daemon.clock import SystemClock
 from daemon.errors import InvalidConfigError, UsageError
 from daemon.local.first_spawn import handover_payload
@@ -241,7 +241,7 @@ class Session:
                 "mode": self._document["mode"],
                 "endpoints": self._files.endpoints,
                 "processes": {"daemon": me, **self._supervisor.status()},
-                "version": self._document["version"],
+                "version": VERSION,
                 "phase": self._phase,
             }
         )

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from daemon import VERSION
 from daemon.paths import StateDir
 from daemon.supervisor import pid_files
 
@@ -50,7 +51,7 @@ class SessionFiles:
             "mode": self._document["mode"],
             "endpoints": self.endpoints,
             "control": str(self._state.control_socket),
-            "version": self._document["version"],
+            "version": VERSION,
         }
         # Not durable: it is worthless after a crash of the host, and made again at each start.
         content = json.dumps(document).encode() + b"\n"

@@ -149,12 +149,10 @@ def _document(
     # Imported late, while the daemon's interpreter starts.
     from daemon.local.children import local_children  # noqa: PLC0415
     from daemon.local.token import ensure_token  # noqa: PLC0415
-    from daemon.local.version import version  # noqa: PLC0415
 
     document = launch_document(
         state,
         (children or local_children)(state, config, env, secrets),
-        version=version(),
         drain_timeout_s=config.drain_timeout_s,
     )
     return document | {"token": ensure_token(state), "secrets": dict(secrets)}

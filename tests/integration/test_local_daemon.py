@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon import VERSION
 from daemon.config import environ
 from daemon.errors import BusyError, NotRunningError, StartFailedError, StateDirError
 from daemon.local.control_client import ControlClient
@@ -52,6 +53,7 @@ def test_start_reports_in_order_and_stop_leaves_nothing(local):
     assert told == ["daemon", "job-server", "agent-runner", "started"]
     assert result.already is False
     assert set(result.status) == {"mode", "endpoints", "processes", "version"}
+    assert result.status["version"] == VERSION
     unix = f"unix:{local.state.server_socket}"
     assert result.status["endpoints"] == {"tcp": "127.0.0.1:7", "unix": unix}
     document = json.loads(local.state.endpoints.read_bytes())

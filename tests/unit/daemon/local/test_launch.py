@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_runner.config import AgentRunnerConfig
+from daemon import VERSION
 from daemon.config import LocalConfig
 from daemon.local.children import local_children
 from daemon.local.first_spawn import handover_payload
 from daemon.local.launch import CHILD_PREFIXES, CHILD_VARIABLES, allowed_environment
-from daemon.local.version import version
 from daemon.paths import StateDir
 from daemon.server.config import ServerConfig
 
@@ -69,8 +71,7 @@ def test_status_and_the_daemon_s_start_import_little():
         assert not loaded & {"asyncio", "grpc", "psutil", "logging"}, module
 
 
-def test_the_version_is_that_of_the_installation():
-    """Found without importlib.metadata, equal to what it says."""
-    from importlib import metadata
-
-    assert version() == metadata.version("runner")
+def test_there_is_one_version():
+    """What the code says is what the package is built with."""
+    project = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION
