@@ -26,7 +26,6 @@ from daemon.local.status import query_status
 from daemon.paths import StateDir
 
 WAIT_FOR_LOCK_S = 15.0
-"""How long a previous instance may take to go down."""
 REPORT_BOUND_S = 60.0
 """The daemon keeps its own, shorter deadlines; this one is for a daemon that hangs."""
 GIVE_UP_BOUND_S = 60.0
@@ -48,13 +47,14 @@ class StartResult:
     """As ``status_local`` returns it."""
 
 
-def start_local(
+def start_local(  # noqa: PLR0913 - one use-case, told everything at once
     state: StateDir,
     config: LocalConfig,
     secrets: Mapping[str, str],
     report: Report,
     *,
     children: Children | None = None,
+    wait_for_lock_s: float = WAIT_FOR_LOCK_S,
 ) -> StartResult:
     """Start the daemon and its children and return when all are ready.
 
@@ -67,6 +67,7 @@ def start_local(
         secrets: Values by name; they reach the agent-runner through pipes only.
         report: Called with each progress line as it comes.
         children: Makes what is run; given by tests only.
+        wait_for_lock_s: How long a previous instance may take to go down.
 
     Raises:
         StateDirError: The state directory cannot be used.
@@ -75,7 +76,7 @@ def start_local(
         BusyError: A previous instance does not go away.
         Interrupted: Ctrl-C; nothing is left running.
     """
-    lock_fd = _lock_or_status(state)
+    lock_fd = _lock_or_status(state, wait_for_lock_s)
     if not isinstance(lock_fd, int):
         return StartResult(already=True, status=lock_fd)
     env = environ()
@@ -101,7 +102,7 @@ def run_foreground(
     Raises:
         StateDirError, BusyError: As ``start_local``; a daemon that runs already is a BusyError.
     """
-    lock_fd = _lock_or_status(state)
+    lock_fd = _lock_or_status(state, WAIT_FOR_LOCK_S)
     if not isinstance(lock_fd, int):
         pid = lock_fd["processes"]["daemon"]["pid"]
         raise BusyError(f"a daemon runs already for {state.root}: pid {pid}")
@@ -158,9 +159,9 @@ def _document(
     return document | {"token": ensure_token(state), "secrets": dict(secrets)}
 
 
-def _lock_or_status(state: StateDir) -> int | dict[str, Any]:
+def _lock_or_status(state: StateDir, bound_s: float) -> int | dict[str, Any]:
     """Return the lock, or the status of the instance that has it and is ready."""
-    deadline = time.monotonic() + WAIT_FOR_LOCK_S
+    deadline = time.monotonic() + bound_s
     while True:
         lock_fd = take_lock(state)
         if lock_fd is not None:
@@ -179,7 +180,7 @@ def _lock_or_status(state: StateDir) -> int | dict[str, Any]:
                 return status
             problem = f"a daemon with pid {status['processes']['daemon']['pid']} is {phase}"
             if phase == "starting":  # it has a deadline of its own
-                deadline = time.monotonic() + WAIT_FOR_LOCK_S
+                deadline = time.monotonic() + bound_s
         if time.monotonic() >= deadline:
             raise BusyError(f"{state.root} is in use: {problem}; try again, or `runner local stop`")
         time.sleep(_POLL_S)

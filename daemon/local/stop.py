@@ -29,7 +29,15 @@ _POLL_S = 0.05
 Report = Callable[[dict[str, Any]], None]
 
 
-def stop_local(state: StateDir, drain_timeout_s: float | None, now: bool, report: Report) -> None:
+def stop_local(  # noqa: PLR0913 - the bounds, which tests make short
+    state: StateDir,
+    drain_timeout_s: float | None,
+    now: bool,
+    report: Report,
+    *,
+    silence_bound_s: float = SILENCE_BOUND_S,
+    grace_s: float = GRACE_S,
+) -> None:
     """Stop the daemon, its children and whatever they left, and return when all have gone.
 
     Args:
@@ -37,6 +45,8 @@ def stop_local(state: StateDir, drain_timeout_s: float | None, now: bool, report
         drain_timeout_s: How long running attempts may go on; None takes the daemon's own setting.
         now: Cancel running attempts at once.
         report: Called with each progress line as it comes.
+        silence_bound_s: How long the daemon may say nothing.
+        grace_s: How long processes that are signalled directly may take to end.
 
     Raises:
         NotRunningError: Nothing runs; stale files were removed without signalling anybody.
@@ -45,7 +55,7 @@ def stop_local(state: StateDir, drain_timeout_s: float | None, now: bool, report
     living = living_processes(state)
     survivors: list[str] = []
     try:
-        with ControlClient(state, timeout_s=SILENCE_BOUND_S) as client:
+        with ControlClient(state, timeout_s=silence_bound_s) as client:
             request = {"op": "stop", "drain_timeout_s": drain_timeout_s, "now": now}
             survivors = _follow(client, request, report)
     except NotRunningError:
@@ -56,7 +66,7 @@ def stop_local(state: StateDir, drain_timeout_s: float | None, now: bool, report
         pass  # it died or hangs: the signals below see to what is left
     else:
         _await_end(living.values(), DAEMON_BOUND_S)
-    survivors += _end_by_signals(state, living_processes(state), report, now=now)
+    survivors += _end_by_signals(state, living_processes(state), report, now=now, grace_s=grace_s)
     if survivors:
         raise StopFailedError(f"could not be stopped: {', '.join(survivors)}")
     _clean_up(state)
@@ -71,7 +81,12 @@ def _follow(client: ControlClient, request: Mapping[str, Any], report: Report) -
 
 
 def _end_by_signals(
-    state: StateDir, living: Mapping[str, ProcessIdentity], report: Report, *, now: bool
+    state: StateDir,
+    living: Mapping[str, ProcessIdentity],
+    report: Report,
+    *,
+    now: bool,
+    grace_s: float,
 ) -> list[str]:
     """Climb the ladder for every verified process; return what survived."""
     if not living:
@@ -82,7 +97,7 @@ def _end_by_signals(
         pid_files.send_signal(identity, signal.SIGTERM)
         if now:
             pid_files.send_signal(identity, signal.SIGINT)
-    _await_end(living.values(), GRACE_S)
+    _await_end(living.values(), grace_s)
     trees |= _trees(living_processes(state))
     left = [stat for stat in trees.values() if _kill(stat)]
     deadline = time.monotonic() + KILL_BOUND_S

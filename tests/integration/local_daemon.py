@@ -58,13 +58,13 @@ class Local:
             },
         ]
 
-    def start(self) -> StartResult:
+    def start(self, **bounds: float) -> StartResult:
         return start_local(
-            self.state, CONFIG, {"KEY": SECRET}, self.lines.append, children=self.children
+            self.state, CONFIG, {"KEY": SECRET}, self.lines.append, children=self.children, **bounds
         )
 
-    def stop(self, *, now: bool = False) -> None:
-        stop_local(self.state, None, now, self.lines.append)
+    def stop(self, *, now: bool = False, **bounds: float) -> None:
+        stop_local(self.state, None, now, self.lines.append, **bounds)
 
     def process(self, name: str) -> dict[str, Any]:
         return status_local(self.state)["processes"][name]

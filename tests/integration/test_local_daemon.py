@@ -93,13 +93,12 @@ def test_two_starts_at_once_make_one_daemon(local):
     assert len({result.status["processes"]["daemon"]["pid"] for result in results}) == 1
 
 
-def test_a_lock_that_is_not_released_is_busy(local, monkeypatch):
+def test_a_lock_that_is_not_released_is_busy(local):
     """A previous instance that does not go away is named after the bound."""
-    monkeypatch.setattr("daemon.local.start.WAIT_FOR_LOCK_S", 0.2)
     fd = take_lock(local.state)
     try:
         with pytest.raises(BusyError, match=str(local.state.root)):
-            local.start()
+            local.start(wait_for_lock_s=0.2)
     finally:
         if fd is not None:
             os.close(fd)
@@ -209,14 +208,12 @@ def test_children_end_when_the_daemon_is_killed(local):
     assert local.start().already is False
 
 
-def test_stop_ends_a_daemon_that_hangs(local, monkeypatch):
+def test_stop_ends_a_daemon_that_hangs(local):
     """A frozen daemon does not answer: its verified processes are signalled, then killed."""
-    monkeypatch.setattr("daemon.local.stop.SILENCE_BOUND_S", 0.2)
-    monkeypatch.setattr("daemon.local.stop.GRACE_S", 0.5)
     local.start()
     pids = local.pids()
     os.kill(pids[0], signal.SIGSTOP)
-    local.stop()
+    local.stop(silence_bound_s=0.2, grace_s=0.5)
     assert not any(alive(pid) for pid in pids)
     assert not list(local.state.root.glob("*.pid"))
 
