@@ -202,9 +202,11 @@ class Sandbox(Protocol):
         """Copy a host folder (its content) to ``target``, a path relative to the job root.
 
         Regular files, folders and links are copied as they are; links are never followed. Called by
-        source preparation, before ``exec``.
+        source preparation, before ``exec``. When it returns or raises nothing is copied any more; a
+        cancellation or ``destroy`` ends it soon, with a part of the source in place.
 
         Raises:
+            SandboxBrokenError: The sandbox was destroyed.
             TransferRefusedError: The source holds a device, socket or FIFO, or cannot be read.
         """
         ...

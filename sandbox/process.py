@@ -28,7 +28,8 @@ SIGNAL_EXIT_BASE = 128
 _LAST_SIGNAL = 64
 _PR_SET_CHILD_SUBREAPER = 36
 
-libc = ctypes.CDLL(None, use_errno=True)
+# PyDLL: calls of a microsecond; giving up the interpreter lock for each of some forty per command costs far more.
+libc = ctypes.PyDLL(None, use_errno=True)
 
 
 def become_subreaper() -> None:

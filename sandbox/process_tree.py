@@ -60,7 +60,7 @@ def orphans() -> list[ProcStat]:
     known = {command.leader for command in _LIVE}
     session = os.getsid(0)
     found = []
-    for pid in procfs.own_children() - known:
+    for pid in procfs.adopted_children() - known:
         stat = procfs.read_stat(pid)
         if stat is not None and stat.session != session and procfs.no_new_privs(pid):
             found.append(stat)
@@ -84,16 +84,20 @@ def count_processes(uid: int | None) -> int:
     return total
 
 
-def reap_zombies() -> None:
-    """Collect dead orphans; nobody else will, and their pids are not free before.
+def reap_zombies() -> list[ProcStat]:
+    """Collect dead orphans; nobody else will, and their pids are not free before. Return the living.
 
     A thread may have spawned a leader that is dead already and not yet known here. It looks like an
     orphan, so what is no older than a command that is being started waits for the next sweep.
     """
     starting = [command.start_ticks for command in _LIVE if command.leader is None]
+    living = []
     for stat in orphans():
-        if not stat.alive and all(stat.start_ticks < ticks for ticks in starting):
+        if stat.alive:
+            living.append(stat)
+        elif all(stat.start_ticks < ticks for ticks in starting):
             procfs.reap_child(stat.pid)
+    return living
 
 
 def _owns(command: LiveCommand, orphan: ProcStat) -> bool:
@@ -143,8 +147,7 @@ class SweptTree:
         """Kill the tree and return what survived; bounded by 5 s."""
         deadline = self._loop.time() + KILL_BOUND_S
         while True:
-            reap_zombies()
-            if self._child.has_exited and not orphans():
+            if not reap_zombies() and self._child.has_exited:
                 return ()
             members = self._frozen()
             if not members:

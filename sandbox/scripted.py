@@ -207,6 +207,7 @@ class ScriptedSandbox:
 
     async def upload(self, source: Path, target: str) -> None:
         """Read the regular files of a host folder into memory."""
+        self._refuse_destroyed()
         # Not on a thread, which would go on after a cancellation.
         self._read_tree(source, PurePosixPath(_relative(target)))
 
@@ -221,8 +222,7 @@ class ScriptedSandbox:
 
     async def exec(self, request: ExecRequest) -> Command:
         """Start a scripted command."""
-        if self._destroyed:
-            raise SandboxBrokenError(f"the sandbox {self._name} was destroyed")
+        self._refuse_destroyed()
         self.requests.append(request)
         self._destroy_failure = request.env.get("SCRIPT_DESTROY_FAIL", self._destroy_failure)
         if "SCRIPT_BROKEN" in request.env:
@@ -249,6 +249,10 @@ class ScriptedSandbox:
             raise SandboxBrokenError(failure)
         self.files.clear()
         self._on_destroyed(self._name)
+
+    def _refuse_destroyed(self) -> None:
+        if self._destroyed:
+            raise SandboxBrokenError(f"the sandbox {self._name} was destroyed")
 
     def _read_tree(self, source: Path, target: PurePosixPath) -> None:
         if not source.is_dir():

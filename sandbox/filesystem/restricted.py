@@ -11,12 +11,12 @@ The C library's setuid() changes all threads of the process; the raw system call
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import ctypes
 import os
 import platform
 import subprocess
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -98,7 +98,7 @@ async def spawn_restricted(
         else:
             loop.call_soon_threadsafe(started.set_result, popen)
 
-    threading.Thread(target=run, name="restricted-spawn").start()
+    _thread.start_new_thread(run, ())  # Thread.start() would block the event loop until it runs
     try:
         return await settled(started)
     except asyncio.CancelledError:

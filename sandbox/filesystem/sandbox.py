@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -48,6 +50,8 @@ class FilesystemSandbox:
         self._command: Command | None = None
         self._destroyed = False
         self._lock = asyncio.Lock()
+        """Held while something is started, copied or removed, so that no two of them race."""
+        self._stop_copy = threading.Event()
         mounted = info.tier is Tier.BWRAP
         self._job_root = JOB_ROOT if mounted else str(workspace.job)
         self._base_env = base_env(
@@ -79,7 +83,10 @@ class FilesystemSandbox:
 
     async def upload(self, source: Path, target: str) -> None:
         """Copy the content of a host folder below the job root; see ``Sandbox.upload``."""
-        await asyncio.to_thread(self._upload, source, target)
+        async with self._lock:
+            self._refuse_destroyed()
+            stop = self._stop_copy = threading.Event()
+            await in_thread(partial(self._upload, source, target, stop), stop.set)
 
     async def download(self, path: str, limit_bytes: int) -> bytes:
         """Read a regular file below the job root; see ``Sandbox.download``."""
@@ -87,22 +94,24 @@ class FilesystemSandbox:
 
     async def exec(self, request: ExecRequest) -> Command:
         """Start one command; see ``Sandbox.exec``."""
-        if self._destroyed:
-            raise SandboxBrokenError(f"the sandbox {self._name} was destroyed")
         try:
             env = self._checked_env(request)
         except ValueError as error:
+            self._refuse_destroyed()
             return EndedCommand(CommandNotStartedError(str(error)))
-        command = await self._launcher.start(request, env)
-        self._command = command
-        if self._destroyed:
-            await command.kill()
-        return command
+        async with self._lock:
+            self._refuse_destroyed()
+            self._command = await self._launcher.start(request, env)
+            return self._command
 
     async def destroy(self) -> None:
         """Kill what runs and remove the workspace; see ``Sandbox.destroy``."""
         self._destroyed = True
+        self._stop_copy.set()
+        if self._command is not None:
+            await self._command.kill()
         async with self._lock:
+            # What was being started or copied has got the lock before.
             if self._command is not None:
                 await self._command.kill()
                 if isinstance(self._command, FilesystemCommand):
@@ -116,12 +125,17 @@ class FilesystemSandbox:
                 ) from error
             self._on_destroyed(self._name)
 
-    def _upload(self, source: Path, target: str) -> None:
+    def _refuse_destroyed(self) -> None:
+        if self._destroyed:
+            raise SandboxBrokenError(f"the sandbox {self._name} was destroyed")
+
+    def _upload(self, source: Path, target: str, stop: threading.Event) -> None:
         root = self._workspace.path.parent.stat()
         owner = self._workspace.job_uid
         folder = open_folder(self._workspace.job, target, owner=owner, create=True)
         try:
-            TreeCopy(owner=owner, skip=(root.st_dev, root.st_ino)).run(source, folder)
+            skip = (root.st_dev, root.st_ino)
+            TreeCopy(owner=owner, skip=skip, stop=stop).run(source, folder)
         finally:
             os.close(folder)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from sandbox.errors import TransferRefusedError
+from sandbox.errors import SandboxBrokenError, TransferRefusedError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEPTH = 400
@@ -101,12 +102,15 @@ class TreeCopy:
     """User and group of the copies, when this process is root's."""
     skip: tuple[int, int]
     """Device and inode of the folder of all workspaces: a source that holds it would copy itself."""
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Set by anybody to end the copy at the next entry, or the next piece of a large file."""
 
     def run(self, source: Path, target_fd: int) -> None:
         """Copy the content of ``source`` into an open folder.
 
         Raises:
             TransferRefusedError: The source holds a device, socket or FIFO, or cannot be read.
+            SandboxBrokenError: The copy was stopped.
         """
         try:
             source_fd = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -131,6 +135,7 @@ class TreeCopy:
         with os.scandir(source) as entries:
             names = [entry.name for entry in entries]
         for name in names:
+            self._refuse_stopped()
             found = os.stat(name, dir_fd=source, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode):
                 if (found.st_dev, found.st_ino) != self.skip:
@@ -168,7 +173,7 @@ class TreeCopy:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             copy = os.open(name, flags, 0o600, dir_fd=target)
             try:
-                _copy_content(original, copy)
+                self._copy_content(original, copy)
                 if self.owner is not None:
                     os.fchown(copy, self.owner, self.owner)
                 _copy_mode(original, copy)
@@ -176,6 +181,25 @@ class TreeCopy:
                 os.close(copy)
         finally:
             os.close(original)
+
+    def _copy_content(self, source: int, target: int) -> None:
+        """Copy in the kernel, sharing blocks where the filesystem can."""
+        copied = 0
+        try:
+            while count := os.copy_file_range(source, target, _PIECE):
+                copied += count
+                self._refuse_stopped()
+        except OSError as error:
+            if copied or error.errno not in _NO_RANGE:
+                raise
+        if not copied:
+            # Also where copy_file_range answers 0 for a file of a pseudo filesystem.
+            while os.sendfile(target, source, None, _PIECE):
+                self._refuse_stopped()
+
+    def _refuse_stopped(self) -> None:
+        if self.stop.is_set():
+            raise SandboxBrokenError("the copy was stopped")
 
 
 def _make_folder(parent: int, name: str, owner: int | None) -> None:
@@ -199,18 +223,3 @@ def _copy_mode(source: int, target: int) -> None:
     found = os.fstat(source)
     os.fchmod(target, stat.S_IMODE(found.st_mode) & 0o777)
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
-
-
-def _copy_content(source: int, target: int) -> None:
-    """Copy in the kernel, sharing blocks where the filesystem can."""
-    copied = 0
-    try:
-        while count := os.copy_file_range(source, target, _PIECE):
-            copied += count
-    except OSError as error:
-        if copied or error.errno not in _NO_RANGE:
-            raise
-    if not copied:
-        # Also where copy_file_range answers 0 for a file of a pseudo filesystem.
-        while os.sendfile(target, source, None, _PIECE):
-            continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
@@ -18,6 +19,7 @@ from tests.contract.sandbox_backends import (
     DEADLINE_S,
     FILESYSTEM_BACKENDS,
     open_place,
+    until,
 )
 
 CANARY = b"canary-77aa"
@@ -69,6 +71,13 @@ async def test_download_limit(place, tmp_path):
     assert len(await place.sandbox.download("src/f", 100)) == 100
     with pytest.raises(TransferRefusedError):
         await place.sandbox.download("src/f", 99)
+
+
+async def test_upload_after_destroy_is_refused(place, tmp_path):
+    """Nothing is copied into a sandbox that is gone."""
+    await place.sandbox.destroy()
+    with pytest.raises(SandboxBrokenError, match="destroyed"):
+        await place.sandbox.upload(tmp_path, "src")
 
 
 async def test_upload_of_a_fifo_is_refused(place, tmp_path):
@@ -132,6 +141,60 @@ async def test_upload_over_a_link_of_the_job_replaces_it(real, tmp_path):
         await real.sandbox.upload(source, "src/d")
     assert (victim / "f").read_bytes() == CANARY
     assert [each.name for each in victim.iterdir()] == ["f"]
+
+
+def many_files(folder):
+    """Fill a folder with more than is copied in a moment."""
+    for number in range(4000):
+        (folder / f"f{number}").write_bytes(b"x")
+    return folder
+
+
+def open_below(folder):
+    """Return what this process has open in a folder."""
+    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    found = [os.readlink(link) for link in links if os.path.lexists(link)]
+    return [path for path in found if path.startswith(str(folder))]
+
+
+async def test_cancelled_upload_has_ended(real, tmp_path):
+    """After a cancellation nobody copies any more, so that destroy removes all of it."""
+    source, target = many_files(tmp_path), real.workspace / "job" / "src"
+    uploading = asyncio.create_task(real.sandbox.upload(source, "src"))
+    await until(lambda: any(target.iterdir()))
+    uploading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await uploading
+    assert open_below(source) == []
+    assert open_below(real.workspace) == []
+    assert len(list(target.iterdir())) < 4000
+    await real.sandbox.destroy()
+    assert not real.workspace.exists()
+
+
+async def test_destroy_ends_an_upload(real, tmp_path):
+    """Destroy does not race with a copy: it ends it, and who waits for the copy is told."""
+    source, target = many_files(tmp_path), real.workspace / "job" / "src"
+    uploading = asyncio.create_task(real.sandbox.upload(source, "src"))
+    await until(lambda: any(target.iterdir()))
+    await real.sandbox.destroy()
+    assert not real.workspace.exists()
+    with pytest.raises(SandboxBrokenError):
+        await uploading
+    with pytest.raises(SandboxBrokenError):
+        await real.sandbox.upload(source, "src")
+    assert not real.workspace.exists()
+
+
+async def test_destroy_ends_a_start(real):
+    """A command that is being started when destroy is called is refused or dead, and leaves nothing."""
+    starting = asyncio.create_task(real.start("echo x >f; sleep 1000"))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(DEADLINE_S):
+        await real.sandbox.destroy()
+        with contextlib.suppress(SandboxBrokenError):
+            assert (await (await starting).wait()).signal == signal.SIGKILL
+    assert not real.workspace.exists()
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "middle", "fifo", "device", "directory"])
