@@ -19,6 +19,7 @@ from sandbox.scripted import ScriptedProvider
 from tests.contract.deviations import BWRAP, LANDLOCK, PLAIN, SANDBOX_DEVIATIONS, SCRIPTED
 
 DEADLINE_S = 30.0
+QUIET_LOOKS = 5
 FILESYSTEM_BACKENDS = (BWRAP, LANDLOCK, PLAIN)
 ALL_BACKENDS = (SCRIPTED, *FILESYSTEM_BACKENDS)
 _names = itertools.count(1)
@@ -105,6 +106,21 @@ async def until(condition, message: str = "the condition") -> None:
     async with asyncio.timeout(DEADLINE_S):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+async def until_waiting() -> None:
+    """Wait until nothing below this process computes, at several looks in a row."""
+    quiet = 0
+
+    def all_wait() -> bool:
+        nonlocal quiet
+        processes = procfs.snapshot()
+        below = procfs.descendants(processes, {os.getpid()})
+        computing = any(processes[pid].state in "RD" for pid in below)
+        quiet = 0 if computing else quiet + 1
+        return quiet == QUIET_LOOKS
+
+    await until(all_wait)
 
 
 def open_backend(backend: str, root: Path) -> FilesystemProvider | ScriptedProvider:

@@ -22,6 +22,7 @@ from tests.contract.sandbox_backends import (
     open_place,
     read_until,
     until,
+    until_waiting,
 )
 from tests.waiting import wait_until
 
@@ -337,19 +338,20 @@ async def test_slow_reader_blocks_the_command(real):
     )
     command = await real.start(script, idle_timeout_s=600)
     await until(lambda: mark.exists() and mark.read_text() >= "1\n")
-    seen = -1
-    while (now := int(mark.read_text() or "0")) != seen:
-        seen = now
-        await asyncio.sleep(0.3)
-    assert seen <= 4
+    await until_waiting()
+    assert int(mark.read_text()) <= 4
     output, result = await finish(command)
     assert (len(output), result.exit_code) == (16 * MIB, 0)
 
 
 async def test_back_pressure_is_not_idleness(real):
-    """A command that waits for a slow reader is not ended for saying nothing."""
+    """A command that waits for a slow reader is not ended for saying nothing, as a silent one is."""
     command = await real.start("head -c 4194304 /dev/zero", idle_timeout_s=0.3)
-    await asyncio.sleep(0.9)
+    await until_waiting()
+    other = await real.another()
+    for _ in range(2):
+        _, silent = await real.run("sleep 1000", sandbox=other, idle_timeout_s=0.3, grace_s=0)
+        assert silent.idle_timed_out
     output, result = await finish(command)
     assert (len(output), result.idle_timed_out, result.exit_code) == (4 * MIB, False, 0)
 
