@@ -9,7 +9,6 @@ Callers fail closed: if anything here raises, the raw data must be withheld, nev
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 
@@ -46,11 +45,14 @@ class Masker:
         self._automaton = automaton
         self._lock = threading.Lock()
         self._patterns: set[bytes] = set()
-        self._names: dict[str, None] = {}
         self._engine: MaskEngine | None = None
 
     def add(self, name: str, value: str | bytes) -> bool:
         """Register one value, its stripped form, and each longer line of a multi-line value.
+
+        Args:
+            name: Says at the call whose value it is; not kept.
+            value: What to hide.
 
         Returns:
             False when the value is too short or too common to be hidden without destroying the
@@ -61,16 +63,10 @@ class Masker:
             return False
         patterns = {raw, raw.strip(), *_lines(raw)}
         with self._lock:
-            self._names[name] = None
             if not patterns <= self._patterns:
                 self._patterns |= patterns
                 self._engine = None
         return True
-
-    def names(self) -> tuple[str, ...]:
-        """Return the names of all registered values, in the order in which they came."""
-        with self._lock:
-            return tuple(self._names)
 
     def stream(self) -> MaskingStream:
         """Open the masking of one byte stream; stdout and stderr of a job need one each."""
@@ -186,30 +182,6 @@ class MaskingStream:
         self._carry = buffer[hold:]
         self._covered = position - hold
         return b"".join(parts)
-
-
-class MaskingFormatter(logging.Formatter):
-    """Masks the finished text of another formatter, traceback and extra fields included.
-
-    Set on handlers: a filter of a logger does not see the records of its children.
-    """
-
-    def __init__(self, inner: logging.Formatter, masker: Masker) -> None:
-        super().__init__()
-        self._inner = inner
-        self._masker = masker
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the masked text of a record.
-
-        A record that cannot be formatted is replaced, because the logging module would otherwise
-        print its raw arguments.
-        """
-        try:
-            text = self._inner.format(record)
-        except Exception as exc:  # noqa: BLE001 - logging would print the raw arguments instead
-            text = f"[runner: log record of {record.name}:{record.lineno} withheld, {type(exc).__name__}]"
-        return self._masker.mask_text(text)
 
 
 def _encode(text: str) -> tuple[bytes, str]:
