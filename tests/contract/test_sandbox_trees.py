@@ -98,11 +98,11 @@ async def test_other_sandboxes_survive_a_kill(real):
     script = "(setsid sleep 4711.5 &); (env -i setsid sleep 4711.5 &); echo up; sleep 4711.5"
     bystander = await real.start(script, sandbox=other)
     await read_until(bystander.stream(), b"up")
-    await until(lambda: len(running("4711.5")) >= 3)
-    before = len(running("4711.5"))
+    # Exact lines: a shell that has not executed its command yet shows the whole script.
+    await until(lambda: running("4711.5").count("sleep 4711.5") == 3)
     for _ in range(3):
         await real.run("(setsid sleep 4711.6 &); true")
-    assert len(running("4711.5")) == before
+    assert running("4711.5").count("sleep 4711.5") == 3
     await bystander.kill()
     assert running("4711.5") == []
 
