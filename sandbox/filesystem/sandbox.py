@@ -49,6 +49,7 @@ class FilesystemSandbox:
         self._on_destroyed = on_destroyed
         self._command: Command | None = None
         self._destroyed = False
+        self._removed = False
         self._lock = asyncio.Lock()
         """Held while something is started, copied or removed, so that no two of them race."""
         self._stop_copy = threading.Event()
@@ -111,6 +112,8 @@ class FilesystemSandbox:
         if self._command is not None:
             await self._command.kill()
         async with self._lock:
+            if self._removed:
+                return
             # What was being started or copied has got the lock before.
             if self._command is not None:
                 await self._command.kill()
@@ -118,11 +121,13 @@ class FilesystemSandbox:
                     self._command.discard_output()
                 self._command = None
             try:
-                await in_thread(self._workspace.remove)
+                if not self._workspace.remove_untouched():
+                    await in_thread(self._workspace.remove)
             except OSError as error:
                 raise SandboxBrokenError(
                     f"the workspace {self._workspace.path} cannot be removed: {error}"
                 ) from error
+            self._removed = True
             self._on_destroyed(self._name)
 
     def _refuse_destroyed(self) -> None:

@@ -62,6 +62,32 @@ class Workspace:
             raise
         return self
 
+    def remove_untouched(self) -> bool:
+        """Remove the folders if the job left nothing in them, which is quicker than asking a thread to look.
+
+        Follows no link: a folder that was replaced by one is left to ``remove``.
+        """
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            top = os.open(self.path, flags)
+        except OSError:
+            return False
+        try:
+            job = os.open("job", flags, dir_fd=top)
+            try:
+                for name in ("src", "ci"):
+                    os.rmdir(name, dir_fd=job)
+            finally:
+                os.close(job)
+            for name in ("job", "home", "tmp"):
+                os.rmdir(name, dir_fd=top)
+            self.path.rmdir()
+        except OSError:
+            return False
+        finally:
+            os.close(top)
+        return True
+
     def remove(self) -> None:
         """Remove everything, whatever the job made of it. Idempotent.
 

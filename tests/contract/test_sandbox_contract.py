@@ -86,7 +86,7 @@ async def test_timeout_kills(place):
 async def test_idle_timeout_kills(place):
     """A command that says nothing for too long is ended and flagged."""
     env = {"SCRIPT_OUTPUT": "x", "SCRIPT_SLEEP_S": "1000"}
-    output, result = await place.run("printf x; sleep 1000", env=env, idle_timeout_s=0.5, grace_s=5)
+    output, result = await place.run("printf x; sleep 1000", env=env, idle_timeout_s=2, grace_s=5)
     assert (output, result.timed_out, result.idle_timed_out) == (b"x", False, True)
 
 

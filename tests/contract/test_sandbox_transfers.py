@@ -14,6 +14,7 @@ import pytest
 
 from sandbox.base import SandboxRequest, Tier
 from sandbox.errors import SandboxBrokenError, TransferRefusedError
+from tests.contract.deviations import SCRIPTED
 from tests.contract.sandbox_backends import (
     ALL_BACKENDS,
     DEADLINE_S,
@@ -255,6 +256,8 @@ async def test_failed_removal_loses_no_kill(place, stubborn):
     """A workspace that stays is an error that names it, after all is dead; close tries again."""
     name = place.sandbox.base_env["RUNNER_SANDBOX"]
     stubborn.add(name)
+    if place.backend != SCRIPTED:
+        (place.workspace / "home" / "kept").touch()  # an untouched workspace is removed another way
     env = {"SCRIPT_SLEEP_S": "1000", "SCRIPT_DESTROY_FAIL": f"{name} is busy"}
     command = await place.start("sleep 1000", env=env)
     async with asyncio.timeout(DEADLINE_S):
@@ -274,6 +277,7 @@ async def test_close_goes_on_after_a_failed_removal(real, stubborn, caplog):
     """One workspace that stays keeps no other, and is logged."""
     name = real.sandbox.base_env["RUNNER_SANDBOX"]
     other = real.root / (await real.another()).base_env["RUNNER_SANDBOX"]
+    (real.workspace / "home" / "kept").touch()
     stubborn.add(name)
     await real.provider.close()
     assert not other.exists()
