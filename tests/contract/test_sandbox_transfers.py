@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import stat
+from pathlib import PurePath
 
 import pytest
 
@@ -244,7 +245,7 @@ def stubborn(monkeypatch):
     rmdir = os.rmdir
 
     def refuse(path, **options):
-        if path in names:
+        if PurePath(path).name in names:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         rmdir(path, **options)
 
