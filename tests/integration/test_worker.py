@@ -250,7 +250,9 @@ async def test_a_new_incarnation_ends_the_old_leases(rig: Rig) -> None:
 async def test_a_chatty_job_survives_the_server(rig: Rig) -> None:
     """The server is stopped again and again while bytes are on their way: one attempt, every byte once."""
     await rig.start_agent()
-    job_id = await rig.submit(SCRIPT_OUTPUT="0123456789\n", SCRIPT_OUTPUT_REPEAT="3000", SCRIPT_OUTPUT_PAUSE_S="0.001")
+    job_id = await rig.submit(
+        SCRIPT_OUTPUT="0123456789\n", SCRIPT_OUTPUT_REPEAT="3000", SCRIPT_OUTPUT_PAUSE_S="0.001"
+    )
     for _ in range(5):
         length = len(await rig.log(job_id))
         await rig.wait_log(job_id, length + 200)
@@ -264,7 +266,9 @@ async def test_a_chatty_job_survives_the_server(rig: Rig) -> None:
 async def test_the_next_start_delivers_what_a_dead_one_could_not(rig: Rig) -> None:
     """The server is away, the job ends, the agent-runner dies: its successor brings log and result, in the same attempt."""
     await rig.start_agent()
-    job_id = await rig.submit(SCRIPT_OUTPUT="all of it\n", SCRIPT_SLEEP_S="0.2", SCRIPT_EXIT_CODE="4")
+    job_id = await rig.submit(
+        SCRIPT_OUTPUT="all of it\n", SCRIPT_SLEEP_S="0.2", SCRIPT_EXIT_CODE="4"
+    )
     await rig.wait_log(job_id, 1)
     await rig.stop_server()
     (spool,) = (rig.root / "spool-a").iterdir()
