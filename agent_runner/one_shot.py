@@ -8,21 +8,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
+import queue
 import signal
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from agent_runner.executor import AttemptControl, AttemptRequest, AttemptRun, StopReason
 from agent_runner.job_spec import JobSpec
-from agent_runner.outcome import LogSummary, Outcome
+from agent_runner.outcome import EndReason, LogSummary, Outcome
 from sandbox import procfs
 from sandbox.base import Capabilities, SandboxProvider, Tier
+from sandbox.errors import SandboxError
 from sandbox.factory import open_provider
 from sandbox.process import apply_process_defaults
 
 PREFIX = "run-local-"
+MAX_PENDING_BYTES = 1 << 20
+"""How much waits for the reader before the command does."""
+STALLED_S = 2.0
+"""A reader that takes nothing for so long is not waited for when the run is to end."""
+LOST_MESSAGE = "the end of the output was not read"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,23 +55,93 @@ class OneShot:
 
 
 class _Output:
-    """A LogWriter that hands the bytes on at once."""
+    """A LogWriter that has a thread hand the bytes on, because a reader that does not read must stop no timer.
 
-    def __init__(self, write: Callable[[bytes], None]) -> None:
+    Used by the event loop but for ``_hand_on``.
+    """
+
+    def __init__(self, write: Callable[[bytes], None], on_broken: Callable[[], None]) -> None:
         self._write = write
+        self._on_broken = on_broken
+        self._loop = asyncio.get_running_loop()
         self._digest = hashlib.sha256()
         self._length = 0
+        self._pending = 0
+        self._handed_on = 0
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._ended = asyncio.Event()
+        self.error: OSError | None = None
+        """Why the reader takes no more."""
+        self.lost = False
+        """Whether bytes were dropped because the reader did not read."""
+        # A daemon: at the end of the process nobody waits for a reader that was given up.
+        threading.Thread(target=self._hand_on, daemon=True).start()
 
     def write(self, data: bytes) -> None:
         self._digest.update(data)
         self._length += len(data)
-        self._write(data)
+        if self.lost or self.error is not None:
+            return
+        self._pending += len(data)
+        self._queue.put(data)
+        if self._pending > MAX_PENDING_BYTES:
+            self._room.clear()
 
     async def drained(self) -> None:
-        await asyncio.sleep(0)  # the write itself blocks, and that is the back-pressure
+        await self._room.wait()
 
     def summary(self) -> LogSummary:
         return LogSummary(length=self._length, sha256=self._digest.hexdigest())
+
+    async def flush(self) -> None:
+        """Wait until the reader has everything, has gone or was given up; called last."""
+        self._queue.put(None)
+        await self._ended.wait()
+
+    async def give_up_a_stalled_reader(self) -> None:
+        """Drop what is left once the reader has taken nothing for a while; for a run that is to end."""
+        while True:
+            before = self._handed_on
+            await asyncio.sleep(STALLED_S)
+            if self._pending and self._handed_on == before:
+                self.give_up()
+
+    def give_up(self) -> None:
+        """Drop what is left."""
+        self.lost = self.lost or self._pending > 0
+        self._room.set()
+        self._ended.set()
+
+    def _hand_on(self) -> None:
+        """Write piece by piece, in the thread."""
+        error = None
+        while (data := self._queue.get()) is not None:
+            try:
+                self._write(data)
+            except OSError as failure:
+                error = failure
+                break
+            self._tell(self._taken, len(data))
+        self._tell(self._end, error)
+
+    def _tell(self, what: Callable[..., None], *facts: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the run is over
+            self._loop.call_soon_threadsafe(what, *facts)
+
+    def _taken(self, count: int) -> None:
+        self._pending -= count
+        self._handed_on += count
+        if self._pending <= MAX_PENDING_BYTES:
+            self._room.set()
+
+    def _end(self, error: OSError | None) -> None:
+        self.error = error
+        self._room.set()
+        self._ended.set()
+        if error is not None:
+            self._on_broken()
 
 
 def run_one_shot(
@@ -67,7 +149,11 @@ def run_one_shot(
 ) -> Outcome:
     """Run the job to its end; called once per process. ``write`` gets the masked output as it comes.
 
-    The first SIGINT or SIGTERM cancels the command (TERM, grace, KILL), the second kills it at once.
+    The first SIGINT or SIGTERM cancels the command (TERM, grace, KILL), the second kills it at once. From then on
+    a reader that takes nothing is not waited for.
+
+    Raises:
+        OSError: The output could not be written, for example because its reader has gone; the job was cancelled.
     """
     return asyncio.run(_run(shot, write, on_start))
 
@@ -76,18 +162,38 @@ async def _run(
     shot: OneShot, write: Callable[[bytes], None], on_start: Callable[[Capabilities], None]
 ) -> Outcome:
     apply_process_defaults()
-    await _sweep(shot)
-    provider = _open(shot, _own_name(os.getpid()))
-    on_start(await provider.probe())
     control = AttemptControl()
-    _listen_for_signals(control, shot.cancel_grace_s)
-    values = {("local", name): value for name, value in shot.secrets.items()}
-    request = AttemptRequest(job_id=shot.job_id, attempt=1, spec=shot.spec)
-    run = AttemptRun(provider, request, values, _Output(write), control)
+    output = _Output(write, partial(control.stop, StopReason.CANCEL, shot.cancel_grace_s))
+    async with _obeying_signals(control, output, shot.cancel_grace_s):
+        await _sweep(shot)
+        outcome = await _attempt(shot, output, control, on_start)
+        # Nothing of the job is left now, so a slow reader keeps nothing but its output waiting.
+        await output.flush()
+    if output.error is not None:
+        raise output.error
+    if output.lost:
+        outcome = replace(outcome, end_reason=EndReason.CANCELLED, message=LOST_MESSAGE)
+    return outcome
+
+
+async def _attempt(
+    shot: OneShot,
+    output: _Output,
+    control: AttemptControl,
+    on_start: Callable[[Capabilities], None],
+) -> Outcome:
+    """Run the attempt and remove everything that it needed, however it ended."""
+    provider = _open(shot, _own_name(os.getpid()))
     try:
-        return await run.run()
+        on_start(await provider.probe())
+        values = {("local", name): value for name, value in shot.secrets.items()}
+        request = AttemptRequest(job_id=shot.job_id, attempt=1, spec=shot.spec)
+        run = AttemptRun(provider, request, values, output, control)
+        try:
+            return await run.run()
+        finally:
+            await run.clean_up()
     finally:
-        await run.clean_up()
         await provider.close()
         with contextlib.suppress(OSError):  # others have theirs in it
             shot.workspaces.rmdir()
@@ -110,21 +216,45 @@ def _own_name(pid: int) -> str:
 
 
 async def _sweep(shot: OneShot) -> None:
-    """Remove the processes and workspaces of runs that were killed before they could."""
+    """Remove the processes and workspaces of runs that were killed before they could.
+
+    What cannot be removed is no reason not to run this job.
+    """
     for folder in shot.workspaces.glob(f"{PREFIX}*"):
         pid = folder.name.removeprefix(PREFIX).partition("-")[0]
         if pid.isdecimal() and folder.name != _own_name(int(pid)):
-            dead = _open(shot, folder.name)
-            await dead.reap()
-            await dead.close()
+            try:
+                dead = _open(shot, folder.name)
+                await dead.reap()
+                await dead.close()
+            except (OSError, SandboxError) as error:
+                logger.warning(
+                    "A folder of an earlier run cannot be removed: %s: %s",
+                    folder,
+                    error,
+                    extra={"action": "leftover_kept"},
+                )
 
 
-def _listen_for_signals(control: AttemptControl, grace_s: float) -> None:
+@contextlib.asynccontextmanager
+async def _obeying_signals(
+    control: AttemptControl, output: _Output, grace_s: float
+) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
+    watching: list[asyncio.Task[None]] = []
 
     def told() -> None:
-        urgent = control.reason is not None
-        control.stop(StopReason.CANCEL, 0 if urgent else grace_s)
+        if watching:
+            control.stop(StopReason.CANCEL, 0)
+            output.give_up()
+            return
+        control.stop(StopReason.CANCEL, grace_s)
+        watching.append(loop.create_task(output.give_up_a_stalled_reader()))
 
     loop.add_signal_handler(signal.SIGINT, told)
     loop.add_signal_handler(signal.SIGTERM, told)
+    try:
+        yield
+    finally:
+        for task in watching:
+            task.cancel()

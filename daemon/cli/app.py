@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -25,8 +26,23 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+class ReaderGoneError(Exception):
+    """Whoever reads our output has what it wants. Click turns a BrokenPipeError into exit code 1 itself."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are used; their one-line help stands in the table."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command.
+
+        Raises:
+            ReaderGoneError: The other end of standard output is closed.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGoneError from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: D102 - as in click
         return list(COMMANDS)
@@ -65,7 +81,7 @@ def main(args: Sequence[str] | None = None) -> None:
     _open_standard_streams()
     try:
         code = runner.main(args=args, prog_name="runner", standalone_mode=False)
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGoneError):
         code = _leave_broken_pipe()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - explained, and kept for who asks
         code = _explain(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
 
 from tests.e2e.instance import PROCESSES, Instance, alive
 
@@ -127,6 +128,21 @@ def test_logs_of_the_processes_can_be_read(started: Instance) -> None:
         text = started.ok("local", "logs", process)
         assert text.strip(), process
         assert all(json.loads(line)["process"] for line in text.splitlines())
+
+
+def test_a_reader_that_leaves_is_a_broken_pipe(started: Instance) -> None:
+    """`runner jobs logs | head`: no message, and the exit code that a shell shows for SIGPIPE."""
+    job_id = started.submit("seq 1000000")
+    started.wait(job_id)
+    with started.popen(
+        "jobs", "logs", job_id, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline() == b"1\n"
+        running.stdout.close()
+        assert running.wait(20) == 141
+        assert running.stderr.read() == b""
 
 
 def test_config_show_names_origins(instance: Instance) -> None:

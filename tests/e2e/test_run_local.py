@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
 import subprocess
+import termios
+from typing import IO
 
+import psutil
 import pytest
 
 from tests.e2e.instance import Instance
+from tests.waiting import wait_until
 
 
 def test_prints_the_output_and_returns_the_exit_code(instance: Instance) -> None:
@@ -106,6 +112,79 @@ def test_an_interrupt_cancels_the_job(instance: Instance, sign: signal.Signals) 
         running.send_signal(sign)
         assert b"bye\n" in running.stdout.read()
         assert running.wait(20) == 130
+
+
+def wait_full(pipe: IO[bytes]) -> None:
+    """Wait until a pipe that nobody reads is about full; how full it can get depends on the writes (pipe(7))."""
+    room = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+
+    def full() -> bool:
+        held = fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))
+        return int.from_bytes(held, "little") > room // 2
+
+    wait_until(full, 20, "the pipe is full")
+
+
+def running_with(word: str) -> list[psutil.Process]:
+    """Return the processes with a word in their command that are no interpreter of ours."""
+    found = psutil.process_iter(["cmdline"])
+    return [process for process in found if ["yes", word] == process.info["cmdline"]]
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_is_stopped_while_nobody_reads(instance: Instance, sign: signal.Signals) -> None:
+    """A reader that does not read holds the job up, never the end."""
+    word = f"stopped-{os.getpid()}-{sign}"
+    path = instance.job_file(f"job_command: [yes, {word}]\n")
+    with instance.popen("run-local", "-q", "--file", path, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        wait_full(running.stdout)
+        assert running_with(word)
+        running.send_signal(sign)
+        assert running.wait(20) == 130
+        assert not running_with(word)
+
+
+def test_a_time_out_fires_while_nobody_reads(instance: Instance) -> None:
+    """The job is gone although its reader has read nothing; all that was printed before is still delivered."""
+    word = f"timeout-{os.getpid()}"
+    path = instance.job_file(f"job_command: [yes, {word}]\ntimeout_seconds: 2\n")
+    with instance.popen("run-local", "-q", "--file", path, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        wait_full(running.stdout)
+        wait_until(lambda: not running_with(word), 20, "the job has ended")
+        assert running.poll() is None
+        line = f"{word}\n".encode()
+        out = running.stdout.read()
+        assert len(out) > 1 << 16
+        assert out == (line * (len(out) // len(line) + 1))[: len(out)]
+        assert running.wait(20) == 124
+
+
+def test_everything_is_delivered_to_a_late_reader(instance: Instance) -> None:
+    """What was printed is there to its last byte, whoever ended first."""
+    path = instance.job_file("job_command: 'head -c 900000 /dev/zero; echo end'\n")
+    with instance.popen("run-local", "-q", "--file", path, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        wait_full(running.stdout)
+        assert running.stdout.read() == bytes(900_000) + b"end\n"
+        assert running.wait(20) == 0
+
+
+def test_a_reader_that_leaves_ends_the_job(instance: Instance) -> None:
+    """As with `runner run-local | head`: the job is cancelled, and the exit code is that of a broken pipe."""
+    word = f"broken-{os.getpid()}"
+    path = instance.job_file(f"job_command: [yes, {word}]\n")
+    with instance.popen(
+        "run-local", "-q", "--file", path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline() == f"{word}\n".encode()
+        running.stdout.close()
+        assert running.wait(20) == 141
+        assert running.stderr.read() == b""
+    assert not running_with(word)
 
 
 def test_a_job_that_demands_more_than_there_is(instance: Instance) -> None:
