@@ -52,6 +52,8 @@ class OneShot:
     tier: str = "auto"
     allow_plain: bool = False
     cancel_grace_s: float = 10.0
+    providers: Callable[..., SandboxProvider] = open_provider
+    """Opens the sandboxes; given by tests only."""
 
 
 class _Output:
@@ -155,13 +157,14 @@ def run_one_shot(
     Raises:
         OSError: The output could not be written, for example because its reader has gone; the job was cancelled.
     """
-    return asyncio.run(_run(shot, write, on_start))
+    apply_process_defaults()
+    return asyncio.run(one_shot(shot, write, on_start))
 
 
-async def _run(
+async def one_shot(
     shot: OneShot, write: Callable[[bytes], None], on_start: Callable[[Capabilities], None]
 ) -> Outcome:
-    apply_process_defaults()
+    """Do the same on a loop that runs already, and that takes the signals of the process."""
     control = AttemptControl()
     output = _Output(write, partial(control.stop, StopReason.CANCEL, shot.cancel_grace_s))
     async with _obeying_signals(control, output, shot.cancel_grace_s):
@@ -200,7 +203,7 @@ async def _attempt(
 
 
 def _open(shot: OneShot, name: str) -> SandboxProvider:
-    return open_provider(
+    return shot.providers(
         "filesystem",
         root=shot.workspaces / name,
         owner_label=f"{shot.owner_label}-{name}",
