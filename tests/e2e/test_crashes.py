@@ -100,6 +100,34 @@ def test_a_result_survives_a_server_that_dies_during_a_stop(started: Instance) -
     assert started.log(job_id) == b"begin\nend\n"
 
 
+def test_a_server_that_cannot_start_any_more_is_given_up_and_explained(started: Instance) -> None:
+    """Its database is garbage: `status` says FATAL, why, and the end of its log; the others live; stop works."""
+    pids = started.pids()
+    for name in ("runner.db-wal", "runner.db-shm"):
+        (started.state / name).unlink(missing_ok=True)
+    garbage = started.state / "garbage"
+    garbage.write_bytes(b"no database at all\n" * 1000)
+    garbage.replace(started.state / "runner.db")
+    started.kill("job-server")
+
+    def given_up() -> bool:
+        return started.status()["processes"]["job-server"]["state"] == "FATAL"
+
+    wait_until(given_up, 60, started.tails)
+    found = started.status()["processes"]["job-server"]
+    assert found["pid"] is None
+    assert "5 quick deaths" in found["reason"]
+    assert "runner.db" in found["log_tail"]
+    shown = started.ok("local", "status")
+    assert "FATAL" in shown
+    assert "job server was given up: 5 quick deaths" in shown
+    assert "runner.db" in shown.partition("was given up")[2]
+    assert alive(pids[0])
+    assert alive(pids[2])
+    started.ok("local", "stop", "--now")
+    started.wait_gone()
+
+
 def test_nothing_outlives_the_daemon(started: Instance) -> None:
     """kill -9 of the daemon: within 10 s no process is left, not even one of a running job; a new start works."""
     job_id = started.submit("trap '' TERM; echo running; sleep 600 & wait")
