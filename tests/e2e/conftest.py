@@ -22,6 +22,7 @@ def instance() -> Iterator[Instance]:
     made.stop()
     made.wait_gone()
     assert not made.workspaces(), "workspaces were left behind"
+    assert not made.spooled(), "the spool was not emptied"
     shutil.rmtree(root)
 
 

@@ -176,6 +176,11 @@ class Instance:
             folder = self.state / "workspaces"
         return [str(path) for path in folder.rglob("*")] if folder.exists() else []
 
+    def spooled(self) -> list[str]:
+        """Return what is left of logs and results on their way to the server."""
+        folder = self.state / "spool"
+        return [str(path) for path in folder.rglob("*")] if folder.is_dir() else []
+
     def files_with(self, needle: bytes) -> list[str]:
         """Return every file below the root that holds some bytes."""
         files = (path for path in self.root.rglob("*") if path.is_file() and not path.is_symlink())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -93,6 +94,33 @@ def test_one_process_per_job_and_no_fork(instance: Instance, tmp_path) -> None:
     processes = [line for line in spawned if "CLONE_THREAD" not in line]
     assert len(processes) == 1, processes
     assert "vfork(" in processes[0] or "CLONE_VFORK" in processes[0], processes
+
+
+def test_fifty_jobs_leave_no_descriptor_open(started: Instance) -> None:
+    """The agent-runner has as many open files after fifty jobs as after a first few."""
+
+    def submit(count: int) -> None:
+        started.ok("jobs", "submit", "--count", str(count), "--wait", "--", "true", timeout=120)
+
+    folder = f"/proc/{started.pid('agent-runner')}/fd"
+
+    def open_files() -> list[str]:
+        # Named by what they are, not by their numbers: sockets and pipes of one job look like those of the next.
+        names = (os.path.join(folder, name) for name in os.listdir(folder))
+        return sorted(re.sub(r"\d+", "N", _target(name)) for name in names)
+
+    submit(4)
+    wait_until(lambda: not started.spooled(), 10, "the spool is empty")
+    before = open_files()
+    submit(50)
+    wait_until(lambda: len(open_files()) <= len(before), 10, lambda: f"{before}\n{open_files()}")
+
+
+def _target(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return ""
 
 
 def _traced(pid: str) -> bool:
