@@ -20,12 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent_runner.descriptors import HANDOVER_FD, LIFE_FD, LOCK_FD, READY_FD
 from agent_runner.errors import InvalidConfigError
-
-HANDOVER_FD = "RUNNER_HANDOVER_FD"
-READY_FD = "RUNNER_READY_FD"
-LIFE_FD = "RUNNER_LIFE_FD"
-LOCK_FD = "RUNNER_LOCK_FD"
 
 MAX_HANDOVER_BYTES = 64 << 20
 

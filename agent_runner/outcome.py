@@ -40,7 +40,7 @@ class LogSummary:
     length: int = 0
     sha256: str = ""
     truncated: str = ""
-    """Why it is shorter than the output: ``size_limit``, ``agent_died``; empty when it is whole."""
+    """Why it is shorter than the output: ``size_limit``, ``agent_died``, ``disk_full``, ``damaged``; empty when it is whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ import click
 from daemon.cli.job_input import read_job_file
 from daemon.cli.output import note, print_json, print_table, printable, seconds_text, state_of
 from daemon.cli.verdict import CANCELLED, describe, exit_status
-from daemon.errors import Interrupted, UsageError
+from daemon.errors import Interrupted, RemoteError, UsageError
 
 if TYPE_CHECKING:
     from daemon.job_client.client import JobClient
@@ -187,15 +187,25 @@ def logs(
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
 @JSON_OPTION
 @click.pass_context
-def cancel(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> None:
-    """Cancel jobs, queued or running."""
+def cancel(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> int:
+    """Cancel jobs, queued or running; one that cannot be cancelled keeps no other."""
+    cancelled: list[JobDict] = []
+    code = 0
     with connect(ctx) as client:
-        cancelled = [client.cancel(job_id) for job_id in job_ids]
+        for job_id in job_ids:
+            try:
+                cancelled.append(client.cancel(job_id))
+            except RemoteError as error:
+                if len(job_ids) == 1:
+                    raise
+                note(f"runner: {error}")
+                code = max(code, error.remote_exit_code)
     if as_json:
         print_json(cancelled[0] if len(cancelled) == 1 else cancelled)
     else:
         for job in cancelled:
             print(f"{job['id']}  {job['state']}")
+    return code
 
 
 @jobs.command(epilog="Example: runner jobs wait JOB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -77,6 +78,9 @@ def start(
     if running is not None:
         note(f"already running: {_pids(running)}")
         return
+    # Whoever ends a start by a signal gets what Ctrl-C does: nothing is left running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
     values = _gather(config, may_ask=not no_input)
     if foreground:
         run_foreground(state, config, values)
@@ -108,7 +112,17 @@ def _gather(config: LocalConfig, *, may_ask: bool) -> dict[str, str]:
         )
         for wish in config.secrets
     ]
-    return {name: value.reveal() for name, value in gather(wanted, environ(), ask, note).items()}
+    values = gather(wanted, environ(), ask, note)
+    return {name: _maskable(name, value.reveal()) for name, value in values.items()}
+
+
+def _maskable(name: str, value: str) -> str:
+    """Return the value; say by name if it is one that no log can hide."""
+    from sandbox.masking import Masker  # noqa: PLC0415 - only where there is a secret
+
+    if not Masker().add(name, value):
+        note(f"warning: {name} is too short or too common a text to be masked in logs")
+    return value
 
 
 @local.command(epilog="Example: runner local stop --drain-timeout 10s")
@@ -219,7 +233,7 @@ def _progress(event: Mapping[str, Any]) -> None:
 def _facts(event: Mapping[str, Any]) -> str:
     if event["process"] == "job-server":
         tcp = event.get("listen")
-        return f"{tcp}, unix socket" if tcp else "unix socket"
+        return f"{tcp}, unix socket" if tcp and tcp != "none" else "unix socket"
     if event["process"] == "agent-runner":
         slots = event.get("slots", 0)
         return f"{slots} slot{'' if slots == 1 else 's'}, sandbox: {event.get('sandbox')}"

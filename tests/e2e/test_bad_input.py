@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 
-from tests.e2e.instance import Instance
+from tests.e2e.instance import RUNNER, Instance
 
 FILES = {
     "malformed YAML": ("job_command: [unclosed\n", ":2:1: "),
@@ -82,6 +83,52 @@ def test_cancel_of_an_ended_job(started: Instance) -> None:
     job_id = started.submit("true")
     started.wait(job_id)
     assert "ended" in started.fails("jobs", "cancel", job_id, code=1)
+
+
+def test_one_that_cannot_be_cancelled_keeps_no_other(started: Instance) -> None:
+    """Cancel goes on, names what failed, and exits with its code."""
+    ended = started.submit("true")
+    started.wait(ended)
+    running = started.submit("sleep 300")
+    error = started.fails("jobs", "cancel", ended, running, code=1)
+    assert ended in error
+    assert started.wait(running)["state"] == "CANCELLED"
+
+
+def test_a_secret_that_cannot_be_masked_is_named(instance: Instance) -> None:
+    """A value that is too short is said at the start, by name."""
+    instance.extra_env["PIN"] = "abc"
+    assert "PIN is too short" in instance.start("--secret", "PIN")
+
+
+def test_closed_standard_streams_cost_no_lock(instance: Instance) -> None:
+    """A start with a closed input holds the lock all the same: a second one finds it running."""
+    command = 'exec "$0" local start --no-input --listen 127.0.0.1:0 <&-'
+
+    def start() -> subprocess.CompletedProcess[bytes]:
+        words = ["/bin/sh", "-c", command, RUNNER]
+        return subprocess.run(words, env=instance.env, capture_output=True, timeout=60, check=False)
+
+    assert start().returncode == 0
+    done = start()
+    assert done.returncode == 0, done.stderr
+    assert b"already running" in done.stderr
+
+
+def test_an_output_that_cannot_be_written_is_a_failure(instance: Instance) -> None:
+    """A lost answer is one line and exit 1, not a success."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [RUNNER, "config", "show"],
+            env=instance.env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def test_bad_words_on_the_command_line(instance: Instance) -> None:
