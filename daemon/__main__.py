@@ -12,7 +12,6 @@ import sys
 
 from agent_runner.hardening import harden
 from daemon.local.first_spawn import spawn_children
-from daemon.supervisor.spawning import become_subreaper
 
 
 def main(argv: list[str]) -> int:
@@ -32,7 +31,6 @@ def main(argv: list[str]) -> int:
             os.set_inheritable(document[name], False)
     # The write end is never used nor closed: its end of file tells the children that we have died.
     life_in, _life_out = os.pipe()
-    become_subreaper()
     spared = frozenset[int]()
     if document.get("foreground"):
         # Whoever executed us in its place may have had children.
@@ -40,6 +38,11 @@ def main(argv: list[str]) -> int:
 
         spared = frozenset(own_children())
     early = spawn_children(document, life_in)
+
+    # Early enough: an orphan goes to whoever is a subreaper when its parent dies.
+    from sandbox.process import become_subreaper  # noqa: PLC0415
+
+    become_subreaper()
 
     import asyncio  # noqa: PLC0415
 

@@ -7,15 +7,10 @@ same beside any heap.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 
-HANDOVER_FD = "RUNNER_HANDOVER_FD"
-READY_FD = "RUNNER_READY_FD"
-LIFE_FD = "RUNNER_LIFE_FD"
-LOCK_FD = "RUNNER_LOCK_FD"
-_PR_SET_CHILD_SUBREAPER = 36
+from agent_runner.descriptors import HANDOVER_FD, LIFE_FD, LOCK_FD, READY_FD
 
 
 class SpawnedChild:
@@ -58,11 +53,6 @@ class SpawnedChild:
             os.close(self.handover_fd)
             self.handover_fd = -1
         return True
-
-
-def become_subreaper() -> None:
-    """Adopt the orphans of all descendants; called once, before the first child is spawned."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def new_nonce() -> str:
