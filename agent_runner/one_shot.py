@@ -195,7 +195,8 @@ async def _attempt(
         try:
             return await run.run()
         finally:
-            await run.clean_up()
+            with contextlib.suppress(SandboxError):  # the provider tries again, and says what stays
+                await run.clean_up()
     finally:
         await provider.close()
         with contextlib.suppress(OSError):  # others have theirs in it
