@@ -17,7 +17,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from agent_runner.handover import HANDOVER_FD, LIFE_FD, LOCK_FD, READY_FD
+from agent_runner.descriptors import HANDOVER_FD, LIFE_FD, LOCK_FD, READY_FD
 from runner.v1 import agent_service_pb2 as agent_pb
 from runner.v1 import agent_service_pb2_grpc as agent_rpc
 from tests.integration.grpc_server import AUTH, TOKEN, server_config
