@@ -20,6 +20,8 @@ from daemon.errors import StateDirError
 
 MAX_SOCKET_PATH_BYTES = 107
 """sun_path holds 108 bytes with the closing NUL (unix(7))."""
+URI_SPECIAL = frozenset("#?%,")
+"""gRPC reads ``unix:PATH`` as a URI (RFC 3986) or a list: such a path would not be the one that is meant."""
 ROOT_WORKSPACES = Path("/var/lib/runner")
 
 
@@ -144,6 +146,8 @@ def _runtime_dir(root: Path, env: Mapping[str, str], *, default: bool) -> Path:
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
     candidates.append(Path(f"/tmp/runner-{os.geteuid()}-{digest}"))  # noqa: S108
     for candidate in candidates:
+        if not URI_SPECIAL.isdisjoint(str(candidate)):
+            continue
         if len(os.fsencode(candidate / "server.sock")) <= MAX_SOCKET_PATH_BYTES:
             return candidate
     raise StateDirError(f"{root} is too long a path for a socket; choose a shorter --state-dir")
