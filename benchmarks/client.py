@@ -42,11 +42,13 @@ class Ends:
     async def read(self, call: Any) -> None:
         """Take every event of a stream, until it is cancelled."""
         async for response in call:
-            if response.event.state not in FINAL:
-                continue
-            if response.event.state != job_pb2.JOB_STATE_SUCCEEDED:
-                self._problem = f"a job did not succeed: {response.event}"
-            self.times[response.event.job_id] = time.monotonic()
+            now = time.monotonic()
+            for event in response.events:
+                if event.state not in FINAL:
+                    continue
+                if event.state != job_pb2.JOB_STATE_SUCCEEDED:
+                    self._problem = f"a job did not succeed: {event}"
+                self.times[event.job_id] = now
             self._changed.set()
 
     async def wait(self, job_id: str) -> float:
@@ -116,7 +118,7 @@ class Server:
         request = pb.WatchJobsRequest(job_ids=[job_id])
         call = self._stub.WatchJobs(request, metadata=self._metadata)
         async for response in call:
-            if response.event.state == job_pb2.JOB_STATE_RUNNING:
+            if any(event.state == job_pb2.JOB_STATE_RUNNING for event in response.events):
                 break
         now = time.monotonic()
         call.cancel()

@@ -264,7 +264,7 @@ class JobClient:
 
 def _events(stream: Any) -> Iterator[job_pb2.JobEvent]:
     for response in stream:
-        yield response.event
+        yield from response.events
     raise UnavailableError("the job server ended the watch", "UNAVAILABLE", 3)
 
 

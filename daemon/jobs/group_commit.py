@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from daemon.errors import StoreUnavailableError
 
 MAX_BATCH = 512
-"""Writes in one transaction at most; bounds how long the first of them waits."""
+"""Writes after which a transaction takes no more; bounds how long the first of them waits."""
 
 T = TypeVar("T")
 
@@ -50,7 +50,9 @@ class GroupCommit:
         """How many transactions changed something; a measure of cost."""
         self._connect = connect
         self._explain = explain
-        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._waiting: list[_Request] = []
+        """What this turn of the loop has asked for; handed over once, because each handing over wakes the thread."""
+        self._batches: queue.SimpleQueue[list[_Request] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._accepting = False
 
@@ -71,7 +73,8 @@ class GroupCommit:
         """Commit what was accepted, then end the thread. Idempotent."""
         if self._accepting:
             self._accepting = False
-            self._requests.put(None)
+            self._hand_over()
+            self._batches.put(None)
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
@@ -85,9 +88,17 @@ class GroupCommit:
         """
         if not self._accepting:
             raise StoreUnavailableError("the job store is closed")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._requests.put(_Request(write, future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._hand_over)
+        self._waiting.append(_Request(write, future))
         return await future
+
+    def _hand_over(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._batches.put(waiting)
 
     def _serve(self, loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
         opening = _Request(write=lambda _: None, future=ready)
@@ -108,13 +119,13 @@ class GroupCommit:
 
     def _next_batch(self) -> tuple[list[_Request], bool]:
         batch: list[_Request] = []
-        request = self._requests.get()
+        more = self._batches.get()
         with suppress(queue.Empty):
-            while request is not None:
-                batch.append(request)
-                if len(batch) == MAX_BATCH:
+            while more is not None:
+                batch += more
+                if len(batch) >= MAX_BATCH:
                     return batch, True
-                request = self._requests.get_nowait()
+                more = self._batches.get_nowait()
             return batch, False
         return batch, True
 

@@ -79,7 +79,7 @@ class AgentServicer(rpc.AgentServiceServicer):
     ) -> AsyncIterator[pb.WorkResponse]:
         """Push assignments and cancels, take renewals; one call for as long as a connection lasts."""
         first = await anext(request_iterator, None)
-        if first is None or first.WhichOneof("message") != "hello":
+        if first is None or not first.HasField("hello"):
             raise UsageError("the first message of Work must be hello")
         hello: pb.WorkHello = first.hello
         session = self._dispatcher.session(agent_from_pb(hello.agent))
@@ -119,15 +119,26 @@ class AgentServicer(rpc.AgentServiceServicer):
     async def FinishAttempt(
         self, request: pb.FinishAttemptRequest, context: Any
     ) -> pb.FinishAttemptResponse:
-        """End an attempt; called once per attempt, and again until it is answered."""
-        lease = lease_from_pb(request.lease)
-        outcome = _outcome(request)
-        if request.log_offset < 0 or request.log_bytes < 0:
-            raise UsageError("log_offset and log_bytes must not be negative")
-        await self._completions.run(self._end(lease, outcome, request.log_offset, request.log_tail))
+        """End an attempt; called where the Work stream could not, until it is answered."""
+        await self._completions.run(self._end(request))
         return pb.FinishAttemptResponse()
 
-    async def _end(self, lease: LeaseRef, outcome: Outcome, offset: int, tail: bytes) -> None:
+    async def _end_reported(
+        self, stream: WorkStream, reports: Sequence[pb.FinishAttemptRequest]
+    ) -> None:
+        """End the attempts of one message; their ends share one commit."""
+        results = await asyncio.gather(*map(self._end, reports), return_exceptions=True)
+        # Why one is refused says the call that repeats it.
+        ended: list[pb.LeaseRef] = []
+        refused: list[pb.LeaseRef] = []
+        for report, result in zip(reports, results, strict=True):
+            (refused if isinstance(result, BaseException) else ended).append(report.lease)
+        stream.reported(ended, refused)
+
+    async def _end(self, request: pb.FinishAttemptRequest) -> None:
+        lease = lease_from_pb(request.lease)
+        outcome = _outcome(request)
+        offset, tail = request.log_offset, request.log_tail
         # Held until the end is stored, so that nothing is added to what is reported.
         with self._log_writer.holding(lease):
             # A report that comes a second time finds its lease ended: it adds nothing to the log, and
@@ -166,13 +177,15 @@ class AgentServicer(rpc.AgentServiceServicer):
     async def _listen(self, requests: Requests, session: AgentSession, stream: WorkStream) -> None:
         try:
             async for request in requests:
-                kind = request.WhichOneof("message")
-                if kind == "renew":
-                    await self._dispatcher.renew(session, stream, _leases(request.renew.leases))
-                elif kind == "drain":
+                if request.HasField("hello"):
+                    raise UsageError("hello must be the first message of Work and only there")
+                if request.drain:
                     self._dispatcher.drain(session)
-                elif kind == "hello":
-                    raise UsageError("hello must be the first message of Work and only that")
+                if request.reports:
+                    # Not awaited: what else the agent-runner says must not wait for the disk.
+                    self._completions.start(self._end_reported(stream, request.reports))
+                if request.renew:
+                    await self._dispatcher.renew(session, stream, _leases(request.renew))
         finally:
             stream.end()
 
@@ -193,4 +206,6 @@ def _outcome(request: pb.FinishAttemptRequest) -> Outcome:
         raise UsageError("log_sha256 must be 64 lower-case hexadecimal digits or empty")
     if len(request.message) > MAX_MESSAGE_CHARS:
         request.message = request.message[:MAX_MESSAGE_CHARS]
+    if request.log_offset < 0 or request.log_bytes < 0:
+        raise UsageError("log_offset and log_bytes must not be negative")
     return wire.outcome_from_pb(request, reason)

@@ -71,12 +71,10 @@ def event_to_pb(event: JobEvent) -> job_pb2.JobEvent:
     )
 
 
-def assignment_to_pb(claim: Claim) -> agent_service_pb2.WorkResponse:
+def assignment_to_pb(claim: Claim) -> agent_service_pb2.Assignment:
     """Return the message that gives an attempt to an agent-runner."""
-    return agent_service_pb2.WorkResponse(
-        assignment=agent_service_pb2.Assignment(
-            lease=lease_to_pb(claim.lease), spec=wire.job_spec_to_pb(claim.spec)
-        )
+    return agent_service_pb2.Assignment(
+        lease=lease_to_pb(claim.lease), spec=wire.job_spec_to_pb(claim.spec)
     )
 
 

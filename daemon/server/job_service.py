@@ -88,8 +88,8 @@ class JobServicer(rpc.JobServiceServicer):
         # Tells the client that nothing after this moment will be missed.
         await context.send_initial_metadata(())
         async with aclosing(self._watch.events(after_id, request.job_ids)) as events:
-            async for event in events:
-                yield pb.WatchJobsResponse(event=event_to_pb(event))
+            async for batch in events:
+                yield pb.WatchJobsResponse(events=[event_to_pb(event) for event in batch])
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
         """End a queued job, or have a running one stopped."""

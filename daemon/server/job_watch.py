@@ -39,8 +39,10 @@ class JobWatch:
             return await self._store.last_event_id()
         return after_event_id
 
-    async def events(self, after_id: int, job_ids: Sequence[str]) -> AsyncGenerator[JobEvent, None]:
-        """Yield every event after an id, for ever.
+    async def events(
+        self, after_id: int, job_ids: Sequence[str]
+    ) -> AsyncGenerator[list[JobEvent], None]:
+        """Yield all events after an id, for ever, as many at once as there are.
 
         Raises:
             ShuttingDownError: The server stops; watch on from the last event later.
@@ -49,10 +51,9 @@ class JobWatch:
         with self._signals.subscribe(wanted or (EVERY_JOB,)) as changes:
             while True:
                 events = await self._store.events(after_id, BATCH, wanted)
-                for event in events:
-                    yield event
-                    after_id = event.id
                 if events:
+                    yield events
+                    after_id = events[-1].id
                     continue
                 if STOP in await changes.wait():
                     raise ShuttingDownError(

@@ -1,16 +1,21 @@
-"""The server's end of one Work stream: what is to be sent, and the wake-up of the one task that sends."""
+"""The server's end of one Work stream: what is to be sent, and the wake-up of the one task that sends.
+
+What was said since the last message goes out as one message: under load a message costs far more than what is in it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 
 from daemon.errors import DaemonError
 from daemon.jobs.models import Claim, LeaseRef
 from daemon.server.convert import assignment_to_pb, lease_to_pb
 from runner.v1 import agent_service_pb2 as pb
 
-WELCOME = pb.WorkResponse(welcome=pb.WorkWelcome())
+MAX_MESSAGE_BYTES = 2 << 20
+"""Of assignments before the last one, which holds at most 1 MiB; a message holds 4 MiB."""
 
 
 class WorkStream:
@@ -21,25 +26,40 @@ class WorkStream:
         self.ended = False
         self.error: DaemonError | None = None
         self._claims: deque[Claim] = deque()
-        self._notices: deque[pb.WorkResponse] = deque()
+        self._said = pb.WorkResponse()
+        self._any = False
+        """Whether ``_said`` holds anything."""
 
     def welcome(self) -> None:
         """Say that the stream is open."""
-        self._notice(WELCOME)
+        self._said.welcome.SetInParent()
+        self._wake()
 
     def assign(self, claims: list[Claim]) -> None:
         """Give attempts to the agent-runner."""
         self._claims.extend(claims)
         self.woken.set()
 
+    def reported(self, ended: Sequence[pb.LeaseRef], refused: Sequence[pb.LeaseRef]) -> None:
+        """Answer reports: which ends are durable, and which were not accepted."""
+        self._said.ended.extend(ended)
+        self._said.refused.extend(refused)
+        self._wake()
+
     def cancel(self, lease: LeaseRef) -> None:
         """Ask for the end of an attempt; an assignment that is still here goes out before it."""
-        self._flush()
-        self._notice(pb.WorkResponse(cancel=pb.CancelAttempt(lease=lease_to_pb(lease))))
+        self._said.cancels.append(lease_to_pb(lease))
+        self._wake()
 
     def lease_lost(self, lease: LeaseRef) -> None:
         """Tell that a lease is held no more."""
-        self._notice(pb.WorkResponse(lease_lost=lease_to_pb(lease)))
+        self._said.lost.append(lease_to_pb(lease))
+        self._wake()
+
+    def inspect(self, lease: LeaseRef, inspection: int) -> None:
+        """Ask what runs in the sandbox of an attempt."""
+        self._said.inspects.add(lease=lease_to_pb(lease), inspection=inspection)
+        self._wake()
 
     def end(self, error: DaemonError | None = None) -> None:
         """End the stream after what waits in it; the first reason counts."""
@@ -50,9 +70,15 @@ class WorkStream:
 
     def next(self) -> pb.WorkResponse | None:
         """Return what is to be sent now, if anything."""
-        if self._notices:
-            return self._notices.popleft()
-        return assignment_to_pb(self._claims.popleft()) if self._claims else None
+        if not self._any and not self._claims:
+            return None
+        assignments = self._pack()
+        if self._claims:
+            # Too large for one message. What else was said may be about what is still here, so it comes after it.
+            return pb.WorkResponse(assignments=assignments)
+        said, self._said, self._any = self._said, pb.WorkResponse(), False
+        said.assignments.extend(assignments)
+        return said
 
     def take_unsent(self) -> list[LeaseRef]:
         """Return the leases that the agent-runner cannot know, and forget them."""
@@ -60,10 +86,15 @@ class WorkStream:
         self._claims.clear()
         return leases
 
-    def _flush(self) -> None:
-        while self._claims:
-            self._notices.append(assignment_to_pb(self._claims.popleft()))
+    def _pack(self) -> list[pb.Assignment]:
+        assignments = []
+        size = 0
+        while self._claims and size < MAX_MESSAGE_BYTES:
+            assignment = assignment_to_pb(self._claims.popleft())
+            assignments.append(assignment)
+            size += assignment.ByteSize()
+        return assignments
 
-    def _notice(self, response: pb.WorkResponse) -> None:
-        self._notices.append(response)
+    def _wake(self) -> None:
+        self._any = True
         self.woken.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -107,6 +108,28 @@ async def serving(root: Path, **overrides: Any) -> AsyncIterator[Client]:
         await server.stop(DEADLINE_S)
 
 
+async def next_events(watch: Any, count: int) -> list[job_pb2.JobEvent]:
+    """Return the next changes of a watch, which may come in any number of messages."""
+    events: list[job_pb2.JobEvent] = []
+    async with asyncio.timeout(DEADLINE_S):
+        while len(events) < count:
+            events += (await watch.read()).events
+    assert len(events) == count
+    return events
+
+
+async def requeued(client: Client, job_id: str) -> None:
+    """Wait until a job is back in the queue after its first attempt."""
+    watch = client.jobs.WatchJobs(pb.WatchJobsRequest(job_ids=[job_id]))
+    async with asyncio.timeout(DEADLINE_S):
+        events: list[job_pb2.JobEvent] = []
+        while not any(
+            (event.attempt, event.state) == (1, job_pb2.JOB_STATE_PENDING) for event in events
+        ):
+            events = (await watch.read()).events
+    watch.cancel()
+
+
 @dataclass
 class FakeAgent:
     """An agent-runner that does what a test tells it. Runs nothing."""
@@ -117,6 +140,7 @@ class FakeAgent:
     slots: int = 2
     labels: dict[str, str] = field(default_factory=dict)
     call: Any = None
+    said: deque[tuple[str, Any]] = field(default_factory=deque)
 
     @property
     def identity(self) -> agent_pb.AgentIdentity:
@@ -131,40 +155,52 @@ class FakeAgent:
 
     async def hello(self, *active: agent_pb.LeaseRef, draining: bool = False) -> None:
         self.call = self.client.agents.Work()
+        self.said.clear()
         hello = agent_pb.WorkHello(agent=self.identity, active=active, draining=draining)
         await self.call.write(agent_pb.WorkRequest(hello=hello))
 
     async def connect(self, *active: agent_pb.LeaseRef, draining: bool = False) -> FakeAgent:
         await self.register()
         await self.hello(*active, draining=draining)
-        assert (await self.next()).HasField("welcome")
+        assert (await self.next())[0] == "welcome"
         return self
 
-    async def next(self) -> agent_pb.WorkResponse:
-        async with asyncio.timeout(DEADLINE_S):
-            response: agent_pb.WorkResponse = await self.call.read()
-        return response
+    async def next(self) -> tuple[str, Any]:
+        """Return the next thing that the server says: the name of its field and its value."""
+        while not self.said:
+            async with asyncio.timeout(DEADLINE_S):
+                response = await self.call.read()
+            assert response is not grpc.aio.EOF, "the stream has ended"
+            for descriptor, value in response.ListFields():
+                values = value if descriptor.is_repeated else [value]
+                self.said.extend((descriptor.name, one) for one in values)
+        return self.said.popleft()
 
     async def assignment(self) -> agent_pb.Assignment:
-        response = await self.next()
-        assert response.HasField("assignment"), response
-        return response.assignment
+        name, assignment = await self.next()
+        assert name == "assignments", (name, assignment)
+        return assignment
 
     async def say(self, **message: Any) -> None:
         await self.call.write(agent_pb.WorkRequest(**message))
 
     async def renew(self, *leases: agent_pb.LeaseRef) -> None:
-        await self.say(renew=agent_pb.RenewLeases(leases=leases))
+        await self.say(renew=leases)
 
     async def finish(self, lease: agent_pb.LeaseRef, log: bytes = b"", **fields: Any) -> None:
+        await self.client.agents.FinishAttempt(self.report(lease, log, **fields))
+
+    @staticmethod
+    def report(
+        lease: agent_pb.LeaseRef, log: bytes = b"", **fields: Any
+    ) -> agent_pb.FinishAttemptRequest:
         values: dict[str, Any] = {
             "end_reason": job_pb2.END_REASON_EXITED,
             "exit_code": 0,
             "log_tail": log,
             "log_bytes": len(log),
         }
-        request = agent_pb.FinishAttemptRequest(lease=lease, **(values | fields))
-        await self.client.agents.FinishAttempt(request)
+        return agent_pb.FinishAttemptRequest(lease=lease, **(values | fields))
 
     async def append(self, lease: agent_pb.LeaseRef) -> LogCall:
         call = LogCall(self.client.agents.AppendLog())

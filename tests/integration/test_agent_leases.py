@@ -13,12 +13,12 @@ from daemon.jobs.log_files import LogFiles
 from daemon.server.log_writer import THREAD_BYTES
 from runner.v1 import agent_service_pb2 as agent_pb
 from runner.v1 import job_pb2
-from runner.v1 import job_service_pb2 as pb
 from tests.integration.grpc_server import (
     DEADLINE_S,
     Client,
     FakeAgent,
     refused,
+    requeued,
     serving,
 )
 
@@ -35,18 +35,7 @@ async def nothing_sent(agent: FakeAgent) -> bool:
     """Tell whether the server has nothing to say: what it says to a renewal comes after all before it."""
     probe = agent_pb.LeaseRef(job_id="probe", attempt=1, lease_token="x")
     await agent.renew(probe)
-    response = await agent.next()
-    return response.lease_lost == probe
-
-
-async def requeued(client: Client, job_id: str) -> None:
-    """Wait until a job is back in the queue after its first attempt."""
-    watch = client.jobs.WatchJobs(pb.WatchJobsRequest(job_ids=[job_id]))
-    async with asyncio.timeout(DEADLINE_S):
-        event = (await watch.read()).event
-        while (event.attempt, event.state) != (1, job_pb2.JOB_STATE_PENDING):
-            event = (await watch.read()).event
-    watch.cancel()
+    return await agent.next() == ("lost", probe)
 
 
 async def test_expired_lease_is_told_and_the_job_runs_again(client: Client):
@@ -59,7 +48,7 @@ async def test_expired_lease_is_told_and_the_job_runs_again(client: Client):
 
     client.clock.advance(31)
 
-    assert (await agent.next()).lease_lost == lease
+    assert await agent.next() == ("lost", lease)
     again = await agent.assignment()
     assert (again.lease.job_id, again.lease.attempt) == (job.id, 2)
     async with refused(Code.ABORTED, "LEASE_LOST"):
@@ -90,7 +79,7 @@ async def test_piece_under_way_when_its_lease_ends_is_not_stored(client: Client,
     sending = asyncio.create_task(log.send(4, b"x" * THREAD_BYTES))
     assert await asyncio.to_thread(reached.wait, DEADLINE_S)
     client.clock.advance(31)
-    assert (await agent.next()).lease_lost == lease
+    assert await agent.next() == ("lost", lease)
     data, end = await client.log(job.id, attempt=1)
     assert (data, end.length, end.complete) == (b"part", 4, True)
     go_on.set()
@@ -179,7 +168,7 @@ async def test_job_that_is_lost_too_often_fails(client: Client):
     for _ in range(4):
         lease = (await agent.assignment()).lease
         client.clock.advance(31)
-        assert (await agent.next()).lease_lost == lease
+        assert await agent.next() == ("lost", lease)
 
     ended = await client.get(job.id)
     assert (ended.state, ended.end_reason) == (job_pb2.JOB_STATE_FAILED, job_pb2.END_REASON_LOST)
@@ -194,7 +183,7 @@ async def test_new_incarnation_ends_the_leases_of_the_old(client: Client):
     new = await FakeAgent(client, incarnation="second").connect()
 
     assert (await new.assignment()).lease.attempt == 2
-    assert (await old.next()).lease_lost == lease
+    assert await old.next() == ("lost", lease)
     async with refused(Code.ABORTED, "AGENT_REPLACED"):
         await old.next()
     async with refused(Code.ABORTED, "AGENT_REPLACED"):
@@ -291,7 +280,7 @@ async def test_reconnect_is_told_what_it_lost(client: Client):
 
     await agent.connect(lease)
 
-    assert (await agent.next()).lease_lost == lease
+    assert await agent.next() == ("lost", lease)
     assert (await agent.assignment()).lease.attempt == 2
 
 
@@ -302,7 +291,7 @@ async def test_newer_stream_replaces_an_older_one(client: Client):
 
     await agent.hello()
 
-    assert (await agent.next()).HasField("welcome")
+    assert (await agent.next())[0] == "welcome"
     assert await first.read() is grpc.aio.EOF
     await client.submit("true")
     await agent.assignment()

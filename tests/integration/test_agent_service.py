@@ -32,18 +32,7 @@ async def nothing_sent(agent: FakeAgent) -> bool:
     """Tell whether the server has nothing to say: what it says to a renewal comes after all before it."""
     probe = agent_pb.LeaseRef(job_id="probe", attempt=1, lease_token="x")
     await agent.renew(probe)
-    response = await agent.next()
-    return response.lease_lost == probe
-
-
-async def requeued(client: Client, job_id: str) -> None:
-    """Wait until a job is back in the queue after its first attempt."""
-    watch = client.jobs.WatchJobs(pb.WatchJobsRequest(job_ids=[job_id]))
-    async with asyncio.timeout(DEADLINE_S):
-        event = (await watch.read()).event
-        while (event.attempt, event.state) != (1, job_pb2.JOB_STATE_PENDING):
-            event = (await watch.read()).event
-    watch.cancel()
+    return await agent.next() == ("lost", probe)
 
 
 async def test_register_tells_lease_and_renewal(client: Client):
@@ -139,7 +128,7 @@ async def test_draining_agent_gets_nothing_more(client: Client):
     agent = await FakeAgent(client).connect()
     await client.submit("true")
     held = await agent.assignment()
-    await agent.say(drain=agent_pb.WorkDrain())
+    await agent.say(drain=True)
     assert await nothing_sent(agent)
 
     await client.submit("true")
@@ -274,7 +263,7 @@ async def test_cancel_is_pushed_to_the_agent(client: Client):
 
     assert (await client.cancel(job.id)).state == job_pb2.JOB_STATE_CANCELLING
 
-    assert (await agent.next()).cancel.lease == lease
+    assert await agent.next() == ("cancels", lease)
     await agent.finish(lease, end_reason=job_pb2.END_REASON_CANCELLED, exit_code=None)
     assert (await client.get(job.id)).state == job_pb2.JOB_STATE_CANCELLED
 
@@ -289,7 +278,7 @@ async def test_cancel_reaches_an_agent_that_was_away(client: Client):
 
     await agent.connect(lease)
 
-    assert (await agent.next()).cancel.lease == lease
+    assert await agent.next() == ("cancels", lease)
 
 
 async def test_stop_answers_a_finish_under_way(tmp_path, monkeypatch):
@@ -329,3 +318,63 @@ async def test_idle_server_sleeps(client: Client):
     async with asyncio.timeout(DEADLINE_S):
         while server._dispatcher.leased.is_set():
             await client.jobs.ListJobs(pb.ListJobsRequest())
+
+
+async def test_reports_of_one_message_share_one_commit(client: Client):
+    """What ended together is durable together, and the answer says so for each."""
+    agent = await FakeAgent(client, slots=8).connect()
+    jobs = [await client.submit("true") for _ in range(8)]
+    leases = [(await agent.assignment()).lease for _ in jobs]
+    before = client.store.commits
+
+    await agent.say(reports=[agent.report(lease, b"log") for lease in leases])
+
+    answers = [await agent.next() for _ in leases]
+    assert answers == [("ended", lease) for lease in leases]
+    assert client.store.commits - before == 1
+    for job in jobs:
+        assert (await client.get(job.id)).state == job_pb2.JOB_STATE_SUCCEEDED
+        assert (await client.log(job.id))[0] == b"log"
+
+
+async def test_a_refused_report_costs_the_others_nothing(client: Client):
+    """One lease is lost, one log has a gap, one report is malformed: each is refused, and a call says why."""
+    agent = await FakeAgent(client, slots=4).connect()
+    jobs = [await client.submit("true") for _ in range(3)]
+    good, gap, malformed = [(await agent.assignment()).lease for _ in jobs]
+    unknown = agent_pb.LeaseRef(job_id="0" * 26, attempt=1, lease_token="x")
+
+    await agent.say(
+        reports=[
+            agent.report(unknown),
+            agent.report(gap, log_offset=5, log_bytes=5),
+            agent.report(malformed, end_reason=job_pb2.END_REASON_UNSPECIFIED),
+            agent.report(good),
+        ]
+    )
+
+    answers = [await agent.next() for _ in range(4)]
+    assert answers == [("ended", good)] + [("refused", one) for one in (unknown, gap, malformed)]
+    async with refused(Code.ABORTED, "LEASE_LOST"):
+        await agent.finish(unknown)
+    async with refused(Code.FAILED_PRECONDITION, "LOG_GAP"):
+        await agent.finish(gap, log_offset=5, log_bytes=5)
+    async with refused(Code.INVALID_ARGUMENT, "INVALID_REQUEST"):
+        await agent.finish(malformed, end_reason=job_pb2.END_REASON_UNSPECIFIED)
+
+
+async def test_assignments_of_any_size_arrive(client: Client):
+    """What is too large for one message comes in several, in order."""
+    agent = await FakeAgent(client, slots=8).connect(draining=True)
+    jobs = [
+        await client.submit("true", env={"A": "x" * 130_000, "B": "y" * 130_000}) for _ in range(8)
+    ]
+    jobs += [
+        await client.submit("true", env={f"V{n}": "z" * 130_000 for n in range(7)})
+        for _ in range(4)
+    ]
+    agent = await FakeAgent(client, slots=12, incarnation="second").connect()
+
+    arrived = [(await agent.assignment()).lease.job_id for _ in jobs]
+
+    assert arrived == [job.id for job in jobs]

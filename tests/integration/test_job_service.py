@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import grpc
 import pytest
 
 from runner.v1 import job_pb2
 from runner.v1 import job_service_pb2 as pb
 from tests.integration.grpc_server import (
-    DEADLINE_S,
     Client,
     FakeAgent,
+    next_events,
     refused,
     serving,
 )
@@ -244,8 +242,7 @@ async def test_watch_tells_each_change_and_can_be_resumed(client: Client):
     assignment = await agent.assignment()
     await agent.finish(assignment.lease)
 
-    async with asyncio.timeout(DEADLINE_S):
-        events = [(await watch.read()).event for _ in range(3)]
+    events = await next_events(watch, 3)
     watch.cancel()
 
     assert [event.job_id for event in events] == [job.id] * 3
@@ -256,7 +253,7 @@ async def test_watch_tells_each_change_and_can_be_resumed(client: Client):
     ]
     assert events[2].exit_code == 0
     again = client.jobs.WatchJobs(pb.WatchJobsRequest(after_event_id=events[0].id))
-    assert [(await again.read()).event for _ in range(2)] == events[1:]
+    assert await next_events(again, 2) == events[1:]
     again.cancel()
 
 
@@ -275,8 +272,7 @@ async def test_watch_keeps_only_the_jobs_asked_for(client: Client):
     await client.cancel(first.id)
     await client.cancel(second.id)
 
-    async with asyncio.timeout(DEADLINE_S):
-        events = [(await watch.read()).event for _ in range(2)]
+    events = await next_events(watch, 2)
     watch.cancel()
 
     assert {event.job_id for event in events} == {second.id}

@@ -34,26 +34,44 @@ class CountingClient(GrpcDaemonClient):
         super().__init__(*args)
         self.messages: list[str] = []
 
-    async def work(self, active: Any, draining: bool) -> Any:
-        stream = await super().work(active, draining)
-        messages = stream.messages
+        self._stub = CountedStub(self._stub, self.messages)  # type: ignore[assignment]
 
-        async def counted() -> AsyncIterator[Any]:
-            async for message in messages():
-                self.messages.append(type(message).__name__)
-                yield message
 
-        stream.messages = counted  # type: ignore[method-assign]
-        return stream
+class CountedStub:
+    """A stub that notes the name of every call but Work, whose messages are noted."""
 
-    async def append_log(self, lease: Any) -> Any:
-        self.messages.append("append_log")
-        return await super().append_log(lease)
+    def __init__(self, stub: Any, messages: list[str]) -> None:
+        self._stub = stub
+        self._messages = messages
 
-    async def finish(self, *args: Any) -> None:
-        self.messages.append("finish request")
-        await super().finish(*args)
-        self.messages.append("finish response")
+    def __getattr__(self, name: str) -> Any:
+        if name != "Work":
+            self._messages.append(name)
+            return getattr(self._stub, name)
+        return lambda **kwargs: CountedCall(self._stub.Work(**kwargs), self._messages)
+
+
+class CountedCall:
+    """A Work call that notes the fields of every message."""
+
+    def __init__(self, call: Any, messages: list[str]) -> None:
+        self._call = call
+        self._messages = messages
+        self.cancel = call.cancel
+
+    async def write(self, message: Any) -> None:
+        self._note("sent", message)
+        await self._call.write(message)
+
+    async def read(self) -> Any:
+        message = await self._call.read()
+        if message is not grpc.aio.EOF:
+            self._note("got", message)
+        return message
+
+    def _note(self, what: str, message: Any) -> None:
+        fields = " ".join(descriptor.name for descriptor, _ in message.ListFields())
+        self._messages.append(f"{what} {fields}")
 
 
 class Rig:
@@ -182,7 +200,7 @@ async def test_a_short_job_is_three_messages(rig: Rig) -> None:
     rig.client.messages.clear()
     before = rig.store.commits
     await rig.ended(await rig.submit(SCRIPT_OUTPUT="x" * 60_000))
-    assert rig.client.messages == ["Assigned", "finish request", "finish response"]
+    assert rig.client.messages == ["got assignments", "sent reports", "got ended"]
     assert rig.store.commits - before == 3
 
 

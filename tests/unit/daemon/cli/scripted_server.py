@@ -47,7 +47,7 @@ class ScriptedServer(rpc.JobServiceServicer):
         with self.changed:
             vars(self).update(facts)
             event = job_pb2.JobEvent(job_id=ID, state=self.state, attempt=len(self.logs))
-            self.events.append(pb.WatchJobsResponse(event=event))
+            self.events.append(pb.WatchJobsResponse(events=[event]))
             self.changed.notify_all()
 
     def job(self, job_id: str) -> job_pb2.Job:

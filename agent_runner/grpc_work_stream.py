@@ -1,0 +1,149 @@
+"""The agent-runner's end of one Work stream: everything that is said goes through one sender, many things in one message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import grpc
+
+from agent_runner import wire
+from agent_runner.client import Assigned, CancelAsked, Lease, LeaseEnded, Message, Welcome
+from agent_runner.errors import ServerUnavailableError
+from agent_runner.grpc_calls import lease_from_pb, lease_to_pb, raise_status, send
+from runner.v1 import agent_service_pb2 as pb
+
+MAX_MESSAGE_BYTES = 2 << 20
+"""Of reports before the last one, which holds at most 1 MiB; a message holds 4 MiB."""
+REPORT_TIMEOUT_S = 20.0
+
+_Key = tuple[str, int, str]
+
+
+class GrpcWorkStream:
+    """A Work stream over gRPC, after its hello."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._said = pb.WorkRequest()
+        """What is to be sent besides reports."""
+        self._reports: deque[pb.FinishAttemptRequest] = deque()
+        self._answers: dict[_Key, asyncio.Future[bool]] = {}
+        self._sending: asyncio.Task[None] | None = None
+        self._ended = False
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """Yield what the server says."""
+        try:
+            while (response := await self._call.read()) is not grpc.aio.EOF:
+                self._answer(response.ended, accepted=True)
+                self._answer(response.refused, accepted=False)
+                for message in _messages(response):
+                    yield message
+        except grpc.aio.AioRpcError as error:
+            raise_status(error)
+        finally:
+            self._end()
+        raise ServerUnavailableError("the job server ended the stream")
+
+    async def renew(self, leases: Sequence[Lease]) -> None:
+        """Renew leases."""
+        del self._said.renew[:]
+        self._said.renew.extend(map(lease_to_pb, leases))
+        await self._send()
+
+    async def drain(self) -> None:
+        """Ask for no more assignments."""
+        self._said.drain = True
+        await self._send()
+
+    async def report(self, request: pb.FinishAttemptRequest) -> bool:
+        """Report the end of an attempt; False if it was not accepted, or nobody knows, so it is to be repeated by a call."""
+        if self._ended:
+            return False
+        key = _key(request.lease)
+        answer = self._answers.get(key)
+        if answer is None:
+            answer = self._answers[key] = asyncio.get_running_loop().create_future()
+            self._reports.append(request)
+            self._start()
+        try:
+            async with asyncio.timeout(REPORT_TIMEOUT_S):
+                return await asyncio.shield(answer)
+        except TimeoutError:
+            return False
+        finally:
+            self._answers.pop(key, None)
+
+    def close(self) -> None:
+        """End the stream at once."""
+        self._end()
+        self._call.cancel()
+
+    async def _send(self) -> None:
+        await asyncio.shield(self._start())
+
+    def _start(self) -> asyncio.Task[None]:
+        """Have everything sent that was said until the sender's next turn."""
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send_all())
+            self._sending.add_done_callback(_seen)
+        return self._sending
+
+    async def _send_all(self) -> None:
+        try:
+            while self._reports or self._said.ByteSize():
+                said, self._said = self._said, pb.WorkRequest()
+                said.reports.extend(self._pack())
+                await send(self._call, said)
+        except ServerUnavailableError:
+            self._end()
+            raise
+
+    def _pack(self) -> list[pb.FinishAttemptRequest]:
+        reports = []
+        size = 0
+        while self._reports and size < MAX_MESSAGE_BYTES:
+            report = self._reports.popleft()
+            reports.append(report)
+            size += report.ByteSize()
+        return reports
+
+    def _answer(self, leases: Sequence[pb.LeaseRef], *, accepted: bool) -> None:
+        for lease in leases:
+            answer = self._answers.get(_key(lease))
+            if answer is not None and not answer.done():
+                answer.set_result(accepted)
+
+    def _end(self) -> None:
+        """Let everybody who waits for an answer ask by a call."""
+        self._ended = True
+        self._reports.clear()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_result(False)
+
+
+def _messages(response: pb.WorkResponse) -> Iterator[Message]:
+    """Return what a message says, in the order in which it is to be read."""
+    if response.HasField("welcome"):
+        yield Welcome()
+    for assignment in response.assignments:
+        spec = wire.job_spec_from_pb(assignment.spec)
+        yield Assigned(lease=lease_from_pb(assignment.lease), spec=spec)
+    for lease in response.cancels:
+        yield CancelAsked(lease=lease_from_pb(lease))
+    for lease in response.lost:
+        yield LeaseEnded(lease=lease_from_pb(lease))
+
+
+def _key(lease: pb.LeaseRef) -> _Key:
+    return lease.job_id, lease.attempt, lease.lease_token
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    # Nobody may be waiting for it; the reader of the same stream learns why it has ended.
+    if not task.cancelled():
+        task.exception()
