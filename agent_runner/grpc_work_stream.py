@@ -18,6 +18,9 @@ from runner.v1 import agent_service_pb2 as pb
 MAX_MESSAGE_BYTES = 2 << 20
 """Of reports before the last one, which holds at most 1 MiB; a message holds 4 MiB."""
 REPORT_TIMEOUT_S = 20.0
+HOLD_S = 0.01
+"""How long a report waits at most for the answer to those before it. What is reported while an answer is under way
+goes out together, so one report is never late and many cost little (RFC 896 does the same for small segments)."""
 
 _Key = tuple[str, int, str]
 
@@ -31,6 +34,9 @@ class GrpcWorkStream:
         """What is to be sent besides reports."""
         self._reports: deque[pb.FinishAttemptRequest] = deque()
         self._answers: dict[_Key, asyncio.Future[bool]] = {}
+        self._unanswered: set[_Key] = set()
+        """Reports that were sent last."""
+        self._holding: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
         self._ended = False
 
@@ -68,7 +74,10 @@ class GrpcWorkStream:
         if answer is None:
             answer = self._answers[key] = asyncio.get_running_loop().create_future()
             self._reports.append(request)
-            self._start()
+            if not self._unanswered:
+                self._start()
+            elif self._holding is None:
+                self._holding = asyncio.get_running_loop().call_later(HOLD_S, self._release)
         try:
             async with asyncio.timeout(REPORT_TIMEOUT_S):
                 return await asyncio.shield(answer)
@@ -94,9 +103,11 @@ class GrpcWorkStream:
 
     async def _send_all(self) -> None:
         try:
-            while self._reports or self._said.ByteSize():
+            while (self._reports and not self._unanswered) or self._said.ByteSize():
                 said, self._said = self._said, pb.WorkRequest()
-                said.reports.extend(self._pack())
+                if not self._unanswered:
+                    said.reports.extend(self._pack())
+                    self._unanswered.update(_key(report.lease) for report in said.reports)
                 await send(self._call, said)
         except ServerUnavailableError:
             self._end()
@@ -113,14 +124,29 @@ class GrpcWorkStream:
 
     def _answer(self, leases: Sequence[pb.LeaseRef], *, accepted: bool) -> None:
         for lease in leases:
-            answer = self._answers.get(_key(lease))
+            key = _key(lease)
+            self._unanswered.discard(key)
+            answer = self._answers.get(key)
             if answer is not None and not answer.done():
                 answer.set_result(accepted)
+        if leases and self._reports and not self._unanswered:
+            self._release()
+
+    def _release(self) -> None:
+        """Send what was held back."""
+        if self._holding is not None:
+            self._holding.cancel()
+            self._holding = None
+        self._unanswered.clear()
+        if self._reports:
+            self._start()
 
     def _end(self) -> None:
         """Let everybody who waits for an answer ask by a call."""
         self._ended = True
         self._reports.clear()
+        if self._holding is not None:
+            self._holding.cancel()
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_result(False)

@@ -46,6 +46,7 @@ class LogFiles:
 
     def __init__(self, root: Path, max_open: int = MAX_OPEN) -> None:
         self._root = root
+        self._folder = str(root)
         self._max_open = max_open
         # Guards the tables and what is counted in them, and is never held while the disk works.
         self._lock = threading.Lock()
@@ -63,8 +64,10 @@ class LogFiles:
         if log is not None and log.measured:
             return log.length
         try:
-            return path.stat().st_size
+            return os.stat(path).st_size  # noqa: PTH116 - several times per job
         except FileNotFoundError:
+            if log is not None:
+                log.measured = True  # nobody but this object makes the file
             return 0
 
     def acknowledged(self, job_id: str, attempt: int) -> int:
@@ -258,20 +261,21 @@ class LogFiles:
         if log.fd == CLOSED and not (log.users or log.holders or log.rewritten):
             del self._logs[key]
 
-    def _path(self, job_id: str, attempt: int) -> Path:
+    def _path(self, job_id: str, attempt: int) -> str:
         if not _JOB_ID.fullmatch(job_id) or attempt < 1:
             raise UsageError(f"{job_id!r} attempt {attempt} is not an attempt of a job")
-        return self._root / f"{job_id}-{attempt}.log"
+        # Text, because making a Path costs more than most of what is done with it.
+        return f"{self._folder}/{job_id}-{attempt}.log"
 
 
-def _open(path: Path, *, create: bool) -> int:
+def _open(path: str, *, create: bool) -> int:
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         return os.open(path, flags | (os.O_CREAT if create else 0), 0o600)
     except FileNotFoundError:
         if not create:
             return CLOSED
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.open(path, flags | os.O_CREAT, 0o600)
 
 
