@@ -41,11 +41,16 @@ AGENT_SERVICE = agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"].fu
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 MAX_MESSAGE_BYTES = 4 << 20
+MAX_PENDING_CALLS = 50_000
+"""A few hundred MB at worst; the clients are known by their token."""
 OPTIONS = (
     # Without this a second server shares the port silently.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Calls that wait for their handler beyond these numbers are cancelled without a reason (1000 and 3000 otherwise).
+    ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
     # A peer that vanished without a word is noticed within 40 s; a peer may ask every 10 s.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),

@@ -13,10 +13,17 @@ from contextlib import aclosing
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
 from agent_runner.errors import AgentRunnerError
-from daemon.errors import DaemonError, ShuttingDownError, TokenMissingError, TokenRejectedError
+from daemon.errors import (
+    DaemonError,
+    ShuttingDownError,
+    TokenMissingError,
+    TokenRejectedError,
+    UsageError,
+)
 from daemon.server.signals import Signals
 from daemon.server.statuses import INTERNAL, Refusal, refusal
 
@@ -29,6 +36,8 @@ Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler
 
 HEALTH_PREFIX = "/grpc.health.v1.Health/"
 OUR_PREFIX = "/runner."
+UNREADABLE = object()
+"""Stands for a request that is no message of its method, because gRPC itself would answer UNKNOWN without a reason."""
 SCHEME = "bearer "
 
 
@@ -98,21 +107,22 @@ def _refusing(error: DaemonError, handler: Handler | None) -> Handler:
 
 
 def _wrapped(method: str, handler: Handler) -> Handler:
+    deserializer = _lenient(handler.request_deserializer)
     if not handler.response_streaming:
         return grpc.unary_unary_rpc_method_handler(
             _wrapped_unary(method, handler.unary_unary),
-            handler.request_deserializer,
+            deserializer,
             handler.response_serializer,
         )
     if not handler.request_streaming:
         return grpc.unary_stream_rpc_method_handler(
             _wrapped_stream(method, handler.unary_stream),
-            handler.request_deserializer,
+            deserializer,
             handler.response_serializer,
         )
     return grpc.stream_stream_rpc_method_handler(
         _wrapped_stream(method, handler.stream_stream),
-        handler.request_deserializer,
+        deserializer,
         handler.response_serializer,
     )
 
@@ -120,7 +130,7 @@ def _wrapped(method: str, handler: Handler) -> Handler:
 def _wrapped_unary(method: str, behavior: Any) -> Callable[..., Awaitable[Any]]:
     async def call(request: Any, context: Context) -> Any:
         try:
-            return await behavior(request, context)
+            return await behavior(_readable(request), context)
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the wire gets a status
@@ -134,7 +144,11 @@ def _wrapped_stream(method: str, behavior: Any) -> Callable[..., AsyncIterator[A
         try:
             # A client that leaves ends this generator; its inner one must end at once too,
             # not when the garbage collector finds it.
-            async with aclosing(behavior(request, context)) as responses:
+            if hasattr(request, "__aiter__"):
+                readable: Any = _all_readable(request)
+            else:
+                readable = _readable(request)
+            async with aclosing(behavior(readable, context)) as responses:
                 async for response in responses:
                     yield response
         except grpc.aio.AbortError:
@@ -143,6 +157,27 @@ def _wrapped_stream(method: str, behavior: Any) -> Callable[..., AsyncIterator[A
             await _abort(context, _ending(method, error))
 
     return call
+
+
+def _lenient(deserialize: Any) -> Callable[[bytes], Any]:
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return UNREADABLE
+
+    return read
+
+
+def _readable(request: Any) -> Any:
+    if request is UNREADABLE:
+        raise UsageError("the request is not a message of this method: compare the .proto files")
+    return request
+
+
+async def _all_readable(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _readable(request)
 
 
 def _ending(method: str, error: Exception) -> Refusal:

@@ -25,6 +25,7 @@ class JobWatch:
         """Return the event to start after; called once per watcher.
 
         Raises:
+            JobNotFoundError: One of the jobs does not exist, so nothing would ever come of it.
             UsageError: The event id is malformed, or there are too many job ids.
         """
         if after_event_id < NEWEST:
@@ -35,6 +36,8 @@ class JobWatch:
             raise UsageError(
                 f"job_ids must hold at most {MAX_JOB_IDS} ids; watch all instead: leave it empty"
             )
+        for job_id in job_ids:
+            await self._store.get(job_id)
         if after_event_id == NEWEST:
             return await self._store.last_event_id()
         return after_event_id

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import pytest
 
 from runner.v1 import job_pb2
 from runner.v1 import job_service_pb2 as pb
 from tests.integration.grpc_server import (
+    AUTH,
     Client,
     FakeAgent,
     next_events,
@@ -276,3 +279,41 @@ async def test_watch_keeps_only_the_jobs_asked_for(client: Client):
     watch.cancel()
 
     assert {event.job_id for event in events} == {second.id}
+
+
+async def test_watch_of_an_unknown_job_is_refused(client: Client):
+    """Nothing would ever come: better said than waited for."""
+    job = await client.submit("true")
+    watch = client.jobs.WatchJobs(pb.WatchJobsRequest(job_ids=[job.id, "0" * 26]))
+    async with refused(Code.NOT_FOUND, "JOB_NOT_FOUND") as caught:
+        await watch.read()
+    assert "0" * 26 in caught.text
+
+
+async def test_thousands_of_calls_at_once_are_all_answered(client: Client):
+    """gRPC cancels what waits beyond its bound; ours is far above what clients do."""
+    job = await client.submit("true")
+    found = await asyncio.gather(*(client.get(job.id) for _ in range(4000)))
+    assert {one.id for one in found} == {job.id}
+
+
+@pytest.mark.parametrize("shape", ["unary_unary", "unary_stream", "stream_stream"])
+async def test_bytes_that_are_no_message_are_a_clear_error(client: Client, shape: str):
+    """Of a newer or a broken client, in every shape of a call."""
+    method = {
+        "unary_unary": "/runner.v1.JobService/GetJob",
+        "unary_stream": "/runner.v1.JobService/WatchJobs",
+        "stream_stream": "/runner.v1.AgentService/Work",
+    }[shape]
+    call = getattr(client.channel, shape)(method)
+    broken = b"\x0a\xff\xff"
+    async with refused(Code.INVALID_ARGUMENT, "INVALID_REQUEST") as caught:
+        if shape == "unary_unary":
+            await call(broken, metadata=AUTH)
+        elif shape == "unary_stream":
+            await call(broken, metadata=AUTH).read()
+        else:
+            stream = call(metadata=AUTH)
+            await stream.write(broken)
+            await stream.read()
+    assert "not a message" in caught.text
