@@ -121,6 +121,11 @@ class SweptTree:
         self._command = command
         self._loop = loop
         self._timer = loop.call_later(REAP_PERIOD_S, self._reap_now_and_then)
+        self._nobody_left = False
+
+    def members(self) -> list[ProcStat]:
+        """Return every process of the tree that lives."""
+        return self._members()
 
     def terminate(self) -> bool:
         """Send TERM once to every process of the tree; tell whether there was any."""
@@ -148,6 +153,7 @@ class SweptTree:
         deadline = self._loop.time() + KILL_BOUND_S
         while True:
             if not reap_zombies() and self._child.has_exited:
+                self._nobody_left = True
                 return ()
             members = self._frozen()
             if not members:
@@ -162,6 +168,10 @@ class SweptTree:
     def main_is_running(self) -> bool:
         """Tell whether the leader has not ended at this moment."""
         return self._child.is_running()
+
+    def verified_dead(self) -> bool:
+        """Tell whether there was no orphan at all at the end: whose one is, is found by what it shows."""
+        return self._nobody_left
 
     def close(self) -> None:
         """Stop looking after zombies. Called once the tree is gone."""

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Protocol
 
-from sandbox.base import ExecRequest, ExecResult
+from sandbox.base import ExecRequest, ExecResult, LiveProcess
 from sandbox.errors import SandboxError
+from sandbox.live_processes import describe
 from sandbox.output import OutputPump
 from sandbox.process import ChildProcess
+from sandbox.procfs import ProcStat
 
 LINGER_S = 0.1
 """How long the output is awaited after the main process ended, if a leftover holds the pipe."""
@@ -21,6 +23,10 @@ logger = logging.getLogger(__name__)
 
 class Tree(Protocol):
     """All processes of one command, and how a tier gets hold of them."""
+
+    def members(self) -> list[ProcStat]:
+        """Return what lives at this moment. Not called after ``close``."""
+        ...
 
     def terminate(self) -> bool:
         """Send TERM to every process; tell whether there was any to ask."""
@@ -40,6 +46,10 @@ class Tree(Protocol):
 
     def main_is_running(self) -> bool:
         """Tell whether the main process has not ended at this moment."""
+        ...
+
+    def verified_dead(self) -> bool:
+        """Tell whether it is certain, not only likely, that no process is left. Asked after ``kill``."""
         ...
 
 
@@ -74,6 +84,8 @@ class FilesystemCommand:
         self._lost: tuple[str, ...] = ()
         self._terminating = False
         self._timed_out = False
+        self.verified_dead = False
+        """Whether it is certain that no process of the tree is left. False until the end."""
         self._idle_timed_out = False
         self._stopped = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -117,6 +129,12 @@ class FilesystemCommand:
                 self._child.give_up()
         await asyncio.wait({self._task})
 
+    async def processes(self) -> list[LiveProcess]:
+        """Return what runs at this moment; see ``Command.processes``."""
+        if self._task.done() or self._child.has_exited:
+            return []
+        return await asyncio.to_thread(describe, self._tree.members())
+
     def discard_output(self) -> None:
         """Drop output that nobody reads. Called by ``destroy`` after ``kill``."""
         self._pump.close()
@@ -135,6 +153,7 @@ class FilesystemCommand:
             self._pump.end_after(LINGER_S)
             survivors = await self._tree.kill() or self._lost
             result = self._result()
+            self.verified_dead = not survivors and self._tree.verified_dead()
         except SandboxError as error:
             self._pump.end_after(LINGER_S)
             return error

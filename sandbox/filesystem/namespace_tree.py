@@ -17,6 +17,7 @@ from sandbox import procfs
 from sandbox.filesystem.bubblewrap_status import BubblewrapStatus
 from sandbox.process import ChildProcess, wait_gone
 from sandbox.process_tree import KILL_BOUND_S, LiveCommand, SweptTree
+from sandbox.procfs import ProcStat
 
 _REPORT_BOUND_S = 2.0
 _MONITOR_BOUND_S = 2.0
@@ -47,7 +48,14 @@ class NamespaceTree:
         self._swept = SweptTree(child, command, loop)
         self._init: _Init | None = None
         self._closed = False
+        self._gone = False
         self._continuing: asyncio.Task[None] | None = None
+
+    def members(self) -> list[ProcStat]:
+        """Return every process but the two of bubblewrap."""
+        self._status.drain()
+        init = self._find_init()
+        return [] if init is None else self._living(init)
 
     def terminate(self) -> bool:
         """Send TERM to every process but the two of bubblewrap, and keep its monitor from ending."""
@@ -92,6 +100,7 @@ class NamespaceTree:
             return await self._swept.kill()
         self._reap_init()
         if gone and self._child.has_exited:
+            self._gone = init is not None or self._init_has_gone()
             return ()
         return await self._swept.kill()
 
@@ -99,6 +108,10 @@ class NamespaceTree:
         """Tell whether bubblewrap still sets up, or the command has not ended as far as it knows."""
         self._status.drain()
         return self._status.exit_code is None and self._child.is_running()
+
+    def verified_dead(self) -> bool:
+        """Tell whether the namespace's init, which outlives every member, was seen dead."""
+        return self._gone
 
     def close(self) -> None:
         """Give back the descriptors."""
@@ -141,6 +154,10 @@ class NamespaceTree:
             self._init = _Init(pid=pid, pidfd=pidfd)
         return self._init
 
+    def _init_has_gone(self) -> bool:
+        pid = self._status.child_pid
+        return pid is not None and procfs.read_stat(pid) is None
+
     def _reap_init(self) -> None:
         """Collect the init if it became our child."""
         if self._init is None:
@@ -151,9 +168,12 @@ class NamespaceTree:
             return
 
     def _members(self, init: _Init) -> set[int]:
+        return {stat.pid for stat in self._living(init)}
+
+    def _living(self, init: _Init) -> list[ProcStat]:
         processes = procfs.snapshot()
         found = procfs.descendants(processes, {init.pid})
-        return {pid for pid in found if processes[pid].alive}
+        return [processes[pid] for pid in found if processes[pid].alive]
 
     def _signal(self, pid: int) -> None:
         stat = procfs.read_stat(pid)

@@ -32,6 +32,7 @@ from sandbox.filesystem.tiers import (
     check_reachable,
 )
 from sandbox.filesystem.workspace import Workspace, open_root
+from sandbox.filesystem.workspace_pool import SPARE_PREFIX, WorkspacePool
 from sandbox.limits import Limits
 from sandbox.process import become_subreaper
 from sandbox.process_tree import kill_marked
@@ -75,6 +76,7 @@ class FilesystemProvider:
         self._backend: TierBackend | None = None
         self._capabilities: Capabilities | None = None
         self._live: dict[str, FilesystemSandbox] = {}
+        self._pool = WorkspacePool(self._root, self._job_uid)
         self._probing = asyncio.Lock()
 
     async def probe(self) -> Capabilities:
@@ -102,7 +104,8 @@ class FilesystemProvider:
         """Remove processes and workspaces of an earlier process with this owner label."""
         names = set(await kill_marked(OWNER_MARKER, self._owner_label, self._live.__contains__))
         for name in await asyncio.to_thread(self._leftovers):
-            if await in_thread(partial(_remove_leftover, self._workspace(name))):
+            removed = await in_thread(partial(_remove_leftover, self._pool.workspace(name)))
+            if removed and not name.startswith(SPARE_PREFIX):
                 names.add(name)
         return sorted(names)
 
@@ -120,6 +123,7 @@ class FilesystemProvider:
             await self._backend.close()
             self._backend = None
             self._capabilities = None
+        self._pool.close()
         await asyncio.to_thread(self._remove_root)
 
     def _remove_root(self) -> None:
@@ -186,7 +190,7 @@ class FilesystemProvider:
         """Run a command in a tier, with the network off if it can."""
         network = Network.OFF if backend.can_switch_network_off() else Network.ON
         name = f"probe-{os.getpid()}"
-        await in_thread(partial(_remove_leftover, self._workspace(name)))
+        await in_thread(partial(_remove_leftover, self._pool.workspace(name)))
         sandbox = await self._make(backend, name, network, Limits())
         try:
             request = ExecRequest(
@@ -231,11 +235,10 @@ class FilesystemProvider:
     async def _make(
         self, backend: TierBackend, name: str, network: Network, limits: Limits
     ) -> FilesystemSandbox:
-        workspace = self._workspace(name)
-        launcher = await backend.launcher(workspace, network, limits)
+        launcher = await backend.launcher(self._pool.workspace(name), network, limits)
         try:
-            # Six calls, here: handing them to a thread and back costs several times as much.
-            workspace.create()
+            # Few calls, here: handing them to a thread and back costs several times as much.
+            workspace = self._pool.obtain(name, returnable=backend.keeps_folders_private(network))
         except OSError as error:
             raise SandboxBrokenError(f"no workspace for {name}: {error}") from error
         sandbox = FilesystemSandbox(
@@ -244,6 +247,7 @@ class FilesystemProvider:
                 kind=KIND, tier=backend.tier, walls_not_held=backend.walls_not_held(network)
             ),
             workspace=workspace,
+            pool=self._pool,
             launcher=launcher,
             on_destroyed=self._forget,
         )
@@ -253,14 +257,11 @@ class FilesystemProvider:
     def _forget(self, name: str) -> None:
         self._live.pop(name, None)
 
-    def _workspace(self, name: str) -> Workspace:
-        return Workspace(self._root / name, self._job_uid)
-
     def _leftovers(self) -> list[str]:
         if not self._root.is_dir():
             return []
-        names = [entry.name for entry in os.scandir(self._root)]
-        return [name for name in names if name != _SHARED and name not in self._live]
+        spared = {_SHARED, *self._live, *self._pool.spares()}
+        return [entry.name for entry in os.scandir(self._root) if entry.name not in spared]
 
 
 def _remove_leftover(workspace: Workspace) -> bool:

@@ -20,6 +20,7 @@ from sandbox.filesystem.launch import mapped
 from sandbox.filesystem.settled import in_thread
 from sandbox.filesystem.transfer import TreeCopy, open_folder, read_file
 from sandbox.filesystem.workspace import Workspace
+from sandbox.filesystem.workspace_pool import WorkspacePool
 
 
 class Launcher(Protocol):
@@ -33,21 +34,25 @@ class Launcher(Protocol):
 class FilesystemSandbox:
     """One workspace on this host. Made by ``FilesystemProvider.create``."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the parts of one sandbox, joined once
         self,
         *,
         owner_label: str,
         info: SandboxInfo,
         workspace: Workspace,
+        pool: WorkspacePool,
         launcher: Launcher,
         on_destroyed: Callable[[str], None],
     ) -> None:
         self._name = workspace.name
         self._info = info
         self._workspace = workspace
+        self._pool = pool
         self._launcher = launcher
         self._on_destroyed = on_destroyed
         self._command: Command | None = None
+        self._all_verified_dead = True
+        """Whether of each command, the running one excepted, it is certain that nothing lives."""
         self._destroyed = False
         self._removed = False
         self._lock = asyncio.Lock()
@@ -86,6 +91,7 @@ class FilesystemSandbox:
         """Copy the content of a host folder below the job root; see ``Sandbox.upload``."""
         async with self._lock:
             self._refuse_destroyed()
+            self._pool.forget(self._workspace)
             stop = self._stop_copy = threading.Event()
             await in_thread(partial(self._upload, source, target, stop), stop.set)
 
@@ -102,6 +108,7 @@ class FilesystemSandbox:
             return EndedCommand(CommandNotStartedError(str(error)))
         async with self._lock:
             self._refuse_destroyed()
+            self._settle_command()
             self._command = await self._launcher.start(request, env)
             return self._command
 
@@ -119,16 +126,30 @@ class FilesystemSandbox:
                 await self._command.kill()
                 if isinstance(self._command, FilesystemCommand):
                     self._command.discard_output()
-                self._command = None
+                self._settle_command()
             try:
-                if not self._workspace.remove_untouched():
-                    await in_thread(self._workspace.remove)
+                await self._release_workspace()
             except OSError as error:
                 raise SandboxBrokenError(
                     f"the workspace {self._workspace.path} cannot be removed: {error}"
                 ) from error
             self._removed = True
             self._on_destroyed(self._name)
+
+    def _settle_command(self) -> None:
+        """Note how the tree of a command has ended, and forget the command."""
+        command, self._command = self._command, None
+        if command is not None and not (
+            isinstance(command, FilesystemCommand) and command.verified_dead
+        ):
+            self._all_verified_dead = False
+
+    async def _release_workspace(self) -> None:
+        if self._all_verified_dead and self._pool.give_back(self._workspace):
+            return
+        self._pool.forget(self._workspace)
+        if not self._workspace.remove_untouched():
+            await in_thread(self._workspace.remove)
 
     def _refuse_destroyed(self) -> None:
         if self._destroyed:

@@ -37,6 +37,14 @@ class TierBackend(Protocol):
         """Tell whether a sandbox without a network can be made at all."""
         ...
 
+    def keeps_folders_private(self, network: Network) -> bool:
+        """Tell whether a workspace may be used again once its tree is dead.
+
+        Not where a command could pass an open folder of its own to another sandbox, over a socket that both reach,
+        and the walls would not keep that one from using it.
+        """
+        ...
+
     async def launcher(self, workspace: Workspace, network: Network, limits: Limits) -> Launcher:
         """Return what starts the commands of one sandbox."""
         ...
@@ -79,6 +87,10 @@ class BubblewrapTier:
         """Tell whether network namespaces work here."""
         return self._network_off
 
+    def keeps_folders_private(self, network: Network) -> bool:
+        """Tell that it does without a network: with one, abstract sockets reach every sandbox that has one too."""
+        return network is Network.OFF
+
     async def launcher(self, workspace: Workspace, network: Network, limits: Limits) -> Launcher:
         """Return what starts the commands of one sandbox."""
         if self._settling is not None:
@@ -120,6 +132,10 @@ class LandlockTier:
         """Tell whether this kernel can deny TCP."""
         return self._walls.abi >= NETWORK_ABI
 
+    def keeps_folders_private(self, network: Network) -> bool:
+        """Tell that it does not: no rule covers connecting to a socket by its path, nor an open folder's list."""
+        return False
+
     async def launcher(self, workspace: Workspace, network: Network, limits: Limits) -> Launcher:
         """Return what starts the commands of one sandbox."""
         return RestrictedLauncher(workspace, self._walls, network, limits)
@@ -148,6 +164,10 @@ class PlainTier:
     def can_switch_network_off(self) -> bool:
         """Tell that it cannot."""
         return False
+
+    def keeps_folders_private(self, network: Network) -> bool:
+        """Tell that nothing is lost: there is no wall, and every command can open every workspace by its path."""
+        return True
 
     async def launcher(self, workspace: Workspace, network: Network, limits: Limits) -> Launcher:
         """Return what starts the commands of one sandbox."""

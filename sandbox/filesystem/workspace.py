@@ -12,6 +12,8 @@ from sandbox.filesystem.removal import remove_tree
 _PRIVATE = 0o700
 _PASSABLE = 0o711
 """Lets the job's user reach its own folders below one that it cannot list."""
+FOLDERS = ("job", "job/src", "job/ci", "home", "tmp")
+"""What a workspace consists of, each after the one that it is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,10 @@ class Workspace:
     def _fill(self) -> None:
         if self.job_uid is not None:
             self.path.chmod(_PASSABLE)
-        for folder in (self.job, self.job / "src", self.ci, self.home, self.tmp):
-            folder.mkdir(mode=_PRIVATE)
+        top = str(self.path)
+        for name in FOLDERS:
+            folder = f"{top}/{name}"
+            os.mkdir(folder, mode=_PRIVATE)  # noqa: PTH102  # the hot path
             if self.job_uid is not None:
                 os.chown(folder, self.job_uid, self.job_uid)
 

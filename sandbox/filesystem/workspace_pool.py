@@ -1,0 +1,117 @@
+"""Makes the folders of sandboxes, and uses those again that a job has left untouched.
+
+Six folders cost a rename each way instead of twelve changes of the disk. Used again is only what nothing
+can tell from new: the same folders, with nothing in them, unchanged by every mark that a file
+system keeps. Who decides that no process can still hold one of them open is the sandbox.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from sandbox.filesystem.fingerprint import Fingerprint, after_move, fingerprint
+from sandbox.filesystem.workspace import Workspace
+
+SPARE_PREFIX = ".spare-"
+"""How the folder of a spare begins: no sandbox can have such a name."""
+MAX_SPARES = 64
+
+logger = logging.getLogger(__name__)
+
+
+class WorkspacePool:
+    """The workspaces of one provider, all of one owner. Used on one event loop only."""
+
+    def __init__(self, root: Path, job_uid: int | None) -> None:
+        self._root = root
+        self._job_uid = job_uid
+        self._spares: list[tuple[Workspace, Fingerprint]] = []
+        self._marks: dict[str, Fingerprint] = {}
+        """Of the workspaces that are in use, by name."""
+
+    def obtain(self, name: str, *, returnable: bool) -> Workspace:
+        """Return the workspace of a new sandbox; called once per sandbox.
+
+        Args:
+            name: The sandbox.
+            returnable: Whether ``give_back`` may be called for it.
+
+        Raises:
+            OSError: The disk is full or broken, or a sandbox of this name exists.
+        """
+        workspace = self.workspace(name)
+        marks = self._moved_spare(workspace)
+        if marks is None:
+            workspace.create()
+            marks = fingerprint(workspace) if returnable else None
+        if returnable and marks is not None:
+            self._marks[name] = marks
+        return workspace
+
+    def workspace(self, name: str) -> Workspace:
+        """Return where the workspace of a sandbox is, whether it exists or not."""
+        return Workspace(self._root / name, self._job_uid)
+
+    def give_back(self, workspace: Workspace) -> bool:
+        """Keep a workspace for the next sandbox if nobody can tell it from a new one; tell whether it was kept.
+
+        Called after the last process that could reach it was seen dead, once per sandbox.
+        """
+        marks = self._marks.pop(workspace.name, None)
+        if marks is None or len(self._spares) >= MAX_SPARES:
+            return False
+        try:
+            if fingerprint(workspace) != marks:
+                return False
+            spare = self.workspace(f"{SPARE_PREFIX}{os.urandom(8).hex()}")
+            workspace.path.rename(spare.path)
+        except OSError:
+            return False
+        self._spares.append((spare, marks))
+        return True
+
+    def forget(self, workspace: Workspace) -> None:
+        """Note that a workspace will not be given back. Idempotent."""
+        self._marks.pop(workspace.name, None)
+
+    def spares(self) -> list[str]:
+        """Return the names of the folders that wait for a sandbox."""
+        return [spare.name for spare, _ in self._spares]
+
+    def close(self) -> None:
+        """Remove the spares. What cannot be removed is logged, and left to the next start. Idempotent."""
+        while self._spares:
+            spare, _ = self._spares.pop()
+            self._discard(spare)
+
+    def _moved_spare(self, workspace: Workspace) -> Fingerprint | None:
+        """Turn a spare into this workspace and return its marks; None if there is none, or the name is taken."""
+        if not self._spares:
+            return None
+        spare, marks = self._spares.pop()
+        try:
+            spare.path.rename(workspace.path)
+        except OSError:
+            self._discard(spare)
+            return None
+        try:
+            return after_move(marks, workspace)
+        except OSError:
+            self._discard(workspace)
+            return None
+
+    def _discard(self, workspace: Workspace) -> None:
+        try:
+            if not workspace.remove_untouched():
+                workspace.remove()
+        except OSError as error:
+            logger.warning(
+                "A spare workspace could not be removed",
+                extra={
+                    "action": "spare_not_removed",
+                    "sandbox": workspace.name,
+                    "error": str(error),
+                },
+            )
