@@ -144,6 +144,22 @@ class ExecResult:
     """``pid command`` of each process that was still there after KILL; empty in a healthy world."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveProcess:
+    """One process of a command, as the host sees it at one moment."""
+
+    pid: int
+    parent_pid: int
+    command: str
+    """The command line, unmasked: whoever passes it on masks it first."""
+    state: str
+    """One letter of proc_pid_stat(5), such as ``R`` or ``S``."""
+    cpu_s: float
+    """User and system time that it has used."""
+    start_s: float
+    """When it was started, in seconds since the Unix epoch."""
+
+
 class Command(Protocol):
     """One command that was started."""
 
@@ -173,6 +189,13 @@ class Command(Protocol):
 
     async def kill(self) -> None:
         """Kill the whole tree; when it returns no descendant is left. Idempotent."""
+        ...
+
+    async def processes(self) -> list[LiveProcess]:
+        """Return what runs at this moment, the oldest first and at most 500; empty before and after.
+
+        Called when a person asks, at any moment and concurrently. Walls may hide what others can see.
+        """
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from sandbox.base import ExecResult
+from sandbox.base import ExecResult, LiveProcess
 from sandbox.errors import SandboxError
 
 
@@ -31,3 +31,7 @@ class EndedCommand:
 
     async def kill(self) -> None:
         """Do nothing: there is no process."""
+
+    async def processes(self) -> list[LiveProcess]:
+        """Return nothing: there is no process."""
+        return []

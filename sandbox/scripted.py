@@ -29,6 +29,7 @@ from sandbox.base import (
     Command,
     ExecRequest,
     ExecResult,
+    LiveProcess,
     SandboxInfo,
     SandboxRequest,
     Tier,
@@ -85,6 +86,15 @@ class ScriptedCommand:
         """Deliver KILL and wait for the end."""
         self._signals.put_nowait(_KILL)
         await asyncio.wait({self._task})
+
+    async def processes(self) -> list[LiveProcess]:
+        """Pretend that there is one process until the end."""
+        if self._task.done():
+            return []
+        command = " ".join(self._request.argv)
+        return [
+            LiveProcess(pid=1, parent_pid=0, command=command, state="S", cpu_s=0.0, start_s=0.0)
+        ]
 
     async def _run(self) -> ExecResult:
         act = asyncio.ensure_future(self._act())
