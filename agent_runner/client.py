@@ -8,6 +8,7 @@ from typing import Protocol
 
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import Outcome, SandboxRecord
+from sandbox.base import LiveProcess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,27 @@ class LeaseEnded:
     lease: Lease
 
 
-Message = Welcome | Assigned | CancelAsked | LeaseEnded
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectionAsked:
+    """Somebody wants to know what runs in the sandbox of an attempt."""
+
+    lease: Lease
+    number: int
+    """Goes back with the answer."""
+
+
+Message = Welcome | Assigned | CancelAsked | LeaseEnded | InspectionAsked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """The answer to ``InspectionAsked``."""
+
+    number: int
+    processes: Sequence[LiveProcess] = ()
+    """Their commands are masked."""
+    unknown: str = ""
+    """Why there are none, where that has a reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +95,10 @@ class WorkStream(Protocol):
 
     async def drain(self) -> None:
         """Ask for no more assignments. Raises as ``messages``."""
+        ...
+
+    async def answer(self, inspection: Inspection) -> None:
+        """Tell what runs in the sandbox of an attempt. Raises as ``messages``."""
         ...
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from sandbox.base import (
     Command,
     ExecRequest,
     ExecResult,
+    LiveProcess,
     Network,
     Sandbox,
     SandboxProvider,
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 WITHHELD = b"\n[runner: output withheld, masking failed]\n"
 DEFAULT_GRACE_S = 10.0
+MAX_COMMAND_CHARS = 200
+"""Of a command line that is shown to a person (job.proto)."""
 MIN_COMMAND_S = 0.001
 """What is left for a command whose preparation took nearly all of the time-out."""
 
@@ -133,6 +136,7 @@ class AttemptRun:
         self._control = control
         self._masker = Masker()
         self._sandbox: Sandbox | None = None
+        self._command: Command | None = None
         self._written = 0
         self._truncated = False
 
@@ -156,6 +160,13 @@ class AttemptRun:
             sandbox=self._sandbox_record(),
             log=log,
         )
+
+    async def processes(self) -> list[LiveProcess] | None:
+        """Return what runs now, with masked commands; None if the command does not run yet. Called when a person asks."""
+        if self._command is None:
+            return None
+        processes = await self._command.processes()
+        return await asyncio.to_thread(lambda: [self._masked(process) for process in processes])
 
     async def clean_up(self) -> None:
         """Destroy the sandbox, if there is one."""
@@ -191,6 +202,7 @@ class AttemptRun:
                 grace_s=DEFAULT_GRACE_S,
             )
         )
+        self._command = command
         stopper = asyncio.create_task(self._stop_when_told(command))
         try:
             await self._pump(command)
@@ -248,6 +260,11 @@ class AttemptRun:
             return None
         self._write(masked)
         return stream
+
+    def _masked(self, process: LiveProcess) -> LiveProcess:
+        # Masked before it is cut: a half of a secret is not found any more.
+        command = self._masker.mask_text(process.command)[:MAX_COMMAND_CHARS]
+        return replace(process, command=_sendable(command))
 
     def _write(self, data: bytes) -> None:
         limit = self._limits().output_bytes

@@ -8,12 +8,24 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_runner import wire
-from agent_runner.client import Assigned, CancelAsked, Lease, LeaseEnded, Message, Welcome
+from agent_runner.client import (
+    Assigned,
+    CancelAsked,
+    Inspection,
+    InspectionAsked,
+    Lease,
+    LeaseEnded,
+    Message,
+    Welcome,
+)
 from agent_runner.errors import ServerUnavailableError
 from agent_runner.grpc_calls import lease_from_pb, lease_to_pb, raise_status, send
 from runner.v1 import agent_service_pb2 as pb
+from runner.v1 import job_pb2
+from sandbox.base import LiveProcess
 
 MAX_MESSAGE_BYTES = 2 << 20
 """Of reports before the last one, which holds at most 1 MiB; a message holds 4 MiB."""
@@ -63,6 +75,15 @@ class GrpcWorkStream:
     async def drain(self) -> None:
         """Ask for no more assignments."""
         self._said.drain = True
+        await self._send()
+
+    async def answer(self, inspection: Inspection) -> None:
+        """Tell what runs in the sandbox of an attempt."""
+        self._said.processes.add(
+            inspection=inspection.number,
+            processes=map(_process_to_pb, inspection.processes),
+            unknown=inspection.unknown,
+        )
         await self._send()
 
     async def report(self, request: pb.FinishAttemptRequest) -> bool:
@@ -163,6 +184,21 @@ def _messages(response: pb.WorkResponse) -> Iterator[Message]:
         yield CancelAsked(lease=lease_from_pb(lease))
     for lease in response.lost:
         yield LeaseEnded(lease=lease_from_pb(lease))
+    for asked in response.inspects:
+        yield InspectionAsked(lease=lease_from_pb(asked.lease), number=asked.inspection)
+
+
+def _process_to_pb(process: LiveProcess) -> job_pb2.LiveProcess:
+    return job_pb2.LiveProcess(
+        pid=process.pid,
+        parent_pid=process.parent_pid,
+        command=process.command,
+        state=process.state,
+        cpu_time=wire.duration_to_pb(process.cpu_s),
+        start_time=Timestamp(
+            seconds=int(process.start_s), nanos=int(process.start_s % 1 * 1_000_000_000)
+        ),
+    )
 
 
 def _key(lease: pb.LeaseRef) -> _Key:

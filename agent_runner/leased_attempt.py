@@ -18,7 +18,7 @@ from agent_runner.executor import (
 )
 from agent_runner.outcome import EndReason, Outcome
 from agent_runner.spool import Spool
-from sandbox.base import SandboxProvider
+from sandbox.base import LiveProcess, SandboxProvider
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class LeasedAttempt:
         self._provider = provider
         self._secrets = secrets
         self._spool_dir = spool_dir
+        self._running: AttemptRun | None = None
         self._fields = {"job_id": self.lease.job_id, "attempt": self.lease.attempt}
 
     async def run(self) -> None:
@@ -59,6 +60,7 @@ class LeasedAttempt:
             self.control,
         )
         settled = False
+        self._running = attempt
         try:
             if problem is None:
                 delivery.begin()
@@ -79,6 +81,10 @@ class LeasedAttempt:
                 spool.remove()
             else:
                 spool.release()
+
+    async def processes(self) -> list[LiveProcess] | None:
+        """Return what runs now, masked; None if the command does not run yet."""
+        return None if self._running is None else await self._running.processes()
 
     async def _execute(self, attempt: AttemptRun, spool: Spool) -> Outcome:
         try:

@@ -17,6 +17,8 @@ from agent_runner.client import (
     Assigned,
     CancelAsked,
     DaemonClient,
+    Inspection,
+    InspectionAsked,
     Lease,
     LeaseEnded,
     Message,
@@ -211,8 +213,22 @@ class Worker:
                         },
                     )
                     self._attempts[lease][0].control.stop(StopReason.LOST, 0)
+            case InspectionAsked():
+                if self._stream is not None:
+                    self._say(self._answer(self._stream, message))
             case Welcome():
                 logger.info("connected", extra={"action": "server_connected"})
+
+    async def _answer(self, stream: WorkStream, asked: InspectionAsked) -> None:
+        unknown, processes = "the attempt has ended on its agent-runner", None
+        if asked.lease in self._attempts:
+            unknown = "the command has not been started yet: its sandbox and source are prepared"
+            processes = await self._attempts[asked.lease][0].processes()
+        if processes is None:
+            await stream.answer(Inspection(number=asked.number, unknown=unknown))
+            return
+        unknown = "" if processes else "the command has ended; its log and result are on their way"
+        await stream.answer(Inspection(number=asked.number, processes=processes, unknown=unknown))
 
     def _start(self, assigned: Assigned) -> None:
         if assigned.lease in self._attempts:
