@@ -46,7 +46,7 @@ class LeasedAttempt:
 
     async def run(self) -> None:
         """Do all of it. A cancellation leaves the spool for the next start."""
-        logger.info("attempt started", extra={"action": "attempt_started", **self._fields})
+        logger.debug("attempt started", extra={"action": "attempt_started", **self._fields})
         try:
             spool, problem = Spool.create(self._spool_dir, self.lease), None
         except OSError as error:

@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable
 
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
+"""Made once: ``json.dumps`` makes an encoder for every call that asks for anything."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -21,6 +23,8 @@ class JsonLineFormatter(logging.Formatter):
         super().__init__()
         self._process = process
         self._mask = mask
+        self._latest = (-1, "")
+        """A second and its text: most records share it with the one before."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line.
@@ -29,9 +33,8 @@ class JsonLineFormatter(logging.Formatter):
         another way than a secret has them; and the whole is masked again, so that nothing escapes.
         """
         mask = self._mask
-        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, object] = {
-            "time": f"{seconds}.{int(record.msecs):03d}Z",
+            "time": f"{self._second(int(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "process": self._process,
             "message": mask(record.getMessage()),
@@ -41,7 +44,14 @@ class JsonLineFormatter(logging.Formatter):
                 line[name] = value if isinstance(value, int | float | bool) else mask(str(value))
         if record.exc_info:
             line["traceback"] = mask(self.formatException(record.exc_info))
-        return mask(json.dumps(line, ensure_ascii=False))
+        return mask(_to_json(line))
+
+    def _second(self, seconds: int) -> str:
+        latest = self._latest
+        if latest[0] != seconds:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+            latest = self._latest = (seconds, text)
+        return latest[1]
 
 
 def configure(process: str, mask: Callable[[str], str] = str, level: int = logging.INFO) -> None:
@@ -50,6 +60,8 @@ def configure(process: str, mask: Callable[[str], str] = str, level: int = loggi
     A reader that has gone away (a daemon that was killed) must not disturb the work: write errors are dropped.
     """
     logging.raiseExceptions = False
+    # Facts that no line shows and each record would look up.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLineFormatter(process, mask))
     root = logging.getLogger()

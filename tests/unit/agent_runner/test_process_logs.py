@@ -1,0 +1,42 @@
+"""The log lines of the long-lived processes."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from agent_runner.process_logs import JsonLineFormatter
+
+NOON = 1_700_000_000
+
+
+def record(created: float, text: str = "said", **extra: object) -> logging.LogRecord:
+    """Return a record of this moment."""
+    made = logging.LogRecord("x", logging.INFO, "x.py", 1, text, (), None)
+    made.created, made.msecs = created, (created % 1) * 1000
+    vars(made).update(extra)
+    return made
+
+
+def test_a_line_has_the_moment_of_its_record() -> None:
+    """The text of a second is kept for the next record, never for another second."""
+    formatter = JsonLineFormatter("agent-runner", str)
+    times = [
+        json.loads(formatter.format(record(created)))["time"]
+        for created in (NOON + 0.25, NOON + 0.5, NOON + 1, NOON + 0.75)
+    ]
+    assert times == [
+        "2023-11-14T22:13:20.250Z",
+        "2023-11-14T22:13:20.500Z",
+        "2023-11-14T22:13:21.000Z",
+        "2023-11-14T22:13:20.750Z",
+    ]
+
+
+def test_a_line_is_masked_before_and_after_it_becomes_json() -> None:
+    """A secret with a quote in it is hidden in the sentence and in every extra."""
+    secret = 'to"ken'
+    formatter = JsonLineFormatter("agent-runner", lambda text: text.replace(secret, "***"))
+    line = json.loads(formatter.format(record(NOON, f"é {secret}", why=[secret], attempt=2)))
+    assert (line["message"], line["why"], line["attempt"]) == ("é ***", "['***']", 2)
+    assert line["process"] == "agent-runner"
