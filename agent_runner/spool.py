@@ -17,7 +17,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from agent_runner.client import Lease
@@ -87,7 +87,7 @@ class Spool:
         Raises:
             OSError: The disk is full or broken.
         """
-        text = json.dumps(asdict(outcome)).encode()
+        text = json.dumps(_document(outcome)).encode()
         footer = text + len(text).to_bytes(_LENGTH_BYTES) + _seal(lease, text)
         self._write_at(self.length, footer)
         os.ftruncate(self._fd, self.length + len(footer))
@@ -186,6 +186,16 @@ def leftovers(folder: Path) -> Iterator[tuple[Lease, Spool]]:
                 yield Lease(job_id=job_id, attempt=int(number), token=token), Spool(fd, path)
             else:
                 os.close(fd)
+
+
+def _document(outcome: Outcome) -> dict[str, object]:
+    """Return what ``dataclasses.asdict`` does, without its copies of copies."""
+    document: dict[str, object] = {
+        each.name: getattr(outcome, each.name) for each in fields(outcome)
+    }
+    for name, record in (("sandbox", outcome.sandbox), ("log", outcome.log)):
+        document[name] = {each.name: getattr(record, each.name) for each in fields(record)}
+    return document
 
 
 def _seal(lease: Lease, text: bytes) -> bytes:

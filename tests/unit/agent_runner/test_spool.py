@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from agent_runner import spool as spool_module
 from agent_runner.client import Lease
-from agent_runner.outcome import EndReason, Outcome, SandboxRecord
+from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
 from agent_runner.spool import MAX_AHEAD_BYTES, Spool, leftovers
 
 LEASE = Lease(job_id="j1", attempt=2, token="t-o_k")
@@ -139,4 +141,20 @@ def test_a_full_disk_costs_only_what_the_server_does_not_have(tmp_path: Path) ->
     spool.release()
     _, found, end = recovered(tmp_path)
     assert (found.length, end) == (12, OUTCOME)
+    found.remove()
+
+
+def test_the_stored_end_is_the_whole_record(tmp_path: Path) -> None:
+    """Every field of the outcome and of its records comes back, so that a new one cannot be forgotten."""
+    outcome = replace(
+        OUTCOME, interrupted=True, log=LogSummary(length=0, sha256="5e", truncated="disk_full")
+    )
+    spool = Spool.create(tmp_path, LEASE)
+    spool.seal(LEASE, outcome)
+    assert json.loads(json.dumps(asdict(outcome))) == json.loads(
+        json.dumps(spool_module._document(outcome))
+    )
+    spool.release()
+    _, found, end = recovered(tmp_path)
+    assert end == outcome
     found.remove()
