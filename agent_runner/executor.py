@@ -10,7 +10,7 @@ import asyncio
 import enum
 import logging
 import math
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -32,7 +32,7 @@ from sandbox.base import (
     Tier,
 )
 from sandbox.errors import CommandNotStartedError, SandboxError
-from sandbox.limits import Limits
+from sandbox.limits import DEFAULT_OUTPUT_BYTES, Limits
 from sandbox.masking import Masker, MaskingStream
 
 logger = logging.getLogger(__name__)
@@ -84,6 +84,8 @@ class AttemptControl:
         self.reason: StopReason | None = None
         self._deadline = math.inf
         self._changed = asyncio.Event()
+        self.on_request: Callable[[], None] | None = None
+        """Called at each request that made it more urgent, by whoever runs a command now."""
 
     @property
     def grace_s(self) -> float:
@@ -97,15 +99,38 @@ class AttemptControl:
             self.reason = reason if self.reason is None else max(reason, self.reason)
             self._deadline = min(self._deadline, deadline)
             self._changed.set()
-
-    async def changed(self) -> None:
-        """Wait for the next request."""
-        await self._changed.wait()
-        self._changed.clear()
+            if self.on_request is not None:
+                self.on_request()
 
     async def asked(self) -> None:
-        """Wait until there is a request, and leave it to ``changed``."""
+        """Wait until there is a request."""
         await self._changed.wait()
+
+
+class _Stopper:
+    """Stops one command at each request; a later, more urgent one shortens the grace of the first."""
+
+    def __init__(self, command: Command, control: AttemptControl) -> None:
+        self._command = command
+        self._control = control
+        self._running: asyncio.Task[None] | None = None
+        control.on_request = self._stop
+        if control.reason is not None:
+            self._stop()
+
+    async def close(self) -> None:
+        """Listen no more, and wait for what was begun."""
+        self._control.on_request = None
+        if self._running is not None:
+            await asyncio.wait([self._running])
+
+    def _stop(self) -> None:
+        grace_s = self._control.grace_s
+        urgent = self._control.reason is StopReason.LOST or grace_s <= 0
+        stop = self._command.kill() if urgent else self._command.stop(grace_s)
+        previous, self._running = self._running, asyncio.ensure_future(stop)
+        if previous is not None:
+            previous.cancel()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +159,7 @@ class AttemptRun:
         self._secrets = secrets
         self._log = log
         self._control = control
+        self._limits = _limits(request.spec)
         self._masker = Masker()
         self._sandbox: Sandbox | None = None
         self._command: Command | None = None
@@ -183,7 +209,7 @@ class AttemptRun:
                     extra={"action": "secret_not_masked", "secret": name},
                 )
         began = asyncio.get_running_loop().time()
-        sandbox = await self._unless_stopped(self._prepare())
+        sandbox = await self._prepared()
         left_s = self._spec.timeout_s - (asyncio.get_running_loop().time() - began)
         if sandbox is None:
             return self._stopped() if self._control.reason is not None else self._timed_out()
@@ -203,15 +229,22 @@ class AttemptRun:
             )
         )
         self._command = command
-        stopper = asyncio.create_task(self._stop_when_told(command))
+        stopper = _Stopper(command, self._control)
         try:
             await self._pump(command)
             return self._outcome(await command.wait())
         except CommandNotStartedError as error:
             raise SourceError(f"the command could not be started: {error}") from error
         finally:
-            stopper.cancel()
-            await asyncio.wait([stopper])
+            await stopper.close()
+
+    async def _prepared(self) -> Sandbox | None:
+        """Return the sandbox with its source; None if the attempt has to end before there is a command."""
+        if self._spec.source.kind != "none":
+            return await self._unless_stopped(self._prepare())
+        # Nothing here takes long: two tasks to watch it would cost more than it does.
+        sandbox = await self._prepare()
+        return sandbox if self._control.reason is None else None
 
     async def _prepare(self) -> Sandbox:
         self._sandbox = await self._provider.create(self._sandbox_request())
@@ -267,31 +300,13 @@ class AttemptRun:
         return replace(process, command=_sendable(command))
 
     def _write(self, data: bytes) -> None:
-        limit = self._limits().output_bytes
-        room = limit - self._written
+        room = self._limits.output_bytes - self._written
         if len(data) > room:
             self._truncated = True
             data = data[:room]
         if data:
             self._written += len(data)
             self._log.write(data)
-
-    async def _stop_when_told(self, command: Command) -> None:
-        """Stop the command at each request; a later, more urgent one shortens the grace of the first."""
-        running: asyncio.Task[None] | None = None
-        try:
-            while True:
-                if self._control.reason is not None:
-                    grace_s = self._control.grace_s
-                    urgent = self._control.reason is StopReason.LOST or grace_s <= 0
-                    stop = command.kill() if urgent else command.stop(grace_s)
-                    previous, running = running, asyncio.create_task(stop)
-                    if previous is not None:
-                        previous.cancel()
-                await self._control.changed()
-        finally:
-            if running is not None:
-                await asyncio.wait([running])
 
     def _outcome(self, result: ExecResult) -> Outcome:
         message = ""
@@ -325,21 +340,12 @@ class AttemptRun:
         interrupted = self._control.reason is not StopReason.CANCEL
         return Outcome(end_reason=EndReason.CANCELLED, interrupted=interrupted)
 
-    def _limits(self) -> Limits:
-        asked = self._spec.sandbox
-        defaults = Limits()
-        return Limits(
-            memory_bytes=asked.memory_bytes or None,
-            pids=asked.pids or None,
-            output_bytes=asked.output_bytes or defaults.output_bytes,
-        )
-
     def _sandbox_request(self) -> SandboxRequest:
         return SandboxRequest(
             name=f"{self._request.job_id}-{self._request.attempt}",
             min_tier=Tier.parse(self._spec.sandbox.min),
             network=Network(self._spec.sandbox.network),
-            limits=self._limits(),
+            limits=self._limits,
         )
 
     def _sandbox_record(self) -> SandboxRecord:
@@ -351,6 +357,15 @@ class AttemptRun:
             tier=info.tier.label,
             walls_not_held=tuple(str(wall) for wall in info.walls_not_held),
         )
+
+
+def _limits(spec: JobSpec) -> Limits:
+    asked = spec.sandbox
+    return Limits(
+        memory_bytes=asked.memory_bytes or None,
+        pids=asked.pids or None,
+        output_bytes=asked.output_bytes or DEFAULT_OUTPUT_BYTES,
+    )
 
 
 def _sendable(text: str) -> str:

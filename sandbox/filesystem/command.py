@@ -99,7 +99,7 @@ class FilesystemCommand:
 
     async def wait(self) -> ExecResult:
         """Wait for the end of the whole tree; see ``Command.wait``."""
-        outcome = await asyncio.shield(self._task)
+        outcome = self._task.result() if self._task.done() else await asyncio.shield(self._task)
         if isinstance(outcome, SandboxError):
             raise outcome
         return outcome
@@ -120,9 +120,11 @@ class FilesystemCommand:
 
     async def kill(self) -> None:
         """Kill the whole tree and return when it is gone; see ``Command.kill``."""
+        if self._task.done():
+            return
         self._killed.set()
         self._note_stop()
-        if not self._task.done() and not self._child.has_exited:
+        if not self._child.has_exited:
             survivors = await self._tree.kill()
             if survivors and not self._child.has_exited:
                 self._lost = survivors

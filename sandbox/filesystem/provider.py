@@ -93,7 +93,7 @@ class FilesystemProvider:
 
     async def create(self, request: SandboxRequest) -> FilesystemSandbox:
         """Make an empty sandbox; see ``SandboxProvider.create``."""
-        capabilities = await self.probe()
+        capabilities = self._capabilities or await self.probe()
         backend = self._backend
         if backend is None:
             raise SandboxBrokenError("the provider was closed")
