@@ -23,6 +23,9 @@ from sandbox.filesystem.walls import NETWORK_ABI, LandlockWalls
 from sandbox.filesystem.workspace import Workspace
 from sandbox.limits import Limits
 
+_REFRESH_PERIOD_S = 0.5
+"""How old the copy of /etc may be for a new sandbox."""
+
 
 class TierBackend(Protocol):
     """One tier on this host, prepared."""
@@ -74,6 +77,7 @@ class BubblewrapTier:
         self._network_off = network_off
         self._refreshing = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
+        self._fresh_until = 0.0
         try:
             etc.begin()
         except OSError as error:
@@ -93,7 +97,10 @@ class BubblewrapTier:
 
     async def launcher(self, workspace: Workspace, network: Network, limits: Limits) -> Launcher:
         """Return what starts the commands of one sandbox."""
-        if self._settling is not None:
+        # Sandboxes that are made one right after the other share a look at /etc.
+        now = asyncio.get_running_loop().time()
+        if self._settling is not None and now >= self._fresh_until:
+            self._fresh_until = now + _REFRESH_PERIOD_S
             await self._refresh()
         return BubblewrapLauncher(self._front, self._walls, workspace, network, limits)
 
