@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import stat
 from enum import IntFlag
@@ -62,6 +63,7 @@ READ = Fs.EXECUTE | Fs.READ_FILE | Fs.READ_DIR
 DEVICE = Fs.READ_FILE | Fs.WRITE_FILE
 
 
+@functools.cache
 def handled_fs(abi: int) -> Fs:
     """Return the file rights that a kernel of this ABI can deny."""
     rights = _FIRST_FS
@@ -81,6 +83,7 @@ def scoped(abi: int) -> Scope:
     return Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL if abi >= 6 else Scope(0)  # noqa: PLR2004  # ABI 6
 
 
+@functools.cache
 def writable(abi: int) -> Fs:
     """Return all rights on an own folder, but making and driving devices."""
     return handled_fs(abi) & ~(Fs.MAKE_CHAR | Fs.MAKE_BLOCK | Fs.IOCTL_DEV)
@@ -106,6 +109,18 @@ def kernel_abi() -> int:
     return max(0, min(int(found), _LATEST_ABI))
 
 
+class Rule:
+    """Rights on what an open descriptor leads to, which stays open; made once for any number of rulesets."""
+
+    def __init__(self, abi: int, path_fd: int, rights: Fs) -> None:
+        rights &= handled_fs(abi)
+        if not stat.S_ISDIR(os.fstat(path_fd).st_mode):
+            rights &= _ON_FILES
+        self.path_fd = path_fd
+        self._attr = _PathBeneathAttr(allowed_access=rights, parent_fd=path_fd)
+        self.reference = ctypes.byref(self._attr)
+
+
 class Ruleset:
     """Rules under construction and, applied by ``restrict_thread``, in force. Closed by its owner."""
 
@@ -125,11 +140,11 @@ class Ruleset:
 
     def allow(self, path_fd: int, rights: Fs) -> None:
         """Permit these rights on what is open, and on everything below it if it is a folder."""
-        rights &= handled_fs(self._abi)
-        if not stat.S_ISDIR(os.fstat(path_fd).st_mode):
-            rights &= _ON_FILES
-        attr = _PathBeneathAttr(allowed_access=rights, parent_fd=path_fd)
-        _checked(libc.syscall(_SYS_ADD_RULE, self.fd, _RULE_PATH_BENEATH, ctypes.byref(attr), 0))
+        self.add(Rule(self._abi, path_fd, rights))
+
+    def add(self, rule: Rule) -> None:
+        """Permit what a rule says."""
+        _checked(libc.syscall(_SYS_ADD_RULE, self.fd, _RULE_PATH_BENEATH, rule.reference, 0))
 
     def allow_path(self, path: str | os.PathLike[str], rights: Fs) -> bool:
         """Permit these rights on a path, following links; tell whether it exists."""

@@ -6,7 +6,7 @@ import os
 
 from sandbox.base import Network
 from sandbox.errors import SandboxUnavailableError
-from sandbox.filesystem.landlock import DEVICE, READ, Ruleset, kernel_abi, writable
+from sandbox.filesystem.landlock import DEVICE, READ, Rule, Ruleset, kernel_abi, writable
 from sandbox.filesystem.system_files import ETC_ENTRIES, SYSTEM_FOLDERS
 from sandbox.filesystem.workspace import Workspace
 
@@ -27,8 +27,9 @@ class LandlockWalls:
             raise SandboxUnavailableError("Landlock is missing from this kernel, or switched off")
         # /proc as a whole: a rule on /proc/self would bind this process' folder, not the command's.
         reads = [*SYSTEM_FOLDERS, *(f"/etc/{name}" for name in ETC_ENTRIES), "/proc"]
-        self._paths = [(fd, READ) for fd in _open_all(reads)]
-        self._paths += [(fd, DEVICE) for fd in _open_all([f"/dev/{name}" for name in _DEVICES])]
+        self._rules = [Rule(self.abi, fd, READ) for fd in _open_all(reads)]
+        devices = _open_all([f"/dev/{name}" for name in _DEVICES])
+        self._rules += [Rule(self.abi, fd, DEVICE) for fd in devices]
 
     def ruleset(self, workspace: Workspace, network: Network) -> Ruleset:
         """Return the rules for the next command of a sandbox; the caller closes them.
@@ -38,8 +39,8 @@ class LandlockWalls:
         """
         rules = Ruleset(self.abi, deny_tcp=network is Network.OFF)
         try:
-            for fd, rights in self._paths:
-                rules.allow(fd, rights)
+            for rule in self._rules:
+                rules.add(rule)
             full = writable(self.abi)
             rules.allow_path(workspace.job, READ)
             for path in (str(workspace.home), str(workspace.tmp), *_writable_children(workspace)):
@@ -51,9 +52,8 @@ class LandlockWalls:
 
     def close(self) -> None:
         """Give the descriptors back. Idempotent."""
-        while self._paths:
-            fd, _ = self._paths.pop()
-            os.close(fd)
+        while self._rules:
+            os.close(self._rules.pop().path_fd)
 
 
 def _writable_children(workspace: Workspace) -> list[str]:
