@@ -12,7 +12,7 @@ import pytest
 
 from tests.waiting import wait_until
 
-PROCESS_TIERS = ("integration", "e2e", "contract")
+PROCESS_TIERS = ("integration", "e2e", "contract", "chaos")
 
 
 @pytest.hookimpl(hookwrapper=True)
