@@ -1,4 +1,4 @@
-"""What a job asks for, and the rules that every job obeys however it was submitted. Leaf module.
+"""What a job asks for, and the rules that every job obeys however it was submitted.
 
 The same rules hold for a job file, a gRPC client and a test: ``JobSpec.validate`` is called by the server for
 each submit and by ``run-local``. Names of fields in errors are those of the job file.
@@ -11,12 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent_runner.errors import InvalidJobSpecError
+from agent_runner.outcome import EndReason
 
 DEFAULT_TIMEOUT_S = 3600.0
 MAX_TIMEOUT_S = 30 * 86400.0
 MAX_SPEC_BYTES = 1 << 20
 MAX_NAME_CHARS = 200
 MAX_PRIORITY = 1000
+MAX_RETRIES = 100
+MAX_ATTEMPTS = 1000
+MAX_BACKOFF_S = 3600.0
+MAX_RETRY_CODES = 255
+MAX_GROUP_LIMIT = 1000
+MAX_DEPENDENCIES = 100
+MAX_NOT_BEFORE_US = 253_402_300_799_000_000
+"""The end of the year 9999, where the timestamps of the wire end."""
 MAX_ENV_VARIABLES = 2000
 """bubblewrap takes 9,000 words in all, three for each variable."""
 MAX_ENV_VALUE_BYTES = 131_000
@@ -24,6 +33,7 @@ MAX_ENV_VALUE_BYTES = 131_000
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 LABEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+JOB_ID = re.compile(r"[0-9a-z]{1,64}")
 JOB_ROOT = "/job"
 RESERVED_ENV_PREFIXES = ("RUNNER_", "REACTORCIDE_")
 
@@ -31,6 +41,25 @@ KINDS = ("auto", "filesystem")
 TIERS = ("bwrap", "landlock", "plain")
 NETWORKS = ("on", "off")
 SOURCES = ("none", "copy")
+
+FAILURES = frozenset(
+    {
+        EndReason.EXITED,
+        EndReason.SIGNALED,
+        EndReason.TIMED_OUT,
+        EndReason.IDLE_TIMED_OUT,
+        EndReason.OUT_OF_MEMORY,
+    }
+)
+"""The ends that a command itself can come to, other than by success."""
+RETRYABLE = FAILURES | {
+    EndReason.SOURCE_FAILED,
+    EndReason.SANDBOX_FAILED,
+    EndReason.SECRET_MISSING,
+    EndReason.GATE_FAILED,
+    EndReason.AGENT_FAILED,
+}
+"""The ends that ``retries`` may name. A lost attempt is run again without being named; the rest are not failures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +84,28 @@ class SourceSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """Which ends of an attempt are tried again, and when."""
+
+    max: int = 0
+    """Attempts after the first that a failure may lead to."""
+    backoff_s: float = 0.0
+    """Wait before the second attempt; doubles for each later one, up to an hour."""
+    exit_codes: tuple[int, ...] = ()
+    end_reasons: tuple[EndReason, ...] = ()
+    """Without any exit code or reason, every one of ``FAILURES``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConcurrencySpec:
+    """A group of jobs of which only some may run at once."""
+
+    group: str
+    limit: int = 1
+    """How many, as this job sees it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """A job: what to run, with what, and where. Times are seconds, sizes are bytes."""
 
@@ -70,6 +121,14 @@ class JobSpec:
     sandbox: SandboxSpec = SandboxSpec()
     labels: Mapping[str, str] = field(default_factory=dict)
     priority: int = 0
+    retries: RetryPolicy | None = None
+    concurrency: ConcurrencySpec | None = None
+    depends_on: tuple[str, ...] = ()
+    """Ids of jobs that must have succeeded before."""
+    not_before_us: int | None = None
+    """Wall-clock time before which no attempt begins, in microseconds since the epoch."""
+    max_attempts: int = 0
+    """Bounds failures and losses together; 0 leaves each its own bound."""
 
     @property
     def working_dir(self) -> str:
@@ -100,6 +159,8 @@ class JobSpec:
             raise InvalidJobSpecError(
                 "priority", f"must lie between -{MAX_PRIORITY} and {MAX_PRIORITY}"
             )
+        _check_retries(self.retries)
+        _check_queue(self)
 
 
 def shell_command(text: str) -> tuple[str, ...]:
@@ -186,3 +247,43 @@ def _check_sandbox(sandbox: SandboxSpec) -> None:
     ):
         if number < 0:
             raise InvalidJobSpecError(f"sandbox.{name}", "must not be negative")
+
+
+def _check_retries(retries: RetryPolicy | None) -> None:
+    if retries is None:
+        return
+    if not 0 <= retries.max <= MAX_RETRIES:
+        raise InvalidJobSpecError("retries.max", f"must lie between 0 and {MAX_RETRIES}")
+    if not 0 <= retries.backoff_s <= MAX_BACKOFF_S:
+        raise InvalidJobSpecError("retries.backoff_seconds", "must be at least 0 and at most 3600")
+    if len(retries.exit_codes) > MAX_RETRY_CODES:
+        raise InvalidJobSpecError("retries.on", f"holds more than {MAX_RETRY_CODES} exit codes")
+    for code in retries.exit_codes:
+        if not 0 < code <= 255:  # noqa: PLR2004 - what a process can exit with
+            raise InvalidJobSpecError("retries.on", f"{code} is not an exit code from 1 to 255")
+    for reason in retries.end_reasons:
+        if reason not in RETRYABLE:
+            raise InvalidJobSpecError("retries.on", f"{reason} is not an end that can be retried")
+
+
+def _check_queue(spec: JobSpec) -> None:
+    if spec.concurrency is not None:
+        group = spec.concurrency.group
+        _check_text("concurrency.group", group, MAX_NAME_CHARS)
+        if not group.strip():
+            raise InvalidJobSpecError("concurrency.group", "must not be empty")
+        if not 0 < spec.concurrency.limit <= MAX_GROUP_LIMIT:
+            raise InvalidJobSpecError(
+                "concurrency.limit", f"must lie between 1 and {MAX_GROUP_LIMIT}"
+            )
+    if len(spec.depends_on) > MAX_DEPENDENCIES:
+        raise InvalidJobSpecError("depends_on", f"lists more than {MAX_DEPENDENCIES} jobs")
+    for position, job_id in enumerate(spec.depends_on):
+        if not JOB_ID.fullmatch(job_id):
+            raise InvalidJobSpecError(f"depends_on.{position}", "is not the id of a job")
+        if job_id in spec.depends_on[:position]:
+            raise InvalidJobSpecError(f"depends_on.{position}", f"lists job {job_id} again")
+    if spec.not_before_us is not None and not 0 <= spec.not_before_us <= MAX_NOT_BEFORE_US:
+        raise InvalidJobSpecError("not_before", "must lie between the years 1970 and 9999")
+    if not 0 <= spec.max_attempts <= MAX_ATTEMPTS:
+        raise InvalidJobSpecError("max_attempts", f"must lie between 0 and {MAX_ATTEMPTS}")

@@ -6,13 +6,25 @@ not need. Nothing is validated: ``JobSpec.validate`` does that, on the value tha
 
 from __future__ import annotations
 
-from google.protobuf.duration_pb2 import Duration
+from collections.abc import Iterable
 
-from agent_runner.job_spec import DEFAULT_TIMEOUT_S, JobSpec, SandboxSpec, SourceSpec
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from agent_runner.errors import InvalidJobSpecError
+from agent_runner.job_spec import (
+    DEFAULT_TIMEOUT_S,
+    ConcurrencySpec,
+    JobSpec,
+    RetryPolicy,
+    SandboxSpec,
+    SourceSpec,
+)
 from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
 from runner.v1 import agent_service_pb2, job_pb2
 
 _NANOSECONDS = 1_000_000_000
+_MICROSECONDS = 1_000_000
 
 _END_REASON_TO_PB = {
     reason: job_pb2.EndReason.Value(f"END_REASON_{reason.name}") for reason in EndReason
@@ -47,11 +59,22 @@ def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
         ),
         labels=spec.labels,
         priority=spec.priority,
+        retries=None if spec.retries is None else _retries_to_pb(spec.retries),
+        concurrency=None
+        if spec.concurrency is None
+        else job_pb2.ConcurrencySpec(group=spec.concurrency.group, limit=spec.concurrency.limit),
+        depends_on=spec.depends_on,
+        not_before_time=time_to_pb(spec.not_before_us),
+        max_attempts=spec.max_attempts,
     )
 
 
 def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
-    """Return the specification that a message asks for, valid or not."""
+    """Return the specification that a message asks for, valid or not.
+
+    Raises:
+        InvalidJobSpecError: It names a reason to retry that only a newer peer knows.
+    """
     sandbox = message.sandbox
     timeout_s = DEFAULT_TIMEOUT_S
     if message.HasField("timeout"):
@@ -78,7 +101,45 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
         ),
         labels=dict(message.labels),
         priority=message.priority,
+        retries=_retries_from_pb(message.retries) if message.HasField("retries") else None,
+        concurrency=ConcurrencySpec(
+            group=message.concurrency.group, limit=message.concurrency.limit or 1
+        )
+        if message.HasField("concurrency")
+        else None,
+        depends_on=tuple(message.depends_on),
+        not_before_us=time_from_pb(message.not_before_time)
+        if message.HasField("not_before_time")
+        else None,
+        max_attempts=message.max_attempts,
     )
+
+
+def _retries_to_pb(retries: RetryPolicy) -> job_pb2.RetryPolicy:
+    return job_pb2.RetryPolicy(
+        max=retries.max,
+        backoff=duration_to_pb(retries.backoff_s) if retries.backoff_s else None,
+        exit_codes=retries.exit_codes,
+        end_reasons=[_END_REASON_TO_PB[reason] for reason in retries.end_reasons],
+    )
+
+
+def _retries_from_pb(message: job_pb2.RetryPolicy) -> RetryPolicy:
+    return RetryPolicy(
+        max=message.max,
+        backoff_s=duration_from_pb(message.backoff) if message.HasField("backoff") else 0.0,
+        exit_codes=tuple(message.exit_codes),
+        end_reasons=_end_reasons_from_pb(message.end_reasons),
+    )
+
+
+def _end_reasons_from_pb(numbers: Iterable[int]) -> tuple[EndReason, ...]:
+    try:
+        return tuple(_END_REASON_FROM_PB[number] for number in numbers)
+    except KeyError as error:
+        raise InvalidJobSpecError(
+            "retries.on", f"{error.args[0]} is not the number of an end reason"
+        ) from None
 
 
 def sandbox_to_pb(record: SandboxRecord) -> job_pb2.SandboxInfo:
@@ -137,3 +198,16 @@ def duration_to_pb(seconds: float) -> Duration:
 def duration_from_pb(message: Duration) -> float:
     """Return the seconds of a span of time."""
     return message.seconds + message.nanos / _NANOSECONDS
+
+
+def time_to_pb(time_us: int | None) -> Timestamp | None:
+    """Return the message of a moment in microseconds since the epoch; None for none."""
+    if time_us is None:
+        return None
+    seconds, micros = divmod(time_us, _MICROSECONDS)
+    return Timestamp(seconds=seconds, nanos=micros * 1000)
+
+
+def time_from_pb(message: Timestamp) -> int:
+    """Return the microseconds since the epoch of a moment, rounded up."""
+    return message.seconds * _MICROSECONDS - (-message.nanos // 1000)

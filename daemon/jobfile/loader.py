@@ -15,16 +15,20 @@ from agent_runner.job_spec import (
     ENV_NAME,
     LABEL_NAME,
     MAX_NAME_CHARS,
+    ConcurrencySpec,
     JobSpec,
+    RetryPolicy,
     SandboxSpec,
     SourceSpec,
     shell_command,
 )
+from agent_runner.outcome import EndReason
 from agent_runner.secret_refs import find_refs
+from daemon.clock import SystemClock
 from daemon.jobfile.dialect import FlatJob
 from daemon.jobfile.dialect import Path as FieldPath
 from daemon.jobfile.json_tree import read_json
-from daemon.jobfile.model import JobFields, SandboxFields
+from daemon.jobfile.model import INNER_FIELDS, JobFields, RetryFields
 from daemon.jobfile.problem import START, Mark, Problem, did_you_mean, invalid_job_file
 from daemon.jobfile.tree import Mapping, is_unicode
 from daemon.jobfile.yaml_tree import read_yaml
@@ -50,13 +54,14 @@ _TEXTS = {
 }
 
 
-def load_job_file(content: bytes, name: str, base_dir: Path) -> JobSpec:
-    """Read a job file. Pure but for the working directory, which completes a relative ``base_dir``.
+def load_job_file(content: bytes, name: str, base_dir: Path, now_us: int | None = None) -> JobSpec:
+    """Read a job file. Pure but for the working directory, which completes a relative ``base_dir``, and the clock.
 
     Args:
         content: The bytes of the file.
         name: The file's name as the user typed it; a name that ends in ``.json`` is read as JSON.
         base_dir: Folder to which ``source_path`` is relative.
+        now_us: Moment from which a delay in ``not_before`` counts; by default this one.
 
     Raises:
         InvalidJobFileError: The file is not a job. One line for each problem, up to ten, in the
@@ -68,7 +73,8 @@ def load_job_file(content: bytes, name: str, base_dir: Path) -> JobSpec:
         raise invalid_job_file(name, [problem]) from problem
     flat = FlatJob.from_tree(root)
     fields = _check_shape(flat)
-    spec = _build(fields, name, base_dir) if fields else None
+    now_us = SystemClock().now_us() if now_us is None else now_us
+    spec = _build(fields, name, base_dir, now_us) if fields else None
     if spec and not flat.problems:
         flat.problems += _broken_rules(spec, flat)
     if spec is None or flat.problems:
@@ -122,7 +128,7 @@ def _shape_problem(error: ErrorDetails, flat: FlatJob) -> Problem:
     if path[:1] == ("job_command",):
         path = (*path[:1], *path[2:])  # the second part names a branch of the union
     if error["type"] == "extra_forbidden":
-        hint = did_you_mean(str(path[-1]), SandboxFields.model_fields)
+        hint = did_you_mean(str(path[-1]), INNER_FIELDS.get(str(path[0]), ()))
         return flat.problem(path, f"unknown field{hint}", at_key=True)
     if error["type"] != "missing" and error["input"] is None:
         # The parser places an empty value where the next thing begins.
@@ -136,10 +142,11 @@ def _shape_problem(error: ErrorDetails, flat: FlatJob) -> Problem:
     return flat.problem(path, _TEXTS.get(error["type"], error["msg"]))
 
 
-def _build(fields: JobFields, name: str, base_dir: Path) -> JobSpec:
+def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec:
     command = fields.job_command
     path = str(base_dir.absolute() / fields.source_path) if fields.source_path else ""
     sandbox = fields.sandbox
+    group = fields.concurrency
     return JobSpec(
         argv=shell_command(command) if isinstance(command, str) else tuple(command),
         name=_default_name(name) if fields.name is None else fields.name,
@@ -159,6 +166,19 @@ def _build(fields: JobFields, name: str, base_dir: Path) -> JobSpec:
         ),
         labels=fields.labels,
         priority=fields.priority,
+        retries=_retries(fields.retries) if fields.retries else None,
+        concurrency=ConcurrencySpec(group=group.group, limit=group.limit) if group else None,
+        depends_on=tuple(fields.depends_on),
+        not_before_us=fields.not_before.after(now_us) if fields.not_before else None,
+        max_attempts=fields.max_attempts,
+    )
+
+
+def _retries(fields: RetryFields) -> RetryPolicy:
+    reasons = tuple(end for end in fields.on if isinstance(end, EndReason))
+    codes = tuple(end for end in fields.on if not isinstance(end, EndReason))
+    return RetryPolicy(
+        max=fields.max, backoff_s=fields.backoff_seconds, exit_codes=codes, end_reasons=reasons
     )
 
 
@@ -196,4 +216,6 @@ def _broken_rules(spec: JobSpec, flat: FlatJob) -> list[Problem]:
 def _field_path(field: str) -> FieldPath:
     """Return the path of a field as `validate` names it; names in maps may hold dots."""
     outer, _, inner = field.partition(".")
+    if outer == "depends_on" and inner:
+        return (outer, int(inner))
     return (outer, inner) if inner else (outer,)

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+)
 from pydantic_core import PydanticCustomError
 
-from agent_runner.job_spec import DEFAULT_TIMEOUT_S
+from agent_runner.job_spec import DEFAULT_TIMEOUT_S, RETRYABLE
+from agent_runner.outcome import EndReason
+from daemon.jobfile.moment import Moment, parse_moment
+from daemon.jobfile.problem import did_you_mean
 from daemon.jobfile.size import parse_size
 
 
@@ -18,12 +29,38 @@ def _size(value: object) -> int:
         raise PydanticCustomError("size", "{text}", {"text": str(exc)}) from exc
 
 
+def _moment(value: object) -> Moment:
+    try:
+        return parse_moment(value)
+    except ValueError as exc:
+        raise PydanticCustomError("moment", "{text}", {"text": str(exc)}) from exc
+
+
+def _retried_end(value: object) -> int | EndReason:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value in RETRYABLE:
+        return EndReason(value)
+    names = sorted(RETRYABLE)
+    hint = did_you_mean(value.upper(), names) if isinstance(value, str) else ""
+    text = f"must be an exit code or one of {', '.join(names)}{hint}"
+    raise PydanticCustomError("retried_end", "{text}", {"text": text})
+
+
+def _group(value: object) -> object:
+    return {"group": value} if isinstance(value, str) else value
+
+
 def _command_kind(value: Any) -> str | None:
     if isinstance(value, str):
         return "text"
     return "list" if isinstance(value, list) else None
 
 
+RetriedEnd = Annotated[
+    int | EndReason, PlainValidator(_retried_end, json_schema_input_type=int | str)
+]
+NotBefore = Annotated[Moment, PlainValidator(_moment, json_schema_input_type=str)]
 Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=int | str)]
 Command = Annotated[
     Annotated[str, Tag("text")] | Annotated[list[str], Tag("list")], Discriminator(_command_kind)
@@ -45,6 +82,21 @@ class SandboxFields(_Fields):
     output: Size = 0
 
 
+class RetryFields(_Fields):
+    """The ``retries`` field."""
+
+    max: int
+    backoff_seconds: float = 0.0
+    on: list[RetriedEnd] = Field(default_factory=list)
+
+
+class ConcurrencyFields(_Fields):
+    """The ``concurrency`` field; a plain text is the group's name."""
+
+    group: str
+    limit: int = 1
+
+
 class JobFields(_Fields):
     """A job file, with the names of the present dialect."""
 
@@ -60,3 +112,22 @@ class JobFields(_Fields):
     sandbox: SandboxFields = SandboxFields()
     labels: dict[str, str] = Field(default_factory=dict)
     priority: int = 0
+    retries: RetryFields | None = None
+    concurrency: Annotated[
+        ConcurrencyFields | None,
+        BeforeValidator(_group, json_schema_input_type=ConcurrencyFields | str | None),
+    ] = None
+    depends_on: list[str] = Field(default_factory=list)
+    not_before: NotBefore | None = None
+    max_attempts: int = 0
+
+
+INNER_FIELDS: dict[str, tuple[str, ...]] = {
+    name: tuple(model.model_fields)
+    for name, model in (
+        ("sandbox", SandboxFields),
+        ("retries", RetryFields),
+        ("concurrency", ConcurrencyFields),
+    )
+}
+"""What the fields that are mappings may hold."""

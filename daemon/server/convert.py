@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from agent_runner import wire
 from daemon.errors import UsageError
 from daemon.jobs.models import AgentIdentity, Attempt, Claim, Job, JobEvent, LeaseRef
@@ -16,7 +14,6 @@ from daemon.jobs.states import JobState
 from runner.v1 import agent_service_pb2, job_pb2
 
 MAX_IDENTITY_CHARS = 128
-_MICROSECONDS = 1_000_000
 
 _STATE_TO_PB = {state: job_pb2.JobState.Value(f"JOB_STATE_{state.name}") for state in JobState}
 _STATE_FROM_PB: dict[int, JobState] = {number: state for state, number in _STATE_TO_PB.items()}
@@ -32,9 +29,9 @@ def job_to_pb(job: Job, attempts: Iterable[Attempt] = ()) -> job_pb2.Job:
         exit_code=job.exit_code,
         message=job.message,
         attempt=job.attempt,
-        create_time=_time_to_pb(job.create_us),
-        start_time=_time_to_pb(job.start_us),
-        end_time=_time_to_pb(job.end_us),
+        create_time=wire.time_to_pb(job.create_us),
+        start_time=wire.time_to_pb(job.start_us),
+        end_time=wire.time_to_pb(job.end_us),
         attempts=[attempt_to_pb(attempt) for attempt in attempts],
         sandbox=wire.sandbox_to_pb(job.sandbox) if job.sandbox.kind else None,
     )
@@ -49,8 +46,8 @@ def attempt_to_pb(attempt: Attempt) -> job_pb2.Attempt:
         exit_code=attempt.exit_code,
         message=attempt.message,
         agent=attempt.agent.name,
-        start_time=_time_to_pb(attempt.start_us),
-        end_time=_time_to_pb(attempt.end_us),
+        start_time=wire.time_to_pb(attempt.start_us),
+        end_time=wire.time_to_pb(attempt.end_us),
         sandbox=wire.sandbox_to_pb(attempt.sandbox) if attempt.sandbox.kind else None,
         log_bytes=attempt.log.length,
         log_sha256=attempt.log.sha256,
@@ -66,7 +63,7 @@ def event_to_pb(event: JobEvent) -> job_pb2.JobEvent:
         state=_STATE_TO_PB[event.state],
         end_reason=wire.end_reason_to_pb(event.end_reason),
         attempt=event.attempt,
-        event_time=_time_to_pb(event.time_us),
+        event_time=wire.time_to_pb(event.time_us),
         exit_code=event.exit_code,
     )
 
@@ -110,10 +107,3 @@ def states_from_pb(numbers: Iterable[int]) -> frozenset[JobState]:
         return frozenset(_STATE_FROM_PB[number] for number in numbers)
     except KeyError as error:
         raise UsageError(f"states: {error.args[0]} is not the number of a job state") from None
-
-
-def _time_to_pb(time_us: int | None) -> Timestamp | None:
-    if time_us is None:
-        return None
-    seconds, micros = divmod(time_us, _MICROSECONDS)
-    return Timestamp(seconds=seconds, nanos=micros * 1000)
