@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 
 from agent_runner.outcome import Outcome
 from daemon.clock import Clock
-from daemon.errors import JobNotFoundError
 from daemon.jobs import lifecycle, statements
+from daemon.jobs.dependencies import check_known
+from daemon.jobs.group_lanes import settle
 from daemon.jobs.labels import matches, subset_keys
 from daemon.jobs.leases import ended_by, expiry_us, grant, is_held, lease_lost
 from daemon.jobs.models import (
@@ -20,10 +22,13 @@ from daemon.jobs.models import (
     Job,
     LeaseRef,
     NewJob,
+    QueueChange,
     Renewal,
 )
 from daemon.jobs.request_ids import check_payload
 from daemon.jobs.rows import (
+    STEADY_HOLD,
+    WALL_HOLD,
     Row,
     attempt_end_values,
     attempt_from_row,
@@ -34,6 +39,7 @@ from daemon.jobs.rows import (
     new_job_values,
 )
 from daemon.jobs.states import JobState
+from daemon.jobs.writer_reads import read, read_attempt, read_job
 
 
 class JobWriter:
@@ -44,12 +50,24 @@ class JobWriter:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._moved: list[Job] = []
+        self._claimable = False
+        self._timed = False
+
+    def take_change(self) -> QueueChange | None:
+        """Return what the last method brought about beside its result, once; called after each, also after one that failed."""
+        if not (self._moved or self._claimable or self._timed):
+            return None
+        change = QueueChange(jobs=tuple(self._moved), claimable=self._claimable, timed=self._timed)
+        self._moved, self._claimable, self._timed = [], False, False
+        return change
 
     def submit(self, connection: sqlite3.Connection, jobs: Sequence[NewJob]) -> list[Job]:
         """Store jobs; one that is known by its request id is returned as it is.
 
         Raises:
             RequestIdReusedError: A request id is known with another payload.
+            InvalidJobSpecError: A job depends on one that does not exist.
         """
         return [self._submit_one(connection, new) for new in jobs]
 
@@ -59,13 +77,18 @@ class JobWriter:
         """Start the best pending jobs that the offer can take."""
         now_us = self._clock.now_us()
         expire_us = expiry_us(self._clock, lease_s)
-        claims = []
-        for job in _best_pending(connection, offer, limit):
-            started = lifecycle.started(job, now_us)
-            attempt = grant(started, offer.agent, now_us, expire_us)
-            connection.execute(statements.INSERT_ATTEMPT, attempt_values(attempt))
-            self._save(connection, started)
-            claims.append(Claim(lease=attempt.lease, spec=job.spec))
+        claims: list[Claim] = []
+        while jobs := _best_pending(connection, offer, limit - len(claims)):
+            for job in jobs:
+                started = lifecycle.started(job, now_us)
+                attempt = grant(started, offer.agent, now_us, expire_us)
+                connection.execute(statements.INSERT_ATTEMPT, attempt_values(attempt))
+                self._save(connection, started)
+                claims.append(Claim(lease=attempt.lease, spec=job.spec))
+                if job.spec.concurrency is not None:
+                    break  # its group may have closed the jobs after it, and has opened others
+            else:
+                break
         return claims
 
     def renew(
@@ -87,7 +110,7 @@ class JobWriter:
             if not renewed.rowcount:
                 lost.append(lease)
                 continue
-            ((state,),) = _read(connection, statements.SELECT_JOB_STATE, (lease.job_id,))
+            ((state,),) = read(connection, statements.SELECT_JOB_STATE, (lease.job_id,))
             if state == JobState.CANCELLING:
                 cancelling.append(lease)
         return Renewal(lost=tuple(lost), cancelling=tuple(cancelling))
@@ -98,13 +121,15 @@ class JobWriter:
         Raises:
             LeaseLostError: The lease is not held, and was not ended by this same report.
         """
-        attempt = _attempt(connection, lease)
+        attempt = read_attempt(connection, lease)
         if ended_by(lease, attempt, outcome):
-            return _job(connection, lease.job_id)
+            return read_job(connection, lease.job_id)
         if attempt is None or not is_held(lease, attempt):
             raise lease_lost(lease)
-        job = _job(connection, lease.job_id)
-        ended, ended_attempt = lifecycle.finished(job, attempt, outcome, self._clock.now_us())
+        job = read_job(connection, lease.job_id)
+        ended, ended_attempt = lifecycle.finished(
+            job, attempt, outcome, self._clock.now_us(), self._clock.steady_us()
+        )
         self._save_end(connection, ended, ended_attempt)
         return ended
 
@@ -117,10 +142,10 @@ class JobWriter:
         """End attempts that their agent-runner does not have."""
         jobs = []
         for lease in leases:
-            attempt = _attempt(connection, lease)
+            attempt = read_attempt(connection, lease)
             if attempt is None or not is_held(lease, attempt):
                 continue
-            job = _job(connection, lease.job_id)
+            job = read_job(connection, lease.job_id)
             ended, ended_attempt = lifecycle.given_back(
                 job, attempt, self._clock.now_us(), begun=lease in begun
             )
@@ -135,7 +160,7 @@ class JobWriter:
             JobNotFoundError: No such job.
             JobNotCancellableError: It has ended.
         """
-        job = _job(connection, job_id)
+        job = read_job(connection, job_id)
         cancelled = lifecycle.cancelled(job, self._clock.now_us())
         if cancelled.state is not job.state:
             self._save(connection, cancelled)
@@ -155,27 +180,52 @@ class JobWriter:
         """Give each live lease a full term."""
         connection.execute(statements.EXTEND_ALL_LEASES, (expiry_us(self._clock, lease_s),))
 
+    def wake_due(self, connection: sqlite3.Connection, limit: int) -> None:
+        """Let jobs be claimed whose moment has come."""
+        clocks = ((WALL_HOLD, self._clock.now_us()), (STEADY_HOLD, self._clock.steady_us()))
+        for hold, now_us in clocks:
+            groups = read(connection, statements.WAKE_DUE, (hold, now_us, limit))
+            limit -= len(groups)
+            self._claimable |= bool(groups)
+            for group in {group for (group,) in groups if group is not None}:
+                settle(connection, group)
+
+    def cap_backoffs(self, connection: sqlite3.Connection) -> None:
+        """Let no backoff last longer from here than it was to last in all."""
+        now_us = self._clock.steady_us()
+        connection.execute(statements.CAP_BACKOFFS, (now_us, STEADY_HOLD, now_us))
+
     def _submit_one(self, connection: sqlite3.Connection, new: NewJob) -> Job:
         if new.request_id is not None:
-            known = _read(connection, statements.SELECT_JOB_BY_REQUEST, (new.request_id,))
+            known = read(connection, statements.SELECT_JOB_BY_REQUEST, (new.request_id,))
             if known:
                 payload_sha256, *row = known[0]
                 check_payload(new, payload_sha256)
                 return job_from_row(tuple(row))
         now_us = self._clock.now_us()
-        job = Job(id=new.id, spec=new.spec, state=JobState.PENDING, create_us=now_us)
+        states = _states(connection, new.spec.depends_on)
+        check_known(new.spec.depends_on, states.__contains__)
+        job = lifecycle.submitted(new, states, now_us)
+        connection.execute(statements.INSERT_EVENT, event_values(job, now_us))
         try:
             connection.execute(statements.INSERT_JOB, new_job_values(new, job))
         except sqlite3.IntegrityError as exc:
             raise RuntimeError(f"job id {new.id} is already taken") from exc
-        connection.execute(statements.INSERT_EVENT, event_values(job, now_us))
+        if states and not job.state.final:
+            connection.executemany(
+                statements.INSERT_DEPENDENCY,
+                [(other, job.id, state is JobState.SUCCEEDED) for other, state in states.items()],
+            )
+        self._timed |= job.ready_us is not None
+        if new.spec.concurrency is not None:
+            settle(connection, new.spec.concurrency.group)
         return job
 
     def _lose(self, connection: sqlite3.Connection, select: str, values: Row) -> list[Job]:
         jobs = []
-        for row in _read(connection, select, values):
+        for row in read(connection, select, values):
             attempt = attempt_from_row(row)
-            job = _job(connection, attempt.job_id)
+            job = read_job(connection, attempt.job_id)
             lost, lost_attempt = lifecycle.lost(job, attempt, self._clock.now_us())
             self._save_end(connection, lost, lost_attempt)
             jobs.append(lost)
@@ -189,25 +239,55 @@ class JobWriter:
         self._save(connection, job)
 
     def _save(self, connection: sqlite3.Connection, job: Job) -> None:
-        connection.execute(statements.UPDATE_JOB, (*job_state_values(job), job.id))
+        """Store a job that has changed its state, and what follows from that for others."""
+        self._write(connection, job)
+        if not job.state.final:
+            return
+        ended = deque((job,))
+        while ended:
+            for other in self._dependents_after(connection, ended.popleft()):
+                self._write(connection, other)
+                self._moved.append(other)
+                self._claimable |= other.state is JobState.PENDING
+                if other.state.final:
+                    ended.append(other)
+
+    def _dependents_after(self, connection: sqlite3.Connection, ended: Job) -> list[Job]:
+        """Return the jobs that are to change because one has ended, in the order of their submits."""
+        rows = read(connection, statements.SELECT_DEPENDENTS, (ended.id,))
+        if not rows:
+            return []
+        now_us = self._clock.now_us()
+        dependents = [job_from_row(row) for row in rows]
+        if ended.state is not JobState.SUCCEEDED:
+            return [
+                lifecycle.dependency_failed(job, ended.id, ended.state, now_us)
+                for job in dependents
+            ]
+        connection.execute(statements.MEET_DEPENDENCY, (ended.id,))
+        return [
+            lifecycle.released(job, now_us)
+            for job in dependents
+            if not read(connection, statements.SELECT_UNMET, (job.id,))
+        ]
+
+    def _write(self, connection: sqlite3.Connection, job: Job) -> None:
         connection.execute(statements.INSERT_EVENT, event_values(job, self._clock.now_us()))
+        connection.execute(statements.UPDATE_JOB, (*job_state_values(job), job.id))
+        self._timed |= job.ready_us is not None
+        if job.state.final and job.spec.depends_on:
+            connection.execute(statements.DELETE_DEPENDENCIES, (job.id,))
+        group = job.spec.concurrency
+        # The one opened by a claim is for the same claim.
+        if group is not None and settle(connection, group.group):
+            self._claimable |= job.state is not JobState.RUNNING
 
 
-def _read(connection: sqlite3.Connection, sql: str, values: Row = ()) -> list[Row]:
-    # All rows at once: a statement that is not read to its end stays open and holds back the commit.
-    return connection.execute(sql, values).fetchall()
-
-
-def _job(connection: sqlite3.Connection, job_id: str) -> Job:
-    rows = _read(connection, statements.SELECT_JOB, (job_id,))
-    if not rows:
-        raise JobNotFoundError(f"no job has the id {job_id!r}")
-    return job_from_row(rows[0])
-
-
-def _attempt(connection: sqlite3.Connection, lease: LeaseRef) -> Attempt | None:
-    rows = _read(connection, statements.SELECT_ATTEMPT, (lease.job_id, lease.attempt))
-    return attempt_from_row(rows[0]) if rows else None
+def _states(connection: sqlite3.Connection, job_ids: Collection[str]) -> dict[str, JobState]:
+    found = (
+        (job_id, read(connection, statements.SELECT_JOB_STATE, (job_id,))) for job_id in job_ids
+    )
+    return {job_id: JobState(rows[0][0]) for job_id, rows in found if rows}
 
 
 def _lease_values(lease: LeaseRef) -> Row:
@@ -215,21 +295,23 @@ def _lease_values(lease: LeaseRef) -> Row:
 
 
 def _best_pending(connection: sqlite3.Connection, offer: AgentOffer, limit: int) -> list[Job]:
+    if limit <= 0:
+        return []
     rows: list[Row] = []
     for key in _matching_keys(connection, offer.labels):
-        rows += _read(connection, statements.SELECT_PENDING, (key, max(limit, 0)))
+        rows += read(connection, statements.SELECT_PENDING, (key, limit))
     rows.sort(key=_rank)
-    return [job_from_row(row[2:]) for row in rows[: max(limit, 0)]]
+    return [job_from_row(row[2:]) for row in rows[:limit]]
 
 
 def _matching_keys(connection: sqlite3.Connection, offered: Mapping[str, str]) -> Sequence[str]:
     keys = subset_keys(offered)
     if keys is None:
-        found = _read(connection, statements.SELECT_PENDING_LABELS)
+        found = read(connection, statements.SELECT_PENDING_LABELS)
         return [key for (key,) in found if matches(key, offered)]
     if len(keys) == 1:
         return keys
-    found = _read(connection, statements.SELECT_PENDING_AMONG, (json.dumps(keys),))
+    found = read(connection, statements.SELECT_PENDING_AMONG, (json.dumps(keys),))
     return [key for (key,) in found]
 
 

@@ -31,6 +31,11 @@ def matches(key: str, offered: Mapping[str, str]) -> bool:
     return _items(key) <= offered.items()
 
 
+def holds(key: str, wanted: Mapping[str, str]) -> bool:
+    """Tell whether every wanted label is in the set."""
+    return _items(key) >= wanted.items()
+
+
 def subset_keys(offered: Mapping[str, str]) -> tuple[str, ...] | None:
     """Return the texts of all sets that match an offer; ``None`` if they are too many to look up."""
     if len(offered) > MAX_LABELS_OF_SUBSETS:

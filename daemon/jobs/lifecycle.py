@@ -2,17 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from agent_runner.outcome import EndReason, Outcome
 from daemon.errors import JobNotCancellableError
-from daemon.jobs.models import MAX_LOSSES, Attempt, Job
+from daemon.jobs.models import Attempt, Job, NewJob
+from daemon.jobs.retries import backoff_us, losses_left, may_retry
 from daemon.jobs.states import JobState, move
 
 LOST_MESSAGE = "the agent-runner that ran it died or was out of reach for longer than the lease"
 DROPPED_MESSAGE = "the agent-runner that ran it does not have it any more"
 NOT_RECEIVED_MESSAGE = "the assignment did not reach the agent-runner"
 INTERRUPTED_MESSAGE = "interrupted: the agent-runner was told to stop"
+
+
+def submitted(new: NewJob, dependencies: Mapping[str, JobState], now_us: int) -> Job:
+    """Return a job as it begins.
+
+    Args:
+        new: Was asked for.
+        dependencies: Holds the state of each job that it depends on.
+        now_us: When.
+    """
+    job = Job(
+        id=new.id,
+        spec=new.spec,
+        state=JobState.PENDING,
+        create_us=now_us,
+        retry_of=new.retry_of,
+    )
+    states = {dependencies[job_id] for job_id in new.spec.depends_on}
+    if states <= {JobState.SUCCEEDED}:
+        return _queued(job, now_us)
+    blocked = replace(job, state=JobState.BLOCKED)
+    for job_id in new.spec.depends_on:
+        if dependencies[job_id].final and dependencies[job_id] is not JobState.SUCCEEDED:
+            return dependency_failed(blocked, job_id, dependencies[job_id], now_us)
+    return blocked
+
+
+def released(job: Job, now_us: int) -> Job:
+    """Return a BLOCKED job after the last job that it depends on has succeeded."""
+    return _queued(replace(job, state=move(job.state, JobState.PENDING)), now_us)
+
+
+def dependency_failed(job: Job, failed_id: str, state: JobState, now_us: int) -> Job:
+    """Return a BLOCKED job after one that it depends on has ended without success."""
+    return replace(
+        job,
+        state=move(job.state, JobState.FAILED),
+        end_reason=EndReason.DEPENDENCY_FAILED,
+        message=f"job {failed_id}, on which it depends, ended as {state}",
+        end_us=now_us,
+    )
+
+
+def _queued(job: Job, now_us: int) -> Job:
+    not_before_us = job.spec.not_before_us
+    if not_before_us is None or not_before_us <= now_us:
+        return job
+    return replace(job, ready_us=not_before_us)
+
+
+def woken(job: Job) -> Job:
+    """Return a waiting job after its moment has come."""
+    return replace(job, ready_us=None, backoff_us=0)
 
 
 def started(job: Job, now_us: int) -> Job:
@@ -38,11 +93,15 @@ def cancelled(job: Job, now_us: int) -> Job:
         job,
         state=move(job.state, JobState.CANCELLED),
         end_reason=EndReason.CANCELLED,
+        ready_us=None,
+        backoff_us=0,
         end_us=now_us,
     )
 
 
-def finished(job: Job, attempt: Attempt, outcome: Outcome, now_us: int) -> tuple[Job, Attempt]:
+def finished(
+    job: Job, attempt: Attempt, outcome: Outcome, now_us: int, steady_us: int
+) -> tuple[Job, Attempt]:
     """Return the job and its running attempt after the agent-runner reported the end."""
     if outcome.interrupted:
         return _interrupted(job, attempt, outcome, now_us)
@@ -52,6 +111,9 @@ def finished(job: Job, attempt: Attempt, outcome: Outcome, now_us: int) -> tuple
         state = JobState.CANCELLED
     else:
         state = JobState.FAILED
+    if state is JobState.FAILED and job.state is JobState.RUNNING and may_retry(job, outcome):
+        again = _again(job, steady_us)
+        return again, _ended_attempt(attempt, state, outcome, now_us)
     ended = replace(
         job,
         state=move(job.state, state),
@@ -62,6 +124,17 @@ def finished(job: Job, attempt: Attempt, outcome: Outcome, now_us: int) -> tuple
         end_us=now_us,
     )
     return ended, _ended_attempt(attempt, state, outcome, now_us)
+
+
+def _again(job: Job, steady_us: int) -> Job:
+    wait_us = backoff_us(job)
+    return replace(
+        job,
+        state=move(job.state, JobState.PENDING),
+        failures=job.failures + 1,
+        ready_us=steady_us + wait_us if wait_us else None,
+        backoff_us=wait_us,
+    )
 
 
 def given_back(job: Job, attempt: Attempt, now_us: int, *, begun: bool) -> tuple[Job, Attempt]:
@@ -101,7 +174,7 @@ def lost(
             losses=losses,
             end_us=now_us,
         )
-    elif losses > MAX_LOSSES:
+    elif not losses_left(job):
         ended = replace(
             job,
             state=move(job.state, JobState.FAILED),

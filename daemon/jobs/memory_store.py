@@ -5,9 +5,8 @@ No method waits for anything, so each one is atomic on the event loop without a 
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -15,8 +14,11 @@ from agent_runner.outcome import Outcome
 from daemon.clock import Clock
 from daemon.errors import JobNotFoundError
 from daemon.jobs import lifecycle
-from daemon.jobs.labels import label_key, matches, subset_keys
+from daemon.jobs.dependencies import check_known
 from daemon.jobs.leases import ended_by, expiry_us, grant, is_held, lease_lost
+from daemon.jobs.memory_events import MemoryEvents
+from daemon.jobs.memory_queue import MemoryQueue
+from daemon.jobs.memory_views import dependents_after, filtered, moment, next_moments, waits_of
 from daemon.jobs.models import (
     AgentIdentity,
     AgentOffer,
@@ -27,7 +29,10 @@ from daemon.jobs.models import (
     JobPage,
     LeaseRef,
     NewJob,
+    NextMoments,
+    QueueChange,
     Renewal,
+    Waits,
 )
 from daemon.jobs.page_tokens import check_page_size, decode_page_token, encode_page_token
 from daemon.jobs.request_ids import check_payload
@@ -45,11 +50,15 @@ class MemoryJobStore:
         self._requests: dict[str, NewJob] = {}
         self._attempts: dict[str, list[Attempt]] = {}
         self._live: dict[str, Attempt] = {}
-        self._events: list[JobEvent] = []
+        self._events = MemoryEvents()
         self._counts: Counter[JobState] = Counter()
-        # One heap of (-priority, seq) for each set of labels, as in the SQLite store's index.
-        # A job that left PENDING by a cancel stays in its heap until it comes to the top.
-        self._pending: dict[str, list[tuple[int, int]]] = {}
+        self._queue = MemoryQueue(self._job_at)
+        self._dependents: dict[str, list[str]] = {}
+        self._listener: Callable[[QueueChange], None] | None = None
+
+    def listen(self, listener: Callable[[QueueChange], None]) -> None:
+        """Have each change tell what else it brought about."""
+        self._listener = listener
 
     async def open(self) -> None:
         """Do nothing: it is usable from the start."""
@@ -62,6 +71,7 @@ class MemoryJobStore:
 
         Raises:
             RequestIdReusedError: A request id is known with another payload.
+            InvalidJobSpecError: A job depends on one that does not exist.
         """
         requests = dict(self._requests)
         accepted: dict[str, NewJob] = {}
@@ -72,6 +82,7 @@ class MemoryJobStore:
                 continue
             if new.id in self._jobs or new.id in accepted:
                 raise RuntimeError(f"job id {new.id} is already taken")
+            check_known(new.spec.depends_on, lambda other: other in self._jobs or other in accepted)
             accepted[new.id] = new
             if new.request_id is not None:
                 requests[new.request_id] = new
@@ -89,18 +100,17 @@ class MemoryJobStore:
         """Give up to ``limit`` pending jobs to an agent-runner, best first."""
         now_us = self._clock.now_us()
         expire_us = expiry_us(self._clock, lease_s)
-        keys = subset_keys(offer.labels)
-        if keys is None:
-            keys = tuple(key for key in self._pending if matches(key, offer.labels))
-        heaps = [self._pending[key] for key in keys if key in self._pending]
         claims: list[Claim] = []
-        while len(claims) < limit and (job := self._pop_best(heaps)) is not None:
+
+        def start(job: Job) -> None:
             started = lifecycle.started(job, now_us)
             attempt = grant(started, offer.agent, now_us, expire_us)
             self._attempts.setdefault(job.id, []).append(attempt)
             self._live[job.id] = attempt
             self._save(started)
             claims.append(Claim(lease=attempt.lease, spec=job.spec))
+
+        self._queue.take(offer.labels, start, limit)
         return claims
 
     async def renew(
@@ -131,7 +141,9 @@ class MemoryJobStore:
             return self._jobs[lease.job_id]
         held = self._held(lease)
         job = self._jobs[lease.job_id]
-        ended, ended_attempt = lifecycle.finished(job, held, outcome, self._clock.now_us())
+        ended, ended_attempt = lifecycle.finished(
+            job, held, outcome, self._clock.now_us(), self._clock.steady_us()
+        )
         self._save_attempt(ended_attempt)
         self._save(ended)
         return ended
@@ -171,7 +183,7 @@ class MemoryJobStore:
 
     async def held(self, agent: AgentIdentity) -> list[LeaseRef]:
         """Return the leases that one start of an agent-runner holds, the oldest job first."""
-        live = [attempt for attempt in self._live.values() if attempt.agent == agent]
+        live = (attempt for attempt in self._live.values() if attempt.agent == agent)
         return [attempt.lease for attempt in sorted(live, key=self._seq_of)]
 
     async def cancel(self, job_id: str) -> Job:
@@ -208,6 +220,39 @@ class MemoryJobStore:
         for attempt in [*self._live.values()]:
             self._save_attempt(replace(attempt, expire_us=expire_us))
 
+    async def wake_due(self, limit: int) -> NextMoments:
+        """Let jobs be claimed whose moment has come."""
+        due = [job for job in self._timed() if moment(job)[1] <= self._now_us(job)]
+        for job in sorted(due, key=lambda job: (*moment(job), self._seqs[job.id]))[: max(limit, 0)]:
+            woken = lifecycle.woken(job)
+            self._jobs[job.id] = woken
+            self._queue.moved(job, woken, self._seqs[job.id])
+        if due:
+            self._tell(QueueChange(claimable=True))
+        return next_moments(self._timed())
+
+    async def cap_backoffs(self) -> None:
+        """Let no backoff last longer from here than it was to last in all."""
+        for job in self._timed():
+            steady, moment_us = moment(job)
+            if steady:
+                latest_us = self._clock.steady_us() + job.backoff_us
+                self._jobs[job.id] = replace(job, ready_us=min(moment_us, latest_us))
+
+    async def waits_on(self, job_id: str) -> Waits:
+        """Tell what keeps a job from being claimed.
+
+        Raises:
+            JobNotFoundError: No such job.
+        """
+        job = await self.get(job_id)
+        return waits_of(job, self._seqs[job_id], self._jobs, self._queue)
+
+    async def newest_retry(self, job_id: str) -> Job | None:
+        """Return the newest job that repeats this one."""
+        retries = (job for job in reversed(self._jobs.values()) if job.retry_of == job_id)
+        return next(retries, None)
+
     async def get(self, job_id: str) -> Job:
         """Return one job.
 
@@ -225,15 +270,11 @@ class MemoryJobStore:
 
     async def events(self, after_id: int, limit: int, job_ids: Collection[str]) -> list[JobEvent]:
         """Return events after an id, oldest first; empty ``job_ids`` keeps all."""
-        wanted = frozenset(job_ids)
-        # Ids are positions counted from one.
-        newer = (self._events[at] for at in range(max(after_id, 0), len(self._events)))
-        kept = (event for event in newer if not wanted or event.job_id in wanted)
-        return [*islice(kept, limit)]
+        return self._events.after(after_id, limit, job_ids)
 
     async def last_event_id(self) -> int:
         """Return the id of the newest event; 0 if there is none."""
-        return len(self._events)
+        return self._events.last_id
 
     async def count(self, state: JobState) -> int:
         """Return how many jobs are in a state."""
@@ -242,21 +283,14 @@ class MemoryJobStore:
     def _accept(self, new: NewJob) -> None:
         self._by_seq.append(new.id)
         self._seqs[new.id] = len(self._by_seq)
-        self._save(
-            Job(
-                id=new.id,
-                spec=new.spec,
-                state=JobState.PENDING,
-                create_us=self._clock.now_us(),
-            )
-        )
-
-    def _pop_best(self, heaps: list[list[tuple[int, int]]]) -> Job | None:
-        for heap in heaps:
-            while heap and self._job_at(heap[0][1]).state is not JobState.PENDING:
-                heapq.heappop(heap)
-        best = min((heap for heap in heaps if heap), default=None)
-        return None if best is None else self._job_at(heapq.heappop(best)[1])
+        states = {job_id: self._jobs[job_id].state for job_id in new.spec.depends_on}
+        job = lifecycle.submitted(new, states, self._clock.now_us())
+        if not job.state.final:
+            for job_id in new.spec.depends_on:
+                self._dependents.setdefault(job_id, []).append(job.id)
+        self._store_change(job)
+        if job.ready_us is not None:
+            self._tell(QueueChange(timed=True))
 
     def _job_at(self, seq: int) -> Job:
         return self._jobs[self._by_seq[seq - 1]]
@@ -292,30 +326,56 @@ class MemoryJobStore:
             self._live.pop(attempt.job_id)
 
     def _save(self, job: Job) -> None:
-        """Store a job that has changed its state."""
+        """Store a job that has changed its state, and what follows from that for others."""
+        self._store_change(job)
+        moved: list[Job] = []
+        ended = deque((job,) if job.state.final else ())
+        while ended:
+            for other in self._after_end_of(ended.popleft()):
+                self._store_change(other)
+                moved.append(other)
+                if other.state.final:
+                    ended.append(other)
+        freed = job.spec.concurrency is not None and job.state is not JobState.RUNNING
+        released = any(other.state is JobState.PENDING for other in moved)
+        timed = any(other.ready_us is not None for other in (job, *moved))
+        if moved or freed or timed:
+            self._tell(QueueChange(jobs=tuple(moved), claimable=freed or released, timed=timed))
+
+    def _after_end_of(self, ended: Job) -> list[Job]:
+        waiting = (self._jobs[job_id] for job_id in self._dependents.get(ended.id, ()))
+        return dependents_after(ended, waiting, self._jobs, self._clock.now_us())
+
+    def _timed(self) -> list[Job]:
+        return [job for job in self._jobs.values() if job.ready_us is not None]
+
+    def _now_us(self, job: Job) -> int:
+        return self._clock.steady_us() if job.backoff_us else self._clock.now_us()
+
+    def _tell(self, change: QueueChange) -> None:
+        if self._listener is not None:
+            self._listener(change)
+
+    def _store_change(self, job: Job) -> None:
         before = self._jobs.get(job.id)
         if before is not None:
             self._counts[before.state] -= 1
         self._counts[job.state] += 1
         self._jobs[job.id] = job
-        if job.state is JobState.PENDING:
-            heap = self._pending.setdefault(label_key(job.spec.labels), [])
-            heapq.heappush(heap, (-job.spec.priority, self._seqs[job.id]))
-        self._events.append(
-            JobEvent(
-                id=len(self._events) + 1,
-                job_id=job.id,
-                state=job.state,
-                attempt=job.attempt,
-                time_us=self._clock.now_us(),
-                end_reason=job.end_reason,
-                exit_code=job.exit_code,
-            )
-        )
+        self._queue.moved(before, job, self._seqs[job.id])
+        self._events.add(job, self._clock.now_us())
 
     # Last, because its name hides the built-in one from every annotation after it.
-    async def list(self, states: Collection[JobState], page_size: int, page_token: str) -> JobPage:
-        """Return a page of jobs, newest first; empty ``states`` keeps all.
+    async def list(
+        self,
+        states: Collection[JobState],
+        page_size: int,
+        page_token: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        since_us: int = 0,
+    ) -> JobPage:
+        """Return a page of jobs, newest first; empty filters keep all.
 
         Raises:
             UsageError: The page token is not one of ours.
@@ -323,7 +383,7 @@ class MemoryJobStore:
         check_page_size(page_size)
         before = min(decode_page_token(page_token), len(self._by_seq) + 1)
         older = (self._job_at(seq) for seq in range(before - 1, 0, -1))
-        kept = (job for job in older if not states or job.state in states)
+        kept = iter(filtered(older, states, labels or {}, since_us))
         jobs = tuple(islice(kept, page_size))
         more = next(kept, None) is not None
         return JobPage(

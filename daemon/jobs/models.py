@@ -39,6 +39,8 @@ class NewJob:
     request_id: str | None
     payload_sha256: str
     """Tells a repeated submit from a re-used request id."""
+    retry_of: str = ""
+    """Id of the job that this one repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,14 @@ class Job:
     """How many attempts began."""
     losses: int = 0
     """How many of them ended because their agent-runner died."""
+    failures: int = 0
+    """How many of them failed by themselves and were tried again."""
+    ready_us: int | None = None
+    """Of a PENDING job that waits for a moment: that moment. None as soon as the job may be claimed."""
+    backoff_us: int = 0
+    """How long that wait is in all, if ``ready_us`` ends a backoff and so is on the steady clock; 0 on the wall clock."""
+    retry_of: str = ""
+    """Id of the job that this one repeats."""
     end_reason: EndReason | None = None
     exit_code: int | None = None
     message: str = ""
@@ -133,3 +143,39 @@ class AgentOffer:
 
     agent: AgentIdentity
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextMoments:
+    """When the next waiting job may start, on each of the two clocks; None where none waits."""
+
+    wall_us: int | None = None
+    steady_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """What keeps a job from being claimed. All of it is empty for one that runs or has ended."""
+
+    dependencies: tuple[str, ...] = ()
+    """Jobs that it depends on and that have not ended, in the order of its ``depends_on``."""
+    ready_us: int | None = None
+    """The moment that it waits for, as ``Job.ready_us``."""
+    group: str = ""
+    """Its concurrency group, if that has no room for it now."""
+    group_holders: tuple[str, ...] = ()
+    """The jobs of that group that run, the oldest first."""
+    ahead: int = 0
+    """How many jobs with just the same labels may be claimed now and come before it; of a group, only its next job counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueChange:
+    """What a change brought about beside what its caller asked for."""
+
+    jobs: tuple[Job, ...] = ()
+    """Jobs whose state changed because another one ended, in the order of the changes."""
+    claimable: bool = False
+    """A job may be claimed that could not be before, and that its caller does not hear of."""
+    timed: bool = False
+    """A job began to wait for a moment."""

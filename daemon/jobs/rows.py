@@ -8,7 +8,7 @@ from dataclasses import is_dataclass
 from functools import lru_cache
 from typing import Any
 
-from agent_runner.job_spec import JobSpec, SandboxSpec, SourceSpec
+from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SandboxSpec, SourceSpec
 from agent_runner.outcome import EndReason, LogSummary, SandboxRecord
 from daemon.errors import StoreUnusableError
 from daemon.jobs.labels import label_key
@@ -25,6 +25,10 @@ JOB_STATE_COLUMNS = (
     "state",
     "attempt",
     "losses",
+    "failures",
+    "hold",
+    "ready_us",
+    "backoff_us",
     "end_reason",
     "exit_code",
     "message",
@@ -34,7 +38,17 @@ JOB_STATE_COLUMNS = (
     "sandbox_tier",
     "walls_not_held",
 )
-"""What changes in the life of a job; a read job has ``id``, ``create_us`` and ``spec`` before them."""
+"""What changes in the life of a job; a read job has ``id``, ``create_us``, ``spec`` and ``retry_of`` before them."""
+
+NO_HOLD = 0
+WALL_HOLD = 1
+STEADY_HOLD = 2
+GROUP_HOLD = 3
+"""Why a PENDING job is not among those to claim: it waits for a moment on one of the clocks, or behind the best of its lane.
+
+Only the best job of each lane of a concurrency group has ``NO_HOLD``, and only while the group has room; ``group_lanes``
+sees to that.
+"""
 
 ATTEMPT_END_COLUMNS = (
     "state",
@@ -84,16 +98,37 @@ def decode_spec(text: str) -> JobSpec:
 def new_job_values(new: NewJob, job: Job) -> Row:
     """Return what a job's row begins with, in the order of ``INSERT_JOB``."""
     spec = new.spec
+    group = spec.concurrency
+    labels = label_key(spec.labels)
     return (
         job.id,
         job.create_us,
         new.request_id,
         new.payload_sha256,
         encode_spec(spec),
-        label_key(spec.labels),
+        labels,
         spec.priority,
+        new.retry_of,
+        *((group.group, lane_key(group, labels)) if group is not None else (None, None)),
         *job_state_values(job),
     )
+
+
+def lane_key(group: ConcurrencySpec, labels: str) -> str:
+    """Return what tells the lanes of a group apart: jobs of one lane have equal limits and labels."""
+    return f"{group.limit:04d}{labels}"
+
+
+def lane_limit(lane: str) -> int:
+    """Return the limit of a lane's jobs."""
+    return int(lane[:4])
+
+
+def _hold(job: Job) -> int:
+    if job.ready_us is not None:
+        return STEADY_HOLD if job.backoff_us else WALL_HOLD
+    grouped = job.state is JobState.PENDING and job.spec.concurrency is not None
+    return GROUP_HOLD if grouped else NO_HOLD
 
 
 def job_state_values(job: Job) -> Row:
@@ -102,6 +137,10 @@ def job_state_values(job: Job) -> Row:
         job.state,
         job.attempt,
         job.losses,
+        job.failures,
+        _hold(job),
+        job.ready_us,
+        job.backoff_us,
         job.end_reason,
         job.exit_code,
         job.message,
@@ -112,13 +151,13 @@ def job_state_values(job: Job) -> Row:
 
 
 def job_from_row(row: Row) -> Job:
-    """Return the job in a row of ``id, create_us, spec`` and ``JOB_STATE_COLUMNS``.
+    """Return the job in a row of ``id, create_us, spec, retry_of`` and ``JOB_STATE_COLUMNS``.
 
     Raises:
         StoreUnusableError: The row is damaged.
     """
-    job_id, create_us, spec, state, attempt, losses, reason, exit_code, message, *rest = row
-    start_us, end_us, *sandbox = rest
+    job_id, create_us, spec, retry_of, state, attempt, losses, failures, _, ready_us, *rest = row
+    backoff_us, reason, exit_code, message, start_us, end_us, *sandbox = rest
     try:
         return Job(
             id=job_id,
@@ -127,6 +166,10 @@ def job_from_row(row: Row) -> Job:
             state=JobState(state),
             attempt=attempt,
             losses=losses,
+            failures=failures,
+            ready_us=ready_us,
+            backoff_us=backoff_us,
+            retry_of=retry_of,
             end_reason=_reason(reason),
             exit_code=exit_code,
             message=message,
@@ -247,7 +290,22 @@ def _decode(text: str) -> JobSpec:
     values["argv"] = tuple(values["argv"])
     values["source"] = SourceSpec(**values["source"])
     values["sandbox"] = SandboxSpec(**values["sandbox"])
+    # Specifications of older versions have none of these.
+    values["depends_on"] = tuple(values.get("depends_on", ()))
+    if (retries := values.get("retries")) is not None:
+        values["retries"] = _decode_retries(retries)
+    if (concurrency := values.get("concurrency")) is not None:
+        values["concurrency"] = ConcurrencySpec(**concurrency)
     return JobSpec(**values)
+
+
+def _decode_retries(values: dict[str, Any]) -> RetryPolicy:
+    return RetryPolicy(
+        max=values["max"],
+        backoff_s=values["backoff_s"],
+        exit_codes=tuple(values["exit_codes"]),
+        end_reasons=tuple(map(EndReason, values["end_reasons"])),
+    )
 
 
 # The same few specs are read again at each step of their jobs and on each page of a list.

@@ -6,21 +6,23 @@ read-only connection on the event loop's own thread, where they take microsecond
 
 from __future__ import annotations
 
-import heapq
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from agent_runner.outcome import Outcome
 from daemon.clock import Clock
 from daemon.errors import JobNotFoundError, StoreUnavailableError, StoreUnusableError
 from daemon.jobs import migrator, statements
 from daemon.jobs.group_commit import GroupCommit
+from daemon.jobs.job_pages import read_page
 from daemon.jobs.job_writer import JobWriter
+from daemon.jobs.labels import label_key
 from daemon.jobs.leases import lease_lost
 from daemon.jobs.models import (
     AgentIdentity,
@@ -32,10 +34,19 @@ from daemon.jobs.models import (
     JobPage,
     LeaseRef,
     NewJob,
+    NextMoments,
+    QueueChange,
     Renewal,
+    Waits,
 )
-from daemon.jobs.page_tokens import check_page_size, decode_page_token, encode_page_token
-from daemon.jobs.rows import Row, attempt_from_row, event_from_row, job_from_row
+from daemon.jobs.rows import (
+    STEADY_HOLD,
+    WALL_HOLD,
+    Row,
+    attempt_from_row,
+    event_from_row,
+    job_from_row,
+)
 from daemon.jobs.sqlite_failures import store_unusable
 from daemon.jobs.states import JobState
 
@@ -43,6 +54,8 @@ BUSY_TIMEOUT_MS = 5000
 WAL_LIMIT_BYTES = 64 << 20
 MIN_SQLITE = (3, 37, 0)
 """The first with STRICT tables."""
+
+T = TypeVar("T")
 
 
 class SqliteJobStore:
@@ -57,6 +70,11 @@ class SqliteJobStore:
         self._changes = JobWriter(clock)
         self._writer = GroupCommit(self._connect_writer, partial(store_unusable, self._path))
         self._reader: sqlite3.Connection | None = None
+        self._listener: Callable[[QueueChange], None] | None = None
+
+    def listen(self, listener: Callable[[QueueChange], None]) -> None:
+        """Have each change tell what else it brought about."""
+        self._listener = listener
 
     @property
     def commits(self) -> int:
@@ -92,7 +110,7 @@ class SqliteJobStore:
         Raises:
             RequestIdReusedError: A request id is known with another payload.
         """
-        return await self._writer.run(lambda db: self._changes.submit(db, jobs))
+        return await self._write(lambda db: self._changes.submit(db, jobs))
 
     async def known_requests(self, request_ids: Collection[str]) -> set[str]:
         """Return those request ids that have made a job."""
@@ -101,13 +119,13 @@ class SqliteJobStore:
 
     async def claim(self, offer: AgentOffer, limit: int, lease_s: float) -> list[Claim]:
         """Give up to ``limit`` pending jobs to an agent-runner, best first."""
-        return await self._writer.run(lambda db: self._changes.claim(db, offer, limit, lease_s))
+        return await self._write(lambda db: self._changes.claim(db, offer, limit, lease_s))
 
     async def renew(
         self, agent: AgentIdentity, leases: Sequence[LeaseRef], lease_s: float
     ) -> Renewal:
         """Renew leases of one agent-runner."""
-        return await self._writer.run(lambda db: self._changes.renew(db, agent, leases, lease_s))
+        return await self._write(lambda db: self._changes.renew(db, agent, leases, lease_s))
 
     async def finish(self, lease: LeaseRef, outcome: Outcome) -> Job:
         """End an attempt and its job, or put the job back. Repeating it is harmless.
@@ -115,11 +133,11 @@ class SqliteJobStore:
         Raises:
             LeaseLostError: The lease is not held, and was not ended by this same call before.
         """
-        return await self._writer.run(lambda db: self._changes.finish(db, lease, outcome))
+        return await self._write(lambda db: self._changes.finish(db, lease, outcome))
 
     async def give_back(self, leases: Sequence[LeaseRef], begun: Collection[LeaseRef]) -> list[Job]:
         """End attempts that their agent-runner does not have; only one that never arrived does not count."""
-        return await self._writer.run(lambda db: self._changes.give_back(db, leases, begun))
+        return await self._write(lambda db: self._changes.give_back(db, leases, begun))
 
     async def describe_log(self, job_id: str, number: int, length: int, sha256: str) -> None:
         """Record what the log of an ended attempt came to be, unless that is known."""
@@ -148,21 +166,63 @@ class SqliteJobStore:
             JobNotFoundError: No such job.
             JobNotCancellableError: It has ended.
         """
-        return await self._writer.run(lambda db: self._changes.cancel(db, job_id))
+        return await self._write(lambda db: self._changes.cancel(db, job_id))
 
     async def end_predecessors(self, agent: AgentIdentity) -> list[Job]:
         """End the leases of every other incarnation of this agent-runner."""
-        return await self._writer.run(lambda db: self._changes.end_predecessors(db, agent))
+        return await self._write(lambda db: self._changes.end_predecessors(db, agent))
 
     async def expire_leases(self) -> list[Job]:
         """End the leases whose time is over. Asks the reader first: mostly there is nothing to write."""
         if not self._read(statements.SELECT_ANY_EXPIRED, (self._clock.steady_us(),)):
             return []
-        return await self._writer.run(self._changes.expire_leases)
+        return await self._write(self._changes.expire_leases)
 
     async def extend_all_leases(self, lease_s: float) -> None:
         """Give each live lease a full term from here."""
-        await self._writer.run(lambda db: self._changes.extend_all_leases(db, lease_s))
+        await self._write(lambda db: self._changes.extend_all_leases(db, lease_s))
+
+    async def wake_due(self, limit: int) -> NextMoments:
+        """Let jobs be claimed whose moment has come. Asks the reader first: mostly one timer was set for another job."""
+        moments = self._next_moments()
+        if _is_due(moments.wall_us, self._clock.now_us()) or _is_due(
+            moments.steady_us, self._clock.steady_us()
+        ):
+            await self._write(lambda db: self._changes.wake_due(db, limit))
+            moments = self._next_moments()
+        return moments
+
+    async def cap_backoffs(self) -> None:
+        """Let no backoff last longer from here than it was to last in all."""
+        await self._write(self._changes.cap_backoffs)
+
+    async def waits_on(self, job_id: str) -> Waits:
+        """Tell what keeps a job from being claimed.
+
+        Raises:
+            JobNotFoundError: No such job.
+        """
+        job = await self.get(job_id)
+        if job.state is JobState.BLOCKED:
+            unmet = {row[0] for row in self._read(statements.SELECT_UNMET, (job_id,))}
+            return Waits(dependencies=tuple(i for i in job.spec.depends_on if i in unmet))
+        if job.state is not JobState.PENDING:
+            return Waits()
+        key = label_key(job.spec.labels)
+        ((ahead,),) = self._read(statements.COUNT_AHEAD, (key, job.spec.priority, job_id))
+        waits = Waits(ready_us=job.ready_us, ahead=ahead)
+        group = job.spec.concurrency
+        if group is None:
+            return waits
+        holders = tuple(row[0] for row in self._read(statements.LIST_HOLDING, (group.group,)))
+        if len(holders) < group.limit:
+            return waits
+        return replace(waits, group=group.group, group_holders=holders)
+
+    async def newest_retry(self, job_id: str) -> Job | None:
+        """Return the newest job that repeats this one."""
+        rows = self._read(statements.NEWEST_RETRY, (job_id,))
+        return job_from_row(rows[0]) if rows else None
 
     async def get(self, job_id: str) -> Job:
         """Return one job.
@@ -196,6 +256,25 @@ class SqliteJobStore:
     async def count(self, state: JobState) -> int:
         """Return how many jobs are in a state."""
         return int(self._read(statements.COUNT_JOBS, (state,))[0][0])
+
+    async def _write(self, write: Callable[[sqlite3.Connection], T]) -> T:
+        def run(connection: sqlite3.Connection) -> tuple[T, QueueChange | None]:
+            try:
+                result = write(connection)
+            finally:
+                change = self._changes.take_change()
+            return result, change
+
+        result, change = await self._writer.run(run)
+        if change is not None and self._listener is not None:
+            self._listener(change)
+        return result
+
+    def _next_moments(self) -> NextMoments:
+        wall_us, steady_us = (
+            self._read(statements.NEXT_READY, (hold,))[0][0] for hold in (WALL_HOLD, STEADY_HOLD)
+        )
+        return NextMoments(wall_us=wall_us, steady_us=steady_us)
 
     def _read(self, sql: str, values: Row) -> list[Row]:
         if self._reader is None:
@@ -231,34 +310,27 @@ class SqliteJobStore:
         return connection
 
     # Last, because its name hides the built-in one from every annotation after it.
-    async def list(self, states: Collection[JobState], page_size: int, page_token: str) -> JobPage:
-        """Return a page of jobs, newest first; empty ``states`` keeps all.
+    async def list(
+        self,
+        states: Collection[JobState],
+        page_size: int,
+        page_token: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        since_us: int = 0,
+    ) -> JobPage:
+        """Return a page of jobs, newest first; empty filters keep all.
 
         Raises:
             UsageError: The page token is not one of ours.
         """
-        check_page_size(page_size)
-        before = decode_page_token(page_token)
-        if states:
-            # One range of the index for each state: filtering by scanning would read the whole table.
-            ranges = [
-                self._read(statements.LIST_JOBS_IN_STATE, (state, before, page_size + 1))
-                for state in set(states)
-            ]
-            merged = heapq.merge(*ranges, key=_position, reverse=True)
-            rows = [*islice(merged, page_size + 1)]
-        else:
-            rows = self._read(statements.LIST_JOBS, (before, page_size + 1))
-        page = rows[:page_size]
-        more = len(rows) > page_size
-        return JobPage(
-            jobs=tuple(job_from_row(row[1:]) for row in page),
-            next_page_token=encode_page_token(_position(page[-1])) if more else "",
+        return read_page(
+            self._read, states, page_size, page_token, labels=labels or {}, since_us=since_us
         )
 
 
-def _position(row: Row) -> int:
-    return int(row[0])
+def _is_due(moment_us: int | None, now_us: int) -> bool:
+    return moment_us is not None and moment_us <= now_us
 
 
 def _create_private(path: Path) -> None:

@@ -13,16 +13,19 @@ from daemon.jobs.rows import (
 # ruff: noqa: S608
 
 
-def _insert(table: str, columns: tuple[str, ...]) -> str:
-    marks = ", ".join("?" * len(columns))
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+def _insert(table: str, columns: tuple[str, ...], **expressions: str) -> str:
+    names = ", ".join((*columns, *expressions))
+    values = ", ".join(("?",) * len(columns) + tuple(expressions.values()))
+    return f"INSERT INTO {table} ({names}) VALUES ({values})"
 
 
 def _assignments(columns: tuple[str, ...]) -> str:
     return ", ".join(f"{column} = ?" for column in columns)
 
 
-_JOB = ", ".join(f"jobs.{column}" for column in ("id", "create_us", "spec", *JOB_STATE_COLUMNS))
+_JOB = ", ".join(
+    f"jobs.{column}" for column in ("id", "create_us", "spec", "retry_of", *JOB_STATE_COLUMNS)
+)
 _ATTEMPT = ", ".join(f"attempts.{column}" for column in ATTEMPT_COLUMNS)
 _HELD = "job_id = ? AND number = ? AND lease_token = ? AND state = 'RUNNING'"
 
@@ -36,13 +39,22 @@ INSERT_JOB = _insert(
         "spec",
         "labels",
         "priority",
+        "retry_of",
+        "group_name",
+        "lane",
         *JOB_STATE_COLUMNS,
     ),
+    event_ids="last_insert_rowid()",
 )
+"""Follows ``INSERT_EVENT``."""
 INSERT_ATTEMPT = _insert("attempts", ATTEMPT_COLUMNS)
 INSERT_EVENT = _insert("events", EVENT_COLUMNS)
 
-UPDATE_JOB = f"UPDATE jobs SET {_assignments(JOB_STATE_COLUMNS)} WHERE id = ?"
+UPDATE_JOB = (
+    f"UPDATE jobs SET {_assignments(JOB_STATE_COLUMNS)}, "
+    "event_ids = event_ids || ',' || last_insert_rowid() WHERE id = ?"
+)
+"""Follows ``INSERT_EVENT``."""
 UPDATE_ATTEMPT = (
     f"UPDATE attempts SET {_assignments(ATTEMPT_END_COLUMNS)} WHERE job_id = ? AND number = ?"
 )
@@ -84,11 +96,11 @@ SELECT_PREDECESSORS = (
 
 SELECT_PENDING_LABELS = """
 WITH RECURSIVE pending(labels) AS (
-    SELECT min(labels) FROM jobs INDEXED BY jobs_pending WHERE state = 'PENDING'
+    SELECT min(labels) FROM jobs INDEXED BY jobs_pending WHERE state = 'PENDING' AND hold = 0
     UNION ALL
     SELECT (
         SELECT min(labels) FROM jobs INDEXED BY jobs_pending
-        WHERE state = 'PENDING' AND labels > pending.labels
+        WHERE state = 'PENDING' AND hold = 0 AND labels > pending.labels
     )
     FROM pending WHERE pending.labels IS NOT NULL
 )
@@ -98,20 +110,31 @@ SELECT labels FROM pending WHERE labels IS NOT NULL
 
 SELECT_PENDING_AMONG = (
     "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_pending "
-    "WHERE state = 'PENDING' AND labels = value)"
+    "WHERE state = 'PENDING' AND hold = 0 AND labels = value)"
 )
 """Those of the given sets of labels that a pending job has."""
 
 SELECT_PENDING = (
     f"SELECT -priority, seq, {_JOB} FROM jobs INDEXED BY jobs_pending "
-    "WHERE state = 'PENDING' AND labels = ? ORDER BY priority DESC, seq LIMIT ?"
+    "WHERE state = 'PENDING' AND hold = 0 AND labels = ? ORDER BY priority DESC, seq LIMIT ?"
 )
 
-LIST_JOBS = f"SELECT seq, {_JOB} FROM jobs WHERE seq < ? ORDER BY seq DESC LIMIT ?"
+_IN_RANGE = "seq >= ? AND create_us >= ? AND seq < ? ORDER BY seq DESC LIMIT ?"
+LIST_JOBS = f"SELECT seq, {_JOB} FROM jobs WHERE {_IN_RANGE}"
 LIST_JOBS_IN_STATE = (
-    f"SELECT seq, {_JOB} FROM jobs INDEXED BY jobs_by_state "
-    "WHERE state = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
+    f"SELECT seq, {_JOB} FROM jobs INDEXED BY jobs_by_state WHERE state = ? AND {_IN_RANGE}"
 )
+LIST_JOBS_WITH_LABELS = (
+    f"SELECT seq, {_JOB} FROM jobs INDEXED BY jobs_by_labels "
+    f"WHERE labels = ? AND labels <> '{{}}' AND state = ? AND {_IN_RANGE}"
+)
+NEXT_LABELS = (
+    "SELECT labels FROM jobs INDEXED BY jobs_by_labels "
+    "WHERE labels > ? AND labels <> '{}' ORDER BY labels LIMIT 1"
+)
+"""The set of labels after another one: one jump, however many jobs have it."""
+SEQ_BOUNDS = "SELECT min(seq), max(seq) FROM jobs"
+CREATED_FROM = "SELECT create_us FROM jobs WHERE seq >= ? ORDER BY seq LIMIT 1"
 COUNT_JOBS = "SELECT count(*) FROM jobs INDEXED BY jobs_by_state WHERE state = ?"
 """Milliseconds for a long queue; its caller asks once per many submits."""
 
@@ -122,3 +145,42 @@ LIST_EVENTS_OF_JOBS = (
     "WHERE id > ? AND job_id IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?"
 )
 LAST_EVENT_ID = "SELECT coalesce(max(id), 0) FROM events"
+
+_IN_LANE = "jobs INDEXED BY jobs_in_lane WHERE state = 'PENDING' AND ready_us IS NULL"
+_OPEN = "jobs INDEXED BY jobs_open WHERE state = 'PENDING' AND hold = 0"
+_HOLDING = "jobs INDEXED BY jobs_holding WHERE state IN ('RUNNING', 'CANCELLING')"
+NEXT_LANE = (
+    f"SELECT lane, seq FROM {_IN_LANE} AND group_name = ? AND lane > ? "
+    "ORDER BY lane, priority DESC, seq LIMIT 1"
+)
+"""The lane after another one, and the best job in it: one jump, however many jobs are in line."""
+SELECT_OPEN = f"SELECT seq FROM {_OPEN} AND group_name = ?"
+COUNT_HOLDING = f"SELECT count(*) FROM {_HOLDING} AND group_name = ?"
+LIST_HOLDING = f"SELECT id FROM {_HOLDING} AND group_name = ? ORDER BY seq"
+UPDATE_HOLD = "UPDATE jobs SET hold = ? WHERE seq = ?"
+
+WAKE_DUE = (
+    "UPDATE jobs SET ready_us = NULL, backoff_us = 0, hold = iif(group_name IS NULL, 0, 3) "
+    "WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_timed WHERE hold = ? AND ready_us <= ? "
+    "ORDER BY ready_us, seq LIMIT ?) RETURNING group_name"
+)
+NEXT_READY = "SELECT min(ready_us) FROM jobs INDEXED BY jobs_timed WHERE hold = ? AND ready_us >= 0"
+CAP_BACKOFFS = (
+    "UPDATE jobs SET ready_us = min(ready_us, ? + backoff_us) WHERE hold = ? AND ready_us > ?"
+)
+
+INSERT_DEPENDENCY = "INSERT INTO dependencies (depends_on, job_id, met) VALUES (?, ?, ?)"
+MEET_DEPENDENCY = "UPDATE dependencies SET met = 1 WHERE depends_on = ?"
+DELETE_DEPENDENCIES = "DELETE FROM dependencies WHERE job_id = ?"
+SELECT_DEPENDENTS = (
+    f"SELECT {_JOB} FROM dependencies JOIN jobs ON jobs.id = dependencies.job_id "
+    "WHERE depends_on = ? AND met = 0 ORDER BY jobs.seq"
+)
+SELECT_UNMET = "SELECT depends_on FROM dependencies WHERE job_id = ? AND met = 0"
+COUNT_AHEAD = (
+    "SELECT count(*) FROM jobs INDEXED BY jobs_pending WHERE state = 'PENDING' AND hold = 0 "
+    "AND labels = ?1 AND (priority > ?2 OR (priority = ?2 AND seq < (SELECT seq FROM jobs WHERE id = ?3)))"
+)
+NEWEST_RETRY = (
+    f"SELECT {_JOB} FROM jobs WHERE retry_of = ? AND retry_of <> '' ORDER BY seq DESC LIMIT 1"
+)

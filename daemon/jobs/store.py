@@ -7,7 +7,7 @@ a job's state. Backends pass ``tests/contract/test_job_store_contract.py``. What
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from agent_runner.outcome import Outcome
@@ -21,7 +21,10 @@ from daemon.jobs.models import (
     JobPage,
     LeaseRef,
     NewJob,
+    NextMoments,
+    QueueChange,
     Renewal,
+    Waits,
 )
 from daemon.jobs.states import JobState
 
@@ -41,10 +44,22 @@ class JobStore(Protocol):
         """Finish what was accepted and let go. Idempotent."""
         ...
 
+    def listen(self, listener: Callable[[QueueChange], None]) -> None:
+        """Call ``listener`` for each change that brings about more than its caller is told; called once, after ``open``.
+
+        It is called on the event loop, after the change is durable and before the method that made it returns. It must
+        not raise. Jobs without dependents, group and delay never cause a call.
+        """
+        ...
+
     async def submit(self, jobs: Sequence[NewJob]) -> list[Job]:
         """Accept all jobs or none; called per submit. A known request id returns the job it made.
 
+        A job with ``depends_on`` begins BLOCKED, PENDING if all of these have succeeded already, or FAILED if one has
+        ended otherwise. One with a ``not_before_us`` to come waits for it.
+
         Raises:
+            InvalidJobSpecError: A job depends on one that does not exist.
             RequestIdReusedError: A request id is known with another payload, or stands twice in ``jobs`` with different payloads.
         """
         ...
@@ -57,7 +72,7 @@ class JobStore(Protocol):
         """Give up to ``limit`` pending jobs to an agent-runner, best first.
 
         Best is: higher priority, then the earlier submit. Every label of the job must be among the
-        offer's. Each claimed job is RUNNING with a new attempt and a fresh, unguessable lease token.
+        offer's, fewer jobs of its concurrency group must run than its limit, and it must not wait for a moment. Each claimed job is RUNNING with a new attempt and a fresh, unguessable lease token.
         """
         ...
 
@@ -71,7 +86,9 @@ class JobStore(Protocol):
         ...
 
     async def finish(self, lease: LeaseRef, outcome: Outcome) -> Job:
-        """End an attempt and its job (or put the job back, if interrupted). Repeating it is harmless.
+        """End an attempt and its job, or put the job back: if interrupted, or if ``retries`` has it tried again.
+
+        Repeating it is harmless.
 
         Raises:
             LeaseLostError: The lease is not held, and was not ended by this same call before.
@@ -126,6 +143,38 @@ class JobStore(Protocol):
         """Give each live lease a full term from here; called once when a server starts."""
         ...
 
+    async def wake_due(self, limit: int) -> NextMoments:
+        """Let up to ``limit`` jobs be claimed whose moment has come, the longest due first; tell the moments that are next.
+
+        Called when such a moment comes, and once when a server starts. A moment that is told may lie in the past: then
+        there are more than ``limit``. A job whose moment has come is not claimed before this was called.
+        """
+        ...
+
+    async def cap_backoffs(self) -> None:
+        """Let no backoff last longer from here than it was to last in all; called once when a server starts.
+
+        The steady clock of a new process begins at the wall clock, which may have jumped since the backoff began. So a
+        restart after a jump backward makes a backoff at most begin anew, one after a jump forward at most ends it.
+        """
+        ...
+
+    async def waits_on(self, job_id: str) -> Waits:
+        """Tell what keeps a job from being claimed; called per request of a person.
+
+        A BLOCKED job waits on ``dependencies`` only. A PENDING one may wait for a moment, on its group, and on the jobs
+        ``ahead``; whether an agent-runner with its labels and a free slot is there, the store does not know. A job of
+        any other state waits on nothing.
+
+        Raises:
+            JobNotFoundError: No such job.
+        """
+        ...
+
+    async def newest_retry(self, job_id: str) -> Job | None:
+        """Return the newest job whose ``retry_of`` is this id; called per retry of a job with failed dependencies."""
+        ...
+
     async def get(self, job_id: str) -> Job:
         """Return one job.
 
@@ -150,8 +199,24 @@ class JobStore(Protocol):
         """Return how many jobs are in a state."""
         ...
 
-    async def list(self, states: Collection[JobState], page_size: int, page_token: str) -> JobPage:
-        """Return a page of jobs, newest first; empty ``states`` keeps all.
+    async def list(
+        self,
+        states: Collection[JobState],
+        page_size: int,
+        page_token: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        since_us: int = 0,
+    ) -> JobPage:
+        """Return a page of jobs, newest first.
+
+        Args:
+            states: Keeps jobs in one of them; empty keeps all.
+            page_size: How many jobs at most.
+            page_token: That of an earlier page; empty for the first one.
+            labels: Keeps jobs that have all of them.
+            since_us: Keeps jobs with this ``create_us`` or a later one. Where the wall clock was set back between two
+                submits, jobs from before that may be left out although they have a later one.
 
         Raises:
             UsageError: The page token is not one of ours, or the page size is below 1.

@@ -7,18 +7,21 @@ import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from agent_runner.job_spec import JobSpec
+from agent_runner.errors import InvalidJobSpecError
+from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy
 from agent_runner.outcome import EndReason, LogSummary, Outcome
 from daemon.clock import FixedClock
 from daemon.errors import DaemonError
-from daemon.jobs.models import AgentIdentity, AgentOffer, JobPage, LeaseRef, NewJob
+from daemon.jobs.models import AgentIdentity, AgentOffer, JobPage, LeaseRef, NewJob, QueueChange
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from tests.contract.job_store_backends import BACKENDS
@@ -27,11 +30,31 @@ LABELS = st.dictionaries(st.sampled_from("ab"), st.sampled_from("12"), max_size=
 AGENTS = st.builds(
     AgentIdentity, name=st.sampled_from(["x", "y"]), incarnation=st.sampled_from(["1", "2"])
 )
+GROUPS = st.none() | st.builds(
+    ConcurrencySpec, group=st.sampled_from("gh"), limit=st.integers(1, 2)
+)
+RETRIES = st.none() | st.builds(
+    RetryPolicy,
+    max=st.integers(0, 2),
+    backoff_s=st.sampled_from([0.0, 2.0]),
+    exit_codes=st.sampled_from([(), (1,), (2,)]),
+)
+SPECS = st.fixed_dictionaries(
+    {
+        "labels": LABELS,
+        "priority": st.integers(-1, 1),
+        "concurrency": GROUPS,
+        "retries": RETRIES,
+        "max_attempts": st.sampled_from([0, 0, 2]),
+        "delay_s": st.sampled_from([None, None, 0, 3]),
+        "depends_on": st.lists(st.integers(0, 30), max_size=2, unique=True) | st.just([]),
+    }
+)
 SUBMITS = st.tuples(
-    LABELS,
-    st.integers(-1, 1),
+    SPECS,
     st.none() | st.sampled_from("rst"),
     st.sampled_from(["one", "one", "two"]),
+    st.sampled_from(["", "job0"]),
 )
 OUTCOMES = st.builds(
     Outcome,
@@ -56,8 +79,13 @@ class StoresAgree(RuleBasedStateMachine):
         self._stores = [make(self._folder, self._clock) for make in BACKENDS.values()]
         self._leases: list[tuple[LeaseRef, ...]] = []
         self._jobs = 0
-        for store in self._stores:
-            self._loop.run_until_complete(store.open())
+        self._changes: list[list[QueueChange]] = [[] for _ in self._stores]
+        for which in range(len(self._stores)):
+            self.start(which)
+
+    def start(self, which: int) -> None:
+        self._loop.run_until_complete(self._stores[which].open())
+        self._stores[which].listen(self._changes[which].append)
 
     def teardown(self) -> None:
         for store in self._stores:
@@ -69,7 +97,7 @@ class StoresAgree(RuleBasedStateMachine):
         async def answer(which: int) -> object:
             try:
                 return await call(self._stores[which], which)
-            except DaemonError as exc:
+            except (DaemonError, InvalidJobSpecError) as exc:
                 return (type(exc), str(exc))
 
         return [self._loop.run_until_complete(answer(which)) for which in range(len(self._stores))]
@@ -85,12 +113,33 @@ class StoresAgree(RuleBasedStateMachine):
         return self._leases[index % len(self._leases)]
 
     @rule(submits=st.lists(SUBMITS, max_size=4))
-    def submit(self, submits: Sequence[tuple[dict[str, str], int, str | None, str]]) -> None:
+    def submit(self, submits: Sequence[tuple[dict[str, Any], str | None, str, str]]) -> None:
         jobs = []
-        for labels, priority, request_id, payload in submits:
-            spec = JobSpec(argv=("x",), labels=labels, priority=priority)
-            job_id = f"job{self._jobs}"
-            jobs.append(NewJob(id=job_id, spec=spec, request_id=request_id, payload_sha256=payload))
+        for fields, request_id, payload, retry_of in submits:
+            # Mostly of jobs that are there, some not: the submit is refused.
+            others = [number % (self._jobs + 1) for number in fields["depends_on"]]
+            delay_s = fields["delay_s"]
+            spec = JobSpec(
+                argv=("x",),
+                labels=fields["labels"],
+                priority=fields["priority"],
+                concurrency=fields["concurrency"],
+                retries=fields["retries"],
+                max_attempts=fields["max_attempts"],
+                not_before_us=None
+                if delay_s is None
+                else self._clock.now_us() + delay_s * 1_000_000,
+                depends_on=tuple(dict.fromkeys(f"job{number}" for number in others)),
+            )
+            jobs.append(
+                NewJob(
+                    id=f"job{self._jobs}",
+                    spec=spec,
+                    request_id=request_id,
+                    payload_sha256=payload,
+                    retry_of=retry_of,
+                )
+            )
             self._jobs += 1
         self.agree(lambda store, _: store.submit(jobs))
 
@@ -170,15 +219,45 @@ class StoresAgree(RuleBasedStateMachine):
         self._clock.advance(seconds)
         self.agree(lambda store, _: store.expire_leases())
 
+    @rule(limit=st.integers(1, 3), seconds=st.integers(0, 3))
+    def wake_due(self, limit: int, seconds: int) -> None:
+        self._clock.advance(seconds)
+        self.agree(lambda store, _: store.wake_due(limit))
+
+    @rule()
+    def cap_backoffs(self) -> None:
+        self.agree(lambda store, _: store.cap_backoffs())
+
+    @rule(index=INDEXES)
+    def waits_on(self, index: int) -> None:
+        self.agree(lambda store, _: store.waits_on(f"job{index}"))
+
+    @rule(index=INDEXES)
+    def newest_retry(self, index: int) -> None:
+        self.agree(lambda store, _: store.newest_retry(f"job{index}"))
+
     @rule(lease_s=st.integers(1, 9))
     def extend(self, lease_s: int) -> None:
         self.agree(lambda store, _: store.extend_all_leases(lease_s))
 
-    @rule(states=st.sets(st.sampled_from(JobState), max_size=3), size=st.integers(1, 5))
-    def page(self, states: set[JobState], size: int) -> None:
-        token = self.next_page(states, size, "")
-        while token:
-            token = self.next_page(states, size, token)
+    @rule(
+        states=st.sets(st.sampled_from(JobState), max_size=3),
+        size=st.integers(1, 5),
+        labels=LABELS,
+        ago_s=st.none() | st.integers(0, 9),
+    )
+    def page(
+        self, states: set[JobState], size: int, labels: dict[str, str], ago_s: int | None
+    ) -> None:
+        since_us = 0 if ago_s is None else self._clock.now_us() - ago_s * 1_000_000
+        token = ""
+        while True:
+            call = partial(_page, states, size, token, labels, since_us)
+            page = self.agree(call)
+            assert isinstance(page, JobPage)
+            token = page.next_page_token
+            if not token:
+                return
 
     @rule(after=st.integers(-1, 40), limit=st.integers(0, 5), jobs=st.sets(INDEXES, max_size=3))
     def some_events(self, after: int, limit: int, jobs: set[int]) -> None:
@@ -191,7 +270,7 @@ class StoresAgree(RuleBasedStateMachine):
         store = self._stores[1]
         self._loop.run_until_complete(store.close())
         self._stores[1] = BACKENDS[SECOND](self._folder, self._clock)
-        self._loop.run_until_complete(self._stores[1].open())
+        self.start(1)
 
     @invariant()
     def tell_the_same(self) -> None:
@@ -199,12 +278,21 @@ class StoresAgree(RuleBasedStateMachine):
         self.agree(lambda store, _: store.last_event_id())
         self.agree(lambda store, _: store.list((), 10_000, ""))
         self.agree(lambda store, _: _counts(store))
+        moved, moved_too = ([c.jobs for c in changes if c.jobs] for changes in self._changes)
+        assert moved == moved_too
         self.agree(lambda store, _: _attempts(store, {pair[0].job_id for pair in self._leases}))
 
-    def next_page(self, states: set[JobState], size: int, token: str) -> str:
-        page = self.agree(lambda store, _: store.list(states, size, token))
-        assert isinstance(page, JobPage)
-        return page.next_page_token
+
+async def _page(  # noqa: PLR0913, PLR0917 - the arguments of the port
+    states: set[JobState],
+    size: int,
+    token: str,
+    labels: dict[str, str],
+    since_us: int,
+    store: JobStore,
+    _: int,
+) -> object:
+    return await store.list(states, size, token, labels=labels, since_us=since_us)
 
 
 async def _counts(store: JobStore) -> object:

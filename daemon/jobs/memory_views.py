@@ -1,0 +1,75 @@
+"""What the memory store works out about its jobs: pages, waits, dependents. Scans, where the SQLite store has an index."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+
+from daemon.jobs import lifecycle
+from daemon.jobs.memory_queue import MemoryQueue
+from daemon.jobs.models import Job, NextMoments, Waits
+from daemon.jobs.states import JobState
+
+
+def filtered(
+    jobs: Iterable[Job],
+    states: Collection[JobState],
+    labels: Mapping[str, str],
+    since_us: int,
+) -> Iterable[Job]:
+    """Return the jobs that pass the filters of ``JobStore.list``."""
+    return (
+        job
+        for job in jobs
+        if (not states or job.state in states)
+        and job.spec.labels.items() >= labels.items()
+        and job.create_us >= since_us
+    )
+
+
+def waits_of(job: Job, seq: int, jobs: Mapping[str, Job], queue: MemoryQueue) -> Waits:
+    """Return what keeps a job from being claimed."""
+    if job.state is JobState.BLOCKED:
+        unmet = (other for other in job.spec.depends_on if not jobs[other].state.final)
+        return Waits(dependencies=tuple(unmet))
+    if job.state is not JobState.PENDING:
+        return Waits()
+    waits = Waits(ready_us=job.ready_us, ahead=queue.ahead(job, seq))
+    group = job.spec.concurrency
+    if group is None or not queue.is_held_back(job):
+        return waits
+    holders = tuple(other.id for other in jobs.values() if _holds(other, group.group))
+    return replace(waits, group=group.group, group_holders=holders)
+
+
+def dependents_after(
+    ended: Job, waiting: Iterable[Job], jobs: Mapping[str, Job], now_us: int
+) -> list[Job]:
+    """Return those of the jobs that depend on an ended one as its end changes them."""
+    blocked = [job for job in waiting if job.state is JobState.BLOCKED]
+    if ended.state is not JobState.SUCCEEDED:
+        return [lifecycle.dependency_failed(job, ended.id, ended.state, now_us) for job in blocked]
+    return [
+        lifecycle.released(job, now_us)
+        for job in blocked
+        if all(jobs[job_id].state.final for job_id in job.spec.depends_on)
+    ]
+
+
+def moment(job: Job) -> tuple[bool, int]:
+    """Return whether a waiting job waits on the steady clock, and for when."""
+    return job.backoff_us > 0, job.ready_us or 0
+
+
+def next_moments(timed: Iterable[Job]) -> NextMoments:
+    """Return the first moments among those of waiting jobs."""
+    first: dict[bool, int] = {}
+    for job in timed:
+        steady, moment_us = moment(job)
+        first[steady] = min(moment_us, first.get(steady, moment_us))
+    return NextMoments(wall_us=first.get(False), steady_us=first.get(True))
+
+
+def _holds(job: Job, group: str) -> bool:
+    concurrency = job.spec.concurrency
+    return job.state.leased and concurrency is not None and concurrency.group == group
