@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks import messages
 from runner.v1 import job_pb2, job_service_pb2_grpc
 from runner.v1 import job_service_pb2 as pb
 
@@ -26,6 +27,7 @@ FINAL = (
     job_pb2.JOB_STATE_FAILED,
     job_pb2.JOB_STATE_CANCELLED,
 )
+RUNNING = (job_pb2.JOB_STATE_RUNNING,)
 DIAL_OPTIONS = tuple((f"grpc.{name}_reconnect_backoff_ms", 5) for name in ("initial", "min", "max"))
 END_BOUND_S = 90.0
 _LOOK_S = 0.002
@@ -113,12 +115,20 @@ class Server:
             call.cancel()
             await self._channel.close()
 
-    async def lease_time(self, job_id: str) -> float:
-        """Return when a job was given to an agent-runner."""
+    async def cancel(self, job_id: str) -> None:
+        """Ask for the end of a job."""
+        await self._stub.CancelJob(pb.CancelJobRequest(job_id=job_id), metadata=self._metadata)
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        await self._channel.close()
+
+    async def state_time(self, job_id: str, states: Collection[int]) -> float:
+        """Return when a job came into one of some states, as its events tell it, and close."""
         request = pb.WatchJobsRequest(job_ids=[job_id])
         call = self._stub.WatchJobs(request, metadata=self._metadata)
         async for response in call:
-            if any(event.state == job_pb2.JOB_STATE_RUNNING for event in response.events):
+            if any(event.state in states for event in response.events):
                 break
         now = time.monotonic()
         call.cancel()
@@ -201,6 +211,21 @@ async def output(
     return {"seconds": seconds, "bytes": size, "head": head.decode("latin-1"), "job_id": job_id}
 
 
+async def submit(target: Mapping[str, str], argv: list[str]) -> str:
+    """Submit one job and return its id."""
+    server = Server(target)
+    job_id = await server.submit(argv)
+    await server.close()
+    return job_id
+
+
+async def cancel(target: Mapping[str, str], job_id: str) -> None:
+    """Cancel one job and wait until it has ended."""
+    server = Server(target)
+    await server.cancel(job_id)
+    await server.state_time(job_id, FINAL)
+
+
 async def first_lease(socket: str, token: str, argv: list[str]) -> list[float]:
     """Wait for a server that is being started; return when it answered and when a first job was leased."""
     while not os.path.exists(socket):  # noqa: ASYNC110, ASYNC240  # the least that can be asked
@@ -211,7 +236,7 @@ async def first_lease(socket: str, token: str, argv: list[str]) -> list[float]:
         answered = time.monotonic()
     secret = Path(token).read_text().strip()  # noqa: ASYNC240
     server = Server({"endpoint": f"unix:{socket}", "token": secret})
-    return [answered, await server.lease_time(await server.submit(argv))]
+    return [answered, await server.state_time(await server.submit(argv), RUNNING)]
 
 
 @asynccontextmanager
@@ -229,8 +254,8 @@ def _request(argv: Sequence[str], env: Mapping[str, str] | None = None) -> pb.Su
 
 OPERATIONS = {
     function.__name__: function
-    for function in (each, batch, latencies, first_bytes, output, first_lease)
-}
+    for function in (each, batch, latencies, first_bytes, output, submit, cancel, first_lease)
+} | {"messages": messages.send}
 
 
 async def serve() -> None:

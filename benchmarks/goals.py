@@ -65,9 +65,9 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Return ``MISSED``, ``ok``, ``ok, aim`` or what kept it from being measured."""
+        """Return ``MISSED``, ``ok``, ``ok, aim``, or what kept it from being measured."""
         if self.reading is None:
-            return "FAILED" if self.missed else "skipped"
+            return "FAILED" if self.missed else "unavailable"
         if self.missed:
             return "MISSED"
         return "ok, aim" if self.goal.holds(self.reading.value, self.goal.aim) else "ok"

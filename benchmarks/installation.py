@@ -28,15 +28,15 @@ class Installation:
     def __init__(
         self, plan: Plan, *flags: str, secrets: Mapping[str, str] | None = None, start: bool = True
     ) -> None:
-        self._root = Path(tempfile.mkdtemp(prefix="i-", dir=plan.root))
-        (self._root / "home").mkdir()
+        self.root = Path(tempfile.mkdtemp(prefix="i-", dir=plan.root))
+        (self.root / "home").mkdir()
         self._secrets = dict(secrets or {})
         self._flags = [*flags, *(f"--secret={name}" for name in self._secrets)]
         self._start = start
         self.env = {
             "PATH": f"{Path(RUNNER).parent}:/usr/local/bin:/usr/bin:/bin",
-            "HOME": str(self._root / "home"),
-            "RUNNER_STATE_DIR": str(self._root / "state"),
+            "HOME": str(self.root / "home"),
+            "RUNNER_STATE_DIR": str(self.root / "state"),
             "LANG": "C.UTF-8",
         }
         self.state: StateDir = find_state_dir(self.env)
@@ -125,11 +125,11 @@ class Installation:
 
     def close(self) -> None:
         """Stop and remove everything. Idempotent."""
-        if self._root.exists():
+        if self.root.exists():
             self.stop()
             shutil.rmtree(self.state.workspaces, ignore_errors=True)
             shutil.rmtree(self.state.runtime, ignore_errors=True)
-            shutil.rmtree(self._root, ignore_errors=True)
+            shutil.rmtree(self.root, ignore_errors=True)
 
     def _daemon_pid(self) -> int:
         try:

@@ -35,6 +35,12 @@ def write_lines(path: Path, size_mb: int) -> None:
     path.chmod(0o644)
 
 
+def secret_values() -> tuple[dict[str, str], dict[str, str]]:
+    """Return new secrets by their names, and the environment of a job that asks for them."""
+    values = {f"BENCH_{i}": secrets.token_urlsafe(24) for i in range(SECRETS)}
+    return values, {name: f"${{secret:local:{name}}}" for name in values}
+
+
 def copy_command(path: Path, times: int) -> str:
     """Return a shell command that writes a file several times in pieces of 4 KiB."""
     return "; ".join([f"dd if={path} bs=4k status=none"] * times)
@@ -48,6 +54,16 @@ def print_command(path: Path, times: int) -> str:
     if shutil.which("perl") is None:
         return copy_command(path, times)
     return f"perl -e '@l = <>; for (1..{times}) {{ print for @l }}' {path}"
+
+
+def take_log_bytes(installation: Installation, job_id: str) -> int:
+    """Remove the log of a job from the server's files, however it arranges them, and return its length."""
+    size = 0
+    for path in installation.state.job_logs.rglob("*"):
+        if path.is_file() and job_id in str(path):
+            size += path.stat().st_size
+            path.unlink()
+    return size
 
 
 class LogThroughput(Group):
@@ -65,8 +81,7 @@ class LogThroughput(Group):
         """Write the lines, start an installation with secrets, and see that it masks them."""
         write_lines(self._lines, 1)
         stack.callback(self._lines.unlink)
-        values = {f"BENCH_{i}": secrets.token_urlsafe(24) for i in range(SECRETS)}
-        self._env = {name: f"${{secret:local:{name}}}" for name in values}
+        values, self._env = secret_values()
         self._client = stack.enter_context(ClientProcess())
         self._installation = stack.enter_context(Installation(self.plan, *PLAIN, secrets=values))
         shown = self._client.ask(
@@ -89,19 +104,11 @@ class LogThroughput(Group):
             env=self._env,
             follow=False,
         )
-        files = self._files(done["job_id"])
-        size = sum(file.stat().st_size for file in files)
+        size = take_log_bytes(self._installation, done["job_id"])
         if size != self._size * MB:
             raise RuntimeError(f"{size} bytes arrived, not {self._size * MB}")
-        for file in files:
-            file.unlink()
         speed = self._size / done["seconds"]
         return [Reading(speed / floor, f"{speed:.0f} MB/s of {floor:.0f} MB/s")]
-
-    def _files(self, job_id: str) -> list[Path]:
-        """Return the files of one log, however the server arranges them."""
-        root = self._installation.state.job_logs
-        return [path for path in root.rglob("*") if path.is_file() and job_id in str(path)]
 
     def _piped_s(self) -> float:
         command = f"{{ {print_command(self._lines, self._size)}; }} | cat > {self._copy}"
