@@ -18,7 +18,7 @@ from sandbox.filesystem import bubblewrap, verdict
 from sandbox.filesystem.bubblewrap_status import BubblewrapStatus
 from sandbox.filesystem.command import FilesystemCommand
 from sandbox.filesystem.namespace_tree import NamespaceTree
-from sandbox.filesystem.restricted import Restriction, spawn_restricted
+from sandbox.filesystem.restricted import Spawner
 from sandbox.filesystem.walls import LandlockWalls
 from sandbox.filesystem.workspace import Workspace
 from sandbox.limits import Limits
@@ -96,11 +96,17 @@ class BubblewrapLauncher:
 class RestrictedLauncher:
     """Starts the commands of one sandbox in the Landlock and plain tiers."""
 
-    def __init__(
-        self, workspace: Workspace, walls: LandlockWalls | None, network: Network, limits: Limits
+    def __init__(  # what the commands of one sandbox share
+        self,
+        workspace: Workspace,
+        walls: LandlockWalls | None,
+        spawner: Spawner,
+        network: Network,
+        limits: Limits,
     ) -> None:
         self._workspace = workspace
         self._walls = walls
+        self._spawner = spawner
         self._network = network
         self._limits = limits
 
@@ -142,10 +148,10 @@ class RestrictedLauncher:
             return spawn(argv, env=env, output_fd=output_fd, cwd=request.cwd)
 
         if self._walls is None:
-            return await spawn_restricted(Restriction(ruleset_fd=None, uid=uid), start)
+            return await self._spawner.spawn(start)
         ruleset = self._walls.ruleset(self._workspace, self._network)
         try:
-            return await spawn_restricted(Restriction(ruleset_fd=ruleset.fd, uid=uid), start)
+            return await self._spawner.spawn(start, ruleset.fd)
         finally:
             ruleset.close()
 

@@ -1,7 +1,7 @@
 """Starting a command from a thread that gave up its rights first.
 
 Credentials, no_new_privs and Landlock rules belong to a thread of Linux, and a child inherits them from
-the thread that spawns it. So one throw-away thread per command takes the restrictions upon itself and
+the thread that spawns it. So a throw-away thread per command takes the restrictions upon itself and
 spawns by vfork; nothing runs between fork and exec, and no program is needed in between. In particular
 nothing of root's is executed with an environment that a job has chosen: with LD_PRELOAD in it,
 setpriv(1) would run the job's code as root.
@@ -16,11 +16,12 @@ import asyncio
 import ctypes
 import os
 import platform
+import queue
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sandbox.errors import SandboxUnavailableError
+from sandbox.errors import SandboxBrokenError, SandboxError, SandboxUnavailableError
 from sandbox.filesystem.landlock import restrict_thread
 from sandbox.filesystem.settled import settled
 from sandbox.process import discard, libc
@@ -50,74 +51,137 @@ _CALLS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restriction:
-    """What a thread gives up before it spawns."""
-
-    ruleset_fd: int | None
-    """Landlock rules, or None for none."""
-    uid: int | None
-    """User and group to become, or None to stay."""
-
-    def apply(self) -> None:
-        """Restrict the calling thread, for good.
-
-        Raises:
-            SandboxUnavailableError: The kernel refused, or the machine is not known.
-        """
-        if self.uid is not None:
-            _become(self.uid)
-        _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-        if self.ruleset_fd is not None:
-            restrict_thread(self.ruleset_fd)
-
-
 def can_change_user() -> bool:
     """Tell whether the system calls of this machine are known."""
     return platform.machine() in _CALLS
 
 
-async def spawn_restricted(
-    restriction: Restriction, start: Callable[[], subprocess.Popen[bytes]]
-) -> subprocess.Popen[bytes]:
-    """Call ``start`` on a new thread behind the restriction, and return what it started.
+class Spawner:
+    """Spawns the commands of one provider behind what its tier takes away. Used on one event loop.
 
-    Raises:
-        OSError: The program cannot be executed.
-        SandboxUnavailableError: The restriction cannot be applied.
+    A thread of its own gives up once what all commands have to give up. What it keeps is the user: while it waits,
+    a job could signal, that is kill, a thread of its own user. So the user, like Landlock rules, is the matter of a
+    thread that exists for one command and inherits the rest from this one.
     """
-    loop = asyncio.get_running_loop()
-    started: asyncio.Future[subprocess.Popen[bytes]] = loop.create_future()
 
-    def run() -> None:
+    def __init__(self, uid: int | None) -> None:
+        """Remember the user and group to become, or None to stay; the thread begins with the first command."""
+        self._uid = uid
+        self._work: queue.SimpleQueue[_Spawning | None] = queue.SimpleQueue()
+        self._started = False
+
+    async def spawn(
+        self, start: Callable[[], subprocess.Popen[bytes]], ruleset_fd: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Call ``start`` on a thread that is restricted, and return what it started.
+
+        Args:
+            start: Spawns by vfork.
+            ruleset_fd: Landlock rules, or None for none.
+
+        Raises:
+            OSError: The program cannot be executed.
+            SandboxUnavailableError: The restriction cannot be applied.
+        """
+        if not self._started:
+            self._started = True
+            _thread.start_new_thread(self._run, ())
+        spawning = _Spawning(start, self._uid, ruleset_fd)
+        self._work.put(spawning)
         try:
-            restriction.apply()
-            popen = start()
-        except (OSError, ValueError, SandboxUnavailableError) as error:
-            loop.call_soon_threadsafe(started.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(started.set_result, popen)
+            return await settled(spawning.started)
+        except asyncio.CancelledError:
+            if spawning.started.exception() is None:
+                discard(spawning.started.result())
+            raise
 
-    _thread.start_new_thread(run, ())  # Thread.start() would block the event loop until it runs
-    try:
-        return await settled(started)
-    except asyncio.CancelledError:
-        if started.exception() is None:
-            discard(started.result())
-        raise
+    def close(self) -> None:
+        """Let the thread end when it has spawned what it was asked to. Idempotent."""
+        if self._started:
+            self._started = False
+            self._work.put(None)
+
+    def _run(self) -> None:
+        refused: SandboxUnavailableError | None = None
+        try:
+            _give_up_for_all(self._uid)
+        except SandboxUnavailableError as error:
+            refused = error
+        while (spawning := self._work.get()) is not None:
+            if refused is not None:
+                spawning.fail(refused)
+            elif spawning.needs_own_thread:
+                spawning.on_new_thread()
+            else:
+                spawning.run()
+            del spawning  # what it holds must not live until the next one comes
+
+
+class _Spawning:
+    """One command on its way to be spawned."""
+
+    def __init__(
+        self, start: Callable[[], subprocess.Popen[bytes]], uid: int | None, ruleset_fd: int | None
+    ) -> None:
+        self._start = start
+        self._uid = uid
+        self._ruleset_fd = ruleset_fd
+        self._loop = asyncio.get_running_loop()
+        self.started: asyncio.Future[subprocess.Popen[bytes]] = self._loop.create_future()
+
+    @property
+    def needs_own_thread(self) -> bool:
+        """Tell whether the thread that spawns it can do nothing else any more."""
+        return self._uid is not None or self._ruleset_fd is not None
+
+    def on_new_thread(self) -> None:
+        """Spawn it from a thread that begins with the restrictions of this one."""
+        try:
+            _thread.start_new_thread(self.run, ())
+        except RuntimeError as error:
+            self.fail(SandboxBrokenError(f"a thread could not be started: {error}"))
+
+    def run(self) -> None:
+        """Give up what is left to give up, and spawn it."""
+        try:
+            if self._uid is not None:
+                _become(self._uid)
+            if self._ruleset_fd is not None:
+                restrict_thread(self._ruleset_fd)
+            popen = self._start()
+        except (OSError, ValueError, SandboxError) as error:
+            self.fail(error)
+        else:
+            self._loop.call_soon_threadsafe(self.started.set_result, popen)
+
+    def fail(self, error: Exception) -> None:
+        """Report why it was not spawned."""
+        self._loop.call_soon_threadsafe(self.started.set_exception, error)
+
+
+def _give_up_for_all(uid: int | None) -> None:
+    """Take from the calling thread, for good, what no command may have."""
+    if uid is not None:
+        calls = _known_calls()
+        for capability in range(_LAST_CAPABILITY + 1):
+            if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+                break  # past the last one of this kernel
+        libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+        _checked(libc.syscall(calls.setgroups, ctypes.c_size_t(0), None), "setgroups")
+        _checked(libc.syscall(calls.setresgid, uid, uid, uid), "setresgid")
+    _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
 def _become(uid: int) -> None:
+    """Change the user of the calling thread, for good; every capability goes with the last of root's ids."""
+    _checked(libc.syscall(_known_calls().setresuid, uid, uid, uid), "setresuid")
+
+
+def _known_calls() -> _CredentialCalls:
     calls = _CALLS.get(platform.machine())
     if calls is None:
         raise SandboxUnavailableError(f"changing the user is not known for {platform.machine()}")
-    for capability in range(_LAST_CAPABILITY + 1):
-        if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
-            break  # past the last one of this kernel
-    libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    _checked(libc.syscall(calls.setgroups, ctypes.c_size_t(0), None), "setgroups")
-    _checked(libc.syscall(calls.setresgid, uid, uid, uid), "setresgid")
-    _checked(libc.syscall(calls.setresuid, uid, uid, uid), "setresuid")
+    return calls
 
 
 def _checked(result: int, what: str) -> None:

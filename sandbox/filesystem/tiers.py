@@ -16,7 +16,7 @@ from sandbox.base import Network, Tier, Wall
 from sandbox.errors import SandboxBrokenError, SandboxUnavailableError
 from sandbox.filesystem import bubblewrap
 from sandbox.filesystem.launch import BubblewrapLauncher, RestrictedLauncher
-from sandbox.filesystem.restricted import can_change_user
+from sandbox.filesystem.restricted import Spawner, can_change_user
 from sandbox.filesystem.sandbox import Launcher
 from sandbox.filesystem.system_files import EtcCopy
 from sandbox.filesystem.walls import NETWORK_ABI, LandlockWalls
@@ -129,6 +129,7 @@ class LandlockTier:
     def __init__(self, job_uid: int | None) -> None:
         _check_user_change(job_uid)
         self._walls = LandlockWalls()
+        self._spawner = Spawner(job_uid)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return what no rule covers: /proc shows all, UDP is no TCP, and a fork storm can outrun a sweep."""
@@ -145,13 +146,14 @@ class LandlockTier:
 
     async def launcher(self, workspace: Workspace, network: Network, limits: Limits) -> Launcher:
         """Return what starts the commands of one sandbox."""
-        return RestrictedLauncher(workspace, self._walls, network, limits)
+        return RestrictedLauncher(workspace, self._walls, self._spawner, network, limits)
 
     def settle(self) -> None:
         """Begin nothing."""
 
     async def close(self) -> None:
-        """Close the paths of the rules."""
+        """Close the paths of the rules, and end the thread."""
+        self._spawner.close()
         self._walls.close()
 
 
@@ -162,6 +164,7 @@ class PlainTier:
 
     def __init__(self, job_uid: int | None) -> None:
         _check_user_change(job_uid)
+        self._spawner = Spawner(job_uid)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return everything but the change of the user."""
@@ -178,13 +181,14 @@ class PlainTier:
 
     async def launcher(self, workspace: Workspace, network: Network, limits: Limits) -> Launcher:
         """Return what starts the commands of one sandbox."""
-        return RestrictedLauncher(workspace, None, network, limits)
+        return RestrictedLauncher(workspace, None, self._spawner, network, limits)
 
     def settle(self) -> None:
         """Begin nothing."""
 
     async def close(self) -> None:
-        """Hold nothing."""
+        """End the thread."""
+        self._spawner.close()
 
 
 def check_reachable(root: Path, job_uid: int | None) -> None:

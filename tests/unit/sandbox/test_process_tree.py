@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from sandbox import procfs
 from sandbox.errors import SandboxBrokenError
-from sandbox.filesystem.restricted import Restriction, spawn_restricted
+from sandbox.filesystem.restricted import Spawner
 from sandbox.process import ChildProcess, spawn
 from sandbox.process_tree import LiveCommand, forget, orphans, reap_zombies, register
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -32,14 +34,17 @@ def announced() -> Iterator[Callable[[str], LiveCommand]]:
 async def dead_child():
     """Start a command as the tiers without namespaces do, and return it when it has ended."""
     null = os.open(os.devnull, os.O_WRONLY)
+    spawner = Spawner(None)
     try:
-        popen = await spawn_restricted(
-            Restriction(ruleset_fd=None, uid=None),
-            lambda: spawn(["/bin/sh", "-c", "exit 7"], env={}, output_fd=null),
+        popen = await spawner.spawn(
+            lambda: spawn(["/bin/sh", "-c", "exit 7"], env={}, output_fd=null)
         )
     finally:
         os.close(null)
+        spawner.close()
     await asyncio.to_thread(os.waitid, os.P_PID, popen.pid, os.WEXITED | os.WNOWAIT)
+    # The kernel gives a child to the main thread when the thread that spawned it has ended.
+    wait_until(lambda: popen.pid in procfs.adopted_children(), 10)
     return popen
 
 
