@@ -73,9 +73,11 @@ def limit_options(limits: Limits, *, process_count: int = 0) -> list[str]:
         if soft != (bounded := _bounded(wanted, hard)):
             options.append(f"--{name}={bounded}:{'unlimited' if hard < 0 else hard}")
     if limits.memory_bytes is not None:
-        options.append(f"--data={limits.memory_bytes}")
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        options.append(f"--data={_bounded(limits.memory_bytes, hard)}")
     if limits.pids is not None:
-        options.append(f"--nproc={limits.pids + process_count}")
+        _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        options.append(f"--nproc={_bounded(limits.pids + process_count, hard)}")
     return options
 
 

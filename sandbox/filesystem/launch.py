@@ -192,6 +192,10 @@ def _conclude_restricted(pump: OutputPump, status: int, _: bool) -> ExecResult: 
 
 
 def _concluded(status: int, pump: OutputPump) -> ExecResult:
+    unlimited = verdict.limits_failure(status, pump.held)
+    if unlimited is not None:
+        pump.take_held()
+        raise unlimited
     failure = verdict.launch_failure(status, pump.held)
     if failure is None:
         return verdict.result_of(status)

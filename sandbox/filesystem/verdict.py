@@ -23,6 +23,7 @@ _LAUNCH_FAILURE = re.compile(
     rb"(?:bwrap: execvp|(?:prlimit|setpriv): failed to execute) (?P<name>.*): (?P<reason>[^\n]*)\n",
     re.DOTALL,
 )
+_LIMITS_FAILURE = re.compile(rb"prlimit: failed to set the [A-Z]+ resource limit: [^\n]*\n")
 _MISSING = frozenset(os.strerror(number) for number in (errno.ENOENT, errno.ENOTDIR))
 _KILLED = ExecResult(exit_code=137, signal=9)
 
@@ -37,6 +38,13 @@ def not_started(name: str, reason: str) -> tuple[ExecResult, bytes]:
     """Return the result of a command that could not be executed, and the line that tells the user."""
     code = NOT_FOUND if reason in _MISSING else NOT_EXECUTABLE
     return ExecResult(exit_code=code), f"runner: cannot execute {name}: {reason}\n".encode()
+
+
+def limits_failure(exit_code: int, held: bytes) -> SandboxBrokenError | None:
+    """Return the error of limits that prlimit(1) could not set: the command was not reached, and it is our doing."""
+    if exit_code != EXEC_FAILED or _LIMITS_FAILURE.fullmatch(held) is None:
+        return None
+    return SandboxBrokenError(f"limits: {held.decode('utf-8', 'replace').strip()}")
 
 
 def launch_failure(exit_code: int, held: bytes) -> tuple[ExecResult, bytes] | None:

@@ -18,6 +18,8 @@ def inherited(monkeypatch):
         resource.RLIMIT_CORE: (0, 0),
         resource.RLIMIT_NOFILE: (4096, 20000),
         resource.RLIMIT_FSIZE: (Limits().file_bytes, -1),
+        resource.RLIMIT_NPROC: (500, 1000),
+        resource.RLIMIT_DATA: (-1, -1),
     }
     monkeypatch.setattr(resource, "getrlimit", found.__getitem__)
     return found
@@ -69,3 +71,10 @@ def test_limits_without_their_program_are_refused(monkeypatch):
     monkeypatch.setattr(process, "PRLIMIT", "/nonexistent/prlimit")
     with pytest.raises(SandboxUnavailableError, match="prlimit"):
         process.limited(["true"], ["--core=0"])
+
+
+def test_no_more_is_asked_than_the_hard_limit(inherited):
+    """An ordinary user cannot raise a hard limit, and more than it nobody can use."""
+    inherited[resource.RLIMIT_DATA] = (4096, 4096)
+    options = process.limit_options(Limits(pids=900, memory_bytes=8192), process_count=200)
+    assert options == ["--data=4096", "--nproc=1000"]

@@ -44,6 +44,16 @@ def test_commands_that_only_look_like_it(status, held):
     assert verdict.launch_failure(status, held) is None
 
 
+def test_limits_that_could_not_be_set_are_no_exit_code():
+    """prlimit's own failure is the sandbox's, and only as the one line that it prints."""
+    line = b"prlimit: failed to set the NPROC resource limit: Operation not permitted\n"
+    error = verdict.limits_failure(1, line)
+    assert isinstance(error, SandboxBrokenError)
+    assert "NPROC" in str(error)
+    for status, held in ((0, line), (2, line), (1, line + b"x"), (1, b"x" + line), (1, b"")):
+        assert verdict.limits_failure(status, held) is None
+
+
 def test_unreached_by_us_is_a_kill():
     """A set-up that we cut short is no failure of the sandbox."""
     assert verdict.unreached(killed=True, held=b"bwrap: x") == ExecResult(exit_code=137, signal=9)
