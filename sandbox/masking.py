@@ -79,6 +79,8 @@ class Masker:
 
     def mask_text(self, text: str) -> str:
         """Return ``text`` masked. Never raises: what cannot be masked is withheld whole."""
+        if not self._patterns:
+            return text
         try:
             data, errors = _encode(text)
             masked = self.mask_bytes(data)
