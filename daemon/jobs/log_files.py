@@ -118,6 +118,18 @@ class LogFiles:
         with _readable(job_id, attempt), self._opened(job_id, attempt) as log:
             return log.read(offset, limit) if log is not None else b""
 
+    def grown_us(self, job_id: str, attempt: int) -> int | None:
+        """Return when bytes were last added, in microseconds since the epoch; None if there are none.
+
+        Raises:
+            UsageError: The id or the number could not name an attempt.
+        """
+        try:
+            status = os.stat(self._path(job_id, attempt))  # noqa: PTH116 - the path is a text
+        except FileNotFoundError:
+            return None
+        return status.st_mtime_ns // 1000 if status.st_size else None
+
     def known_sha256(self, job_id: str, attempt: int) -> str | None:
         """Return the hash of the stored log if it is known without reading the file, so that no thread is needed."""
         log = self._logs.get((job_id, attempt))

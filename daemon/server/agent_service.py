@@ -20,6 +20,7 @@ from daemon.server.completions import Completions
 from daemon.server.config import ServerConfig
 from daemon.server.convert import agent_from_pb, lease_from_pb
 from daemon.server.dispatcher import Dispatcher
+from daemon.server.inspection import Inspections
 from daemon.server.log_writer import LogWriter
 from daemon.server.signals import Signals
 from daemon.server.work_stream import WorkStream
@@ -45,6 +46,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         store: JobStore,
         log_writer: LogWriter,
         dispatcher: Dispatcher,
+        inspections: Inspections,
         signals: Signals,
         completions: Completions,
     ) -> None:
@@ -52,6 +54,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         self._store = store
         self._log_writer = log_writer
         self._dispatcher = dispatcher
+        self._inspections = inspections
         self._signals = signals
         self._completions = completions
 
@@ -65,6 +68,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         await self._completions.run(
             self._dispatcher.register(agent, request.slots, dict(request.labels))
         )
+        self._dispatcher.session(agent).tier = request.sandbox.tier
         logger.info(
             "an agent-runner has registered",
             extra={"action": "agent_registered", "agent": agent.name, "slots": request.slots},
@@ -98,6 +102,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         finally:
             if listening is not None and not listening.cancel() and not listening.cancelled():
                 listening.exception()  # seen here, or the loop reports it as forgotten
+            self._inspections.disconnected(stream)
             self._dispatcher.detach(session, stream)
 
     async def AppendLog(
@@ -181,6 +186,8 @@ class AgentServicer(rpc.AgentServiceServicer):
                     raise UsageError("hello must be the first message of Work and only there")
                 if request.drain:
                     self._dispatcher.drain(session)
+                if request.processes:
+                    self._inspections.answered(stream, request.processes)
                 if request.reports:
                     # Not awaited: what else the agent-runner says must not wait for the disk.
                     self._completions.start(self._end_reported(stream, request.reports))

@@ -19,6 +19,8 @@ class AgentSession:
     agent: AgentIdentity
     slots: int
     labels: Mapping[str, str]
+    tier: str = ""
+    """Of the sandbox that its jobs get; empty if it did not say."""
     stream: WorkStream | None = None
     draining: bool = False
     exhausted: bool = False

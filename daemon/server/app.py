@@ -20,6 +20,8 @@ from daemon.server.completions import Completions
 from daemon.server.config import ServerConfig
 from daemon.server.dispatcher import Dispatcher
 from daemon.server.endpoints import bind_socket, bind_tcp
+from daemon.server.explain import Explainer
+from daemon.server.inspection import Inspections
 from daemon.server.interceptor import ServerInterceptor
 from daemon.server.job_service import JobServicer
 from daemon.server.log_reader import LogReader
@@ -68,11 +70,18 @@ def open_store(config: ServerConfig, clock: Clock) -> JobStore:
 class JobServer:
     """One job server. ``start`` once, then ``stop``; ``stop`` is harmless at any time and twice."""
 
-    def __init__(self, config: ServerConfig, token: str, store: JobStore | None = None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        token: str,
+        store: JobStore | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self.listen = config.listen
         """Where it listens on TCP; after ``start`` with the port that was taken."""
         self._config = config
-        self._store = store or open_store(config, SystemClock())
+        self._clock = clock or SystemClock()
+        self._store = store or open_store(config, self._clock)
         self._logs = LogFiles(config.log_dir)
         self._signals = Signals()
         self._completions = Completions()
@@ -132,14 +141,24 @@ class JobServer:
         await self._dispatcher.wait_disconnected()
 
     def _add_services(self) -> None:
+        log_reader = LogReader(self._store, self._logs, self._signals)
+        inspections = Inspections()
         job_service_pb2_grpc.add_JobServiceServicer_to_server(
             JobServicer(
                 store=self._store,
                 pending=PendingLimit(self._store, self._config.max_pending),
-                log_reader=LogReader(self._store, self._logs, self._signals),
+                log_reader=log_reader,
                 dispatcher=self._dispatcher,
                 signals=self._signals,
                 completions=self._completions,
+                explainer=Explainer(
+                    store=self._store,
+                    logs=self._logs,
+                    log_reader=log_reader,
+                    dispatcher=self._dispatcher,
+                    inspections=inspections,
+                    clock=self._clock,
+                ),
             ),
             self._server,
         )
@@ -149,6 +168,7 @@ class JobServer:
                 store=self._store,
                 log_writer=LogWriter(self._logs, self._signals, self._completions),
                 dispatcher=self._dispatcher,
+                inspections=inspections,
                 signals=self._signals,
                 completions=self._completions,
             ),

@@ -97,6 +97,10 @@ class Dispatcher:
             raise UsageError(f"agent-runner {agent.name} must call RegisterAgent before Work")
         return session
 
+    def sessions(self) -> list[AgentSession]:
+        """Return the newest start of every agent-runner that has registered, connected or not."""
+        return list(self._sessions.values())
+
     async def attach(
         self,
         session: AgentSession,

@@ -12,6 +12,7 @@ from daemon.jobs.store import JobStore
 from daemon.server.completions import Completions
 from daemon.server.convert import event_to_pb, job_to_pb, states_from_pb
 from daemon.server.dispatcher import Dispatcher
+from daemon.server.explain import Explainer
 from daemon.server.job_watch import JobWatch
 from daemon.server.log_reader import LogReader
 from daemon.server.pending_limit import PendingLimit
@@ -38,6 +39,7 @@ class JobServicer(rpc.JobServiceServicer):
         dispatcher: Dispatcher,
         signals: Signals,
         completions: Completions,
+        explainer: Explainer,
     ) -> None:
         self._store = store
         self._pending = pending
@@ -46,6 +48,7 @@ class JobServicer(rpc.JobServiceServicer):
         self._dispatcher = dispatcher
         self._signals = signals
         self._completions = completions
+        self._explainer = explainer
 
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
         """Accept one job; answered after it is durable."""
@@ -86,7 +89,7 @@ class JobServicer(rpc.JobServiceServicer):
         """Stream the changes of jobs until the client leaves."""
         after_id = await self._watch.start(request.after_event_id, request.job_ids)
         # Tells the client that nothing after this moment will be missed.
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata((("last-event-id", str(after_id)),))
         async with aclosing(self._watch.events(after_id, request.job_ids)) as events:
             async for batch in events:
                 yield pb.WatchJobsResponse(events=[event_to_pb(event) for event in batch])
@@ -95,6 +98,12 @@ class JobServicer(rpc.JobServiceServicer):
         """End a queued job, or have a running one stopped."""
         job = await self._completions.run(self._cancel(request.job_id))
         return pb.CancelJobResponse(job=job_to_pb(job))
+
+    async def ExplainJob(
+        self, request: pb.ExplainJobRequest, context: Any
+    ) -> pb.ExplainJobResponse:
+        """Say why a job is where it is."""
+        return await self._explainer.explain(request.job_id)
 
     async def ReadLog(
         self, request: pb.ReadLogRequest, context: Any

@@ -99,7 +99,7 @@ async def serving(root: Path, **overrides: Any) -> AsyncIterator[Client]:
     config = server_config(root, **overrides)
     clock = FixedClock()
     store = SqliteJobStore(config.database, clock)
-    server = JobServer(config, TOKEN, store)
+    server = JobServer(config, TOKEN, store, clock)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"unix:{config.socket}") as channel:
