@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import agent_runner.plain_asyncio  # noqa: F401 - before whatever imports asyncio
+
+# isort: split
 import asyncio
 import contextlib
 import logging

@@ -44,6 +44,9 @@ def main(argv: list[str]) -> int:
 
     become_subreaper()
 
+    import agent_runner.plain_asyncio  # noqa: F401, PLC0415 - before whatever imports asyncio
+
+    # isort: split
     import asyncio  # noqa: PLC0415
 
     from daemon.local.session import Session  # noqa: PLC0415

@@ -9,7 +9,6 @@ when root runs the product: workspaces, because the unprivileged job user must b
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -36,7 +35,7 @@ class StateDir:
     @property
     def id(self) -> str:
         """Return a short name that no other state directory of this host has."""
-        return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
+        return _digest(self.root)
 
     @property
     def lock(self) -> Path:
@@ -136,21 +135,33 @@ def config_file(env: Mapping[str, str]) -> Path | None:
 
 
 def _runtime_dir(root: Path, env: Mapping[str, str], *, default: bool) -> Path:
-    name = "runner" if default else f"runner/{hashlib.sha256(os.fsencode(root)).hexdigest()[:12]}"
     candidates = []
     xdg = env.get("XDG_RUNTIME_DIR", "")
     if xdg.startswith("/") and _is_private_dir(Path(xdg)):
+        name = "runner" if default else f"runner/{_digest(root)}"
         candidates.append(Path(xdg) / name)
     candidates.append(root / "run")
-    # A deep state directory leaves no room for a socket's name: a short, owner-checked folder does.
-    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
-    candidates.append(Path(f"/tmp/runner-{os.geteuid()}-{digest}"))  # noqa: S108
     for candidate in candidates:
-        if not URI_SPECIAL.isdisjoint(str(candidate)):
-            continue
-        if len(os.fsencode(candidate / "server.sock")) <= MAX_SOCKET_PATH_BYTES:
+        if _takes_sockets(candidate):
             return candidate
+    # A deep state directory leaves no room for a socket's name: a short, owner-checked folder does.
+    short = Path(f"/tmp/runner-{os.geteuid()}-{_digest(root)}")  # noqa: S108
+    if _takes_sockets(short):
+        return short
     raise StateDirError(f"{root} is too long a path for a socket; choose a shorter --state-dir")
+
+
+def _takes_sockets(folder: Path) -> bool:
+    if not URI_SPECIAL.isdisjoint(str(folder)):
+        return False
+    return len(os.fsencode(folder / "server.sock")) <= MAX_SOCKET_PATH_BYTES
+
+
+def _digest(path: Path) -> str:
+    # Late: it loads OpenSSL, 4 MB and a tenth of the start of whoever does without.
+    import hashlib  # noqa: PLC0415
+
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
 
 
 def _is_private_dir(path: Path) -> bool:

@@ -71,6 +71,16 @@ def test_status_and_the_daemon_s_start_import_little():
         assert not loaded & {"asyncio", "grpc", "psutil", "logging"}, module
 
 
+def test_the_long_lived_processes_load_no_openssl_for_asyncio():
+    """It is 4 MB for each of them; the daemon does without it altogether, hashes included."""
+    heavy = {"daemon.__main__, daemon.local.session": {"ssl", "_ssl", "hashlib", "hmac"}}
+    heavy |= {"daemon.server.__main__": {"ssl"}, "agent_runner.__main__": {"ssl"}}
+    for modules, unwanted in heavy.items():
+        code = f"import sys, agent_runner.plain_asyncio, {modules}; print(*sys.modules)"
+        out = subprocess.check_output([sys.executable, "-P", "-c", code])
+        assert not set(out.decode().split()) & unwanted, modules
+
+
 def test_there_is_one_version():
     """What the code says is what the package is built with."""
     project = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())["project"]
