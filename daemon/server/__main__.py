@@ -6,6 +6,9 @@ environment (``ServerConfig``) and the handover (the token).
 
 from __future__ import annotations
 
+import agent_runner.plain_asyncio  # noqa: F401 - before whatever imports asyncio
+
+# isort: split
 import asyncio
 import logging
 import os
@@ -24,7 +27,6 @@ from daemon.server.config import ServerConfig
 logger = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0
-WARM_AFTER_S = 2.0
 ORPHAN_WAIT_S = 7.0
 """After the daemon's death: how long agent-runners may take to report and leave."""
 
@@ -61,12 +63,10 @@ async def _serve(handover: Handover, config: ServerConfig) -> int:
     await server.start()
     loop.add_reader(handover.life_fd, _life_ended, loop, handover.life_fd, orphaned)
     handover.ready({"listen": server.listen, "socket": str(config.socket)})
-    warming = asyncio.create_task(_warm_later())
     await _first(told.wait(), orphaned.wait())
     if not told.is_set():
         logger.warning("the daemon has died", extra={"action": "daemon_died"})
         await _first(told.wait(), server.wait_disconnected(), asyncio.sleep(ORPHAN_WAIT_S))
-    warming.cancel()
     await server.stop(STOP_GRACE_S)
     logger.info("stopped", extra={"action": "server_stopped"})
     return 0
@@ -80,22 +80,6 @@ async def _first(*waits: Coroutine[Any, Any, object]) -> None:
     finally:
         for task in tasks:
             task.cancel()
-
-
-async def _warm_later() -> None:
-    """Load what job files need once the start of the others is over."""
-    await asyncio.sleep(WARM_AFTER_S)
-    await asyncio.to_thread(_warm)
-
-
-def _warm() -> None:
-    from daemon.server import submission  # noqa: PLC0415
-
-    try:
-        submission.warm()
-    except ImportError:
-        # The job file that needs it will say so; everything else works.
-        logger.exception("job files cannot be read", extra={"action": "warming_failed"})
 
 
 def _life_ended(loop: asyncio.AbstractEventLoop, life_fd: int, orphaned: asyncio.Event) -> None:
