@@ -110,6 +110,8 @@ class Campaign:
         self._struck += 1
 
     def _freeze(self, strike: Strike) -> None:
+        # One that is just starting would be given up and ended: it never said that it is ready.
+        self.installation.wait_ready()
         begin = time.monotonic()
         try:
             self.installation.stop_for(strike.victims[0], strike.frozen_s)

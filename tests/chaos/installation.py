@@ -39,6 +39,7 @@ class Installation:
         self.instance.extra_env[SECRET] = CANARY
         self.kills: Counter[str] = Counter()
         self.starts = 0
+        self._kept = False
         self._flags = ("--secret", SECRET, *flags)
         self._faults = self.instance.root / "faults"
         if faults:
@@ -70,12 +71,17 @@ class Installation:
             self.signal(process, signal.SIGCONT)
         self.instance.stop()
         self.witness.close()
-        if kind is None:
+        if kind is None and not self._kept:
             shutil.rmtree(self.instance.root)
 
     @property
     def state(self) -> Path:
         return self.instance.state
+
+    def keep(self) -> Path:
+        """Leave the files for whoever wants to know more; return where they are."""
+        self._kept = True
+        return self.instance.root
 
     def start(self) -> None:
         self.instance.start(*self._flags)

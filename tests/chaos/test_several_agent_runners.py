@@ -8,7 +8,7 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.job_mix import PlannedJob, lines
 
 AGENTS = 4
-JOBS = 200
+JOBS = 120
 """2,000 in `make chaos`."""
 
 

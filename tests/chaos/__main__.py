@@ -1,0 +1,106 @@
+"""The long form of the fault tests: ``python -m tests.chaos``, or ``make chaos``. Prints a table; exits 1 if anything was objected to."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import secrets
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+
+from tests.chaos.campaign import Campaign, strikes, with_freezes
+from tests.chaos.installation import Installation
+from tests.chaos.job_mix import mix
+from tests.chaos.outages import outages, side_by_side
+from tests.chaos.report import Report, describe_campaign
+from tests.chaos.steps import EVERY, die_at
+from tests.chaos.test_several_agent_runners import AGENTS, many_short_jobs
+
+JOBS = 500
+KILLS = 60
+SHORT_JOBS = 2000
+AWAY_S = 120.0
+LEASE_S = 30.0
+STEPS = 40
+"""How many of all steps are drawn; `--steps 0` takes every one."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the parts that were asked for; return the exit code."""
+    options = _options(argv)
+    print(f"seed {options.seed}", flush=True)
+    report = Report()
+    report.add("seed", options.seed)
+    parts: dict[str, Callable[[], None]] = {
+        "kills": lambda: _random_kills(report, options),
+        "steps": lambda: _steps(report, options),
+        "agents": lambda: _several_agent_runners(report, options),
+        "away": lambda: _away(report, options),
+    }
+    for name in options.parts.split(","):
+        began = time.monotonic()
+        try:
+            parts[name]()
+        except Exception:  # noqa: BLE001 - the other parts are still worth running
+            report.object(name, [traceback.format_exc()])
+        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+    print(report.text())
+    return 1 if report.objections else 0
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 32))
+    parser.add_argument("--jobs", type=int, default=JOBS)
+    parser.add_argument("--kills", type=int, default=KILLS)
+    parser.add_argument(
+        "--freezes", type=int, default=2, help="of the agent-runner, past its lease"
+    )
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--short-jobs", type=int, default=SHORT_JOBS)
+    parser.add_argument("--away", type=float, default=AWAY_S, help="seconds without a server")
+    parser.add_argument("--tier", default="auto", help="strongest sandbox tier of the random kills")
+    parser.add_argument("--parts", default="kills,steps,agents,away")
+    return parser.parse_args(argv)
+
+
+def _random_kills(report: Report, options: argparse.Namespace) -> None:
+    began = time.monotonic()
+    rng = random.Random(options.seed)
+    jobs = mix(options.jobs, rng)
+    plan = with_freezes(strikes(options.kills, rng), options.freezes, options.freezes + 1, rng)
+    with Installation("--slots", "4", "--sandbox-tier", options.tier) as installation:
+        run = Campaign(installation, jobs, plan)
+        verdict = run.run()
+        describe_campaign(report, run, verdict, time.monotonic() - began)
+        if verdict.objections:
+            print(f"kept: {installation.keep()}", flush=True)
+
+
+def _steps(report: Report, options: argparse.Namespace) -> None:
+    drawn = random.Random(options.seed).sample(EVERY, options.steps or len(EVERY))
+    for step in drawn:
+        try:
+            report.object(f"step {step}", die_at(step))
+        except Exception:  # noqa: BLE001 - the other steps are still worth running
+            report.object(f"step {step}", [traceback.format_exc()])
+    report.add("deaths at a durable step", f"{len(drawn)} of {len(EVERY)} kinds")
+
+
+def _several_agent_runners(report: Report, options: argparse.Namespace) -> None:
+    shares = many_short_jobs(options.short_jobs)
+    shown = ", ".join(f"{name} {count}" for name, count in sorted(shares.items()))
+    report.add(f"short jobs on {AGENTS} agent-runners", f"{shares.total()} once each: {shown}")
+
+
+def _away(report: Report, options: argparse.Namespace) -> None:
+    for name, raised in side_by_side(outages(options.away, LEASE_S)).items():
+        report.add(name, "FAILED" if raised else "log whole, side effect once")
+        if raised:
+            report.object(name, [raised])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

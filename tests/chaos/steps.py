@@ -1,0 +1,87 @@
+"""The durable steps of a job, and who is killed at each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.chaos.installation import AGENT, DAEMON, SERVER, Installation
+from tests.chaos.job_mix import PlannedJob, lines
+
+BODY = 'echo "1 line 1"; sleep 0.15; echo "1 line 2"'
+"""Prints before its end, so that its log is streamed, and something is left for the report."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One moment and who dies at it."""
+
+    point: str
+    moment: str
+    victims: tuple[str, ...]
+    attempts: int
+    """How many the job may need then."""
+
+    def __str__(self) -> str:
+        return f"{self.moment}-{self.point}-{'+'.join(self.victims)}"
+
+
+SHORT = [
+    Step("submit", "after", (SERVER,), 1),  # stored, not answered
+    Step("claim", "after", (SERVER,), 2),  # assigned, not sent
+    Step("attempt", "before", (AGENT,), 2),  # received, not started
+    Step("exec", "after", (AGENT,), 2),  # the command runs
+    Step("exec", "after", (DAEMON,), 2),
+    Step("log-append", "after", (SERVER,), 1),  # stored, not acknowledged
+    Step("seal", "after", (AGENT,), 1),  # the end is in the spool, not reported
+    Step("finish", "before", (SERVER,), 1),  # reported, not stored
+    Step("finish", "before", (AGENT,), 1),
+    Step("finish", "after", (SERVER,), 1),  # stored, not acknowledged
+    Step("finish", "after", (AGENT, SERVER), 1),
+]
+"""For every run of the tests."""
+
+_MOMENTS = [
+    ("submit", "before", 1),
+    ("submit", "after", 1),
+    ("claim", "before", 1),
+    ("claim", "after", 2),
+    ("attempt", "before", 2),
+    ("exec", "before", 2),
+    ("exec", "after", 2),
+    ("spool-write", "before", 2),
+    ("spool-write", "after", 2),
+    ("log-append", "before", 2),
+    ("log-append", "after", 2),
+    ("log-acknowledged", "before", 2),
+    ("log-acknowledged", "after", 2),
+    ("seal", "before", 2),
+    ("seal", "after", 1),
+    ("finish", "before", 1),
+    ("finish", "after", 1),
+    ("destroy", "before", 1),
+    ("spool-remove", "before", 1),
+    ("spool-remove", "after", 1),
+]
+_VICTIMS = [(SERVER,), (AGENT,), (DAEMON,), (SERVER, AGENT), (DAEMON, SERVER), (DAEMON, AGENT)]
+
+EVERY = [
+    Step(point, moment, victims, attempts)
+    for point, moment, attempts in _MOMENTS
+    for victims in _VICTIMS
+]
+"""Each process and each pair at each moment, for the long run."""
+
+
+def die_at(step: Step) -> list[str]:
+    """Let a job pass a step in an installation of its own; return what the oracle objects to."""
+    job = PlannedJob(1, "steps", BODY, lines(1, 2))
+    with Installation(faults=True) as installation:
+        with installation.armed(step.point, step.moment, *step.victims):
+            installation.submit(job)
+        ended = installation.client.wait(job.job_id)
+        objections = installation.judge([job]).objections
+        if ended.attempt > step.attempts:
+            objections.append(f"needed {ended.attempt} attempts: {list(ended.attempts)}")
+        if objections:
+            objections.append(installation.instance.tails())
+        return objections
