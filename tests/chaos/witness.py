@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass, field
 
 PROLOGUE = (
-    'exec 3<>/dev/tcp/127.0.0.1/{port} && echo "start $RUNNER_JOB_ID $RUNNER_ATTEMPT" >&3'
+    # A shell says "Terminated" of a child that was stopped with it.
+    'exec 2>/dev/null; exec 3<>/dev/tcp/127.0.0.1/{port} && echo "start $RUNNER_JOB_ID $RUNNER_ATTEMPT" >&3'
     " && read -r -u 3 _ || exit 99; "
 )
 EPILOGUE = "; code=$?; echo done >&3; exit $code"
