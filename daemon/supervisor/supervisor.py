@@ -98,6 +98,9 @@ class Supervisor:
         Safe when ``start`` has failed or was never called.
         """
         survivors = []
+        if any(process.state is ProcessState.FATAL for process in self.processes):
+            # What drains would wait for somebody who does not come back; its results stay in the spool.
+            self._ladder.hurry(Urgency.CANCEL)
         for process in reversed(self.processes):
             name = process.spec.name
             self._stopping.add(name)
@@ -161,6 +164,8 @@ class Supervisor:
 
     def _give_up(self, process: ManagedProcess) -> None:
         process.state = move(process.state, ProcessState.FATAL)
+        if self._stopping:
+            self._ladder.hurry(Urgency.CANCEL)  # whoever drains would report to nobody
         problem = process.problem or process.last_exit
         process.reason = f"{MAX_QUICK_DEATHS} quick deaths, the last one: {problem}"
         logger.error(

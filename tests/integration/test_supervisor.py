@@ -243,6 +243,33 @@ async def test_a_server_that_waits_for_its_next_start_is_stopped_too(bench):
     assert server.state is ProcessState.STOPPED
 
 
+async def test_nobody_drains_for_a_server_that_is_given_up(bench):
+    """What the agent-runner has to report cannot be delivered, so a stop does not wait for it."""
+    told, flag = bench.folder / "told", bench.folder / "flag"
+    server = bench.process("job-server", f"fail_if={flag}")
+    agent = bench.process("agent-runner", f"count={told}", drains=True)
+    supervisor = await bench.run(server, agent, first_delay_s=0.01)
+    flag.touch()
+    os.kill(server.pid, signal.SIGKILL)
+    await until(lambda: server.state is ProcessState.FATAL)
+    assert await asyncio.wait_for(supervisor.stop(3600, bench.lines.append), 10) == []
+    assert told.read_text() == "2"
+
+
+async def test_a_drain_ends_when_the_server_is_given_up(bench):
+    """The same when that happens while the drain goes on."""
+    told, flag = bench.folder / "told", bench.folder / "flag"
+    server = bench.process("job-server", f"fail_if={flag}")
+    agent = bench.process("agent-runner", f"count={told}", drains=True)
+    supervisor = await bench.run(server, agent, first_delay_s=0.01)
+    stop = asyncio.ensure_future(supervisor.stop(3600, bench.lines.append))
+    await until(told.exists)
+    flag.touch()
+    os.kill(server.pid, signal.SIGKILL)
+    assert await asyncio.wait_for(stop, 20) == []
+    assert told.read_text() == "2"
+
+
 async def test_the_last_started_stops_first(bench):
     """The agent-runner goes before the server that it reports to."""
     supervisor = await bench.run(bench.process("job-server"), bench.process("agent-runner"))
