@@ -6,6 +6,7 @@ the same time.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from daemon.local.first_spawn import spawn_children
 
 def main(argv: list[str]) -> int:
     """Run the daemon; return its exit code."""
+    gc.disable()  # imports make no garbage; Session turns it on
     harden()
     options = dict(zip(argv[::2], argv[1::2], strict=False))
     if "--launch-fd" not in options or "--instance" not in options:

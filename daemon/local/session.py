@@ -6,6 +6,8 @@ Puts the supervisor, the logs, the control socket and the files of the state dir
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
 import os
 import signal
@@ -77,6 +79,8 @@ class Session:
         self._supervisor = Supervisor(self._processes(), self._early, spared=self._spared)
         self._supervisor.adopt()
         failure = await self._start(control)
+        gc.freeze()
+        gc.enable()
         if failure is None:
             await self._stop_wanted.wait()
         else:
@@ -164,6 +168,9 @@ class Session:
             self._successor_fd = self._successor[1].detach()
         self._finished.set()
         await control.close()
+        if self._successor is None:
+            with contextlib.suppress(OSError):  # a socket that somebody else put there
+                self._state.runtime.rmdir()
         for sink in self._sinks:
             sink.close()
 
