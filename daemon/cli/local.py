@@ -101,11 +101,14 @@ def _running(state: StateDir) -> dict[str, Any] | None:
 
 
 def _gather(config: LocalConfig, *, may_ask: bool) -> dict[str, str]:
-    from daemon.secrets.gather import gather  # noqa: PLC0415
-    from daemon.secrets.prompt import ask_secret  # noqa: PLC0415
+    from daemon.secrets.gather import Ask, gather  # noqa: PLC0415
     from daemon.secrets.values import WantedSecret  # noqa: PLC0415
 
-    ask = ask_secret if may_ask and sys.stdin.isatty() else None
+    ask: Ask | None = None
+    if may_ask and sys.stdin.isatty():
+        from daemon.secrets.prompt import ask_secret  # noqa: PLC0415 - only for a person
+
+        ask = ask_secret
     wanted = [
         WantedSecret(
             name=wish.name, required=wish.required, description=SECRET_LABELS.get(wish.name, "")

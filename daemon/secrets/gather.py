@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from agent_runner.job_spec import MAX_ENV_VALUE_BYTES
 from daemon.errors import SecretNeededError, UsageError
 from daemon.secrets.values import SecretValue, WantedSecret
 
@@ -86,6 +85,8 @@ def _checked(name: str, value: str) -> SecretValue:
 
 def _problem(name: str, value: str) -> str:
     """Return why a value cannot be handed to a job; empty when it can."""
+    from agent_runner.job_spec import MAX_ENV_VALUE_BYTES  # noqa: PLC0415 - only where there is a value
+
     if "\0" in value:
         return "holds a NUL byte, which no variable can carry"
     try:
