@@ -7,7 +7,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean lock
+.PHONY: help run test chaos lint bench clean lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ run: $(STAMP) ## Set up, start local mode, run examples/hello.yaml, stop
 
 test: $(DEV_STAMP) ## Set up and run the whole test suite
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: $(DEV_STAMP) ## Run 500 jobs under 60 kills, and the other long fault tests; prints a table
+	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 lint: $(DEV_STAMP) ## Run every linter, cheap to dear
 	$(BIN)/ruff check .
