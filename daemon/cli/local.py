@@ -153,10 +153,10 @@ def stop(ctx: click.Context, drain_timeout: str | None, now: bool) -> None:
 @click.option("--now", is_flag=True, help="Stop running jobs at once; they run again afterwards.")
 @click.pass_context
 def restart(ctx: click.Context, /, *, drain_timeout: str | None, now: bool, **flags: Any) -> None:
-    """Stop and start again with the secrets that the daemon holds."""
+    """Stop and start again with the configuration and secrets that the daemon has; flags change it."""
     from daemon.local.restart import restart_local  # noqa: PLC0415
 
-    config = local_config(environ(), _keys(flags))
+    config = _given(flags)
     timeout_s = None if drain_timeout is None else _seconds(drain_timeout)
     restart_local(state_of(ctx), config, {}, _progress, drain_timeout_s=timeout_s, now=now)
 
@@ -207,6 +207,12 @@ def _explain_fatal(name: str, process: Mapping[str, Any]) -> None:
         print(f"\n{LABELS[name]} was given up: {printable(process['reason'])}")
         for line in str(process.get("log_tail") or "").splitlines():
             print(f"  {printable(line)}")
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that were given as flags; the others stay as the daemon has them."""
+    config = local_config(environ(), _keys(flags))
+    return {name: getattr(config, name) for name, value in flags.items() if value is not None}
 
 
 def _keys(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -167,15 +167,20 @@ def exec_daemon(env: Mapping[str, str], document: Mapping[str, Any], *inherited:
 
 
 def launch_document(
-    state: StateDir, children: list[dict[str, Any]], *, drain_timeout_s: float
+    state: StateDir,
+    children: list[dict[str, Any]],
+    config: Mapping[str, Any],
+    *,
+    drain_timeout_s: float,
 ) -> dict[str, Any]:
-    """Return the part of the document that holds no secret and no descriptor."""
+    """Return the part of the document that holds no secret and no descriptor; ``config`` is for a restart."""
     return {
         "root": str(state.root),
         "runtime": str(state.runtime),
         "mode": "local",
         "drain_timeout_s": drain_timeout_s,
         "children": children,
+        "config": dict(config),
     }
 
 

@@ -16,15 +16,15 @@ def renewed(
 ) -> dict[str, Any]:
     """Return what the successor is told; called by the old daemon for a restart.
 
-    The request may come from any process of this user. It changes the configuration and adds
-    secrets; commands and environment stay those of the first start.
+    The request may come from any process of this user. It overrides parts of the configuration that the
+    daemon was started with and adds secrets; commands and environment stay those of the first start.
 
     Raises:
         InvalidConfigError: The request is malformed.
     """
     try:
-        values = {**request["config"], "secrets": ()}
-        config = LocalConfig(**values)
+        values = {**document["config"], **request["config"]}
+        config = LocalConfig(**values, secrets=())
         parse_listen(config.listen)
         added = {str(name): str(value) for name, value in request.get("secrets", {}).items()}
         secrets = document["secrets"] | added
@@ -40,6 +40,7 @@ def renewed(
     ]
     return {
         **document,
+        "config": values,
         "children": children,
         "secrets": secrets,
         "drain_timeout_s": drain_timeout_s,

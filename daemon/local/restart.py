@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
-from daemon.config import LocalConfig
 from daemon.errors import StartFailedError
 from daemon.local.control_client import ControlClient
 from daemon.local.start import StartResult
@@ -21,7 +19,7 @@ Report = Callable[[dict[str, Any]], None]
 
 def restart_local(  # noqa: PLR0913 - one use-case, told everything at once
     state: StateDir,
-    config: LocalConfig,
+    config: Mapping[str, Any],
     secrets: Mapping[str, str],
     report: Report,
     *,
@@ -36,7 +34,7 @@ def restart_local(  # noqa: PLR0913 - one use-case, told everything at once
 
     Args:
         state: Whose daemon.
-        config: What the new one runs with.
+        config: What is to differ from what the old one runs with, by the names of ``LocalConfig``.
         secrets: Added to those that the daemon holds; usually empty.
         report: Called with each progress line as it comes, of the stop and of the start.
         drain_timeout_s: How long running attempts may go on; None takes the daemon's own setting.
@@ -49,7 +47,7 @@ def restart_local(  # noqa: PLR0913 - one use-case, told everything at once
     """
     request = {
         "op": "restart",
-        "config": asdict(config),
+        "config": dict(config),
         "secrets": dict(secrets),
         "drain_timeout_s": drain_timeout_s,
         "now": now,

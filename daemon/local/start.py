@@ -7,7 +7,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NoReturn
 
@@ -154,6 +154,7 @@ def _document(
     document = launch_document(
         state,
         (children or local_children)(state, config, env, secrets),
+        {name: value for name, value in asdict(config).items() if name != "secrets"},
         drain_timeout_s=config.drain_timeout_s,
     )
     return document | {"token": ensure_token(state), "secrets": dict(secrets)}

@@ -72,6 +72,12 @@ class Local:
     def pids(self) -> list[int]:
         return [entry["pid"] for entry in status_local(self.state)["processes"].values()]
 
+    def agent_env(self, name: str) -> str:
+        """Return a variable that the agent-runner was started with; needs the same user or root."""
+        content = Path(f"/proc/{self.process('agent-runner')['pid']}/environ").read_bytes()
+        variables = dict(item.split("=", 1) for item in content.decode().split("\0") if item)
+        return variables[name]
+
     def agent_digest(self) -> str:
         """Return the digest of the last start of the agent-runner, as it was reported."""
         lines = [line for line in self.lines if line.get("process") == "agent-runner"]

@@ -158,14 +158,23 @@ def test_restart_keeps_the_secrets(local):
     """Three new pids, the same secrets, nobody asked; a new configuration."""
     local.start()
     before = local.pids()
-    result = restart_local(local.state, CONFIG, {}, local.lines.append)
+    result = restart_local(local.state, {}, {}, local.lines.append)
     assert not set(before) & {entry["pid"] for entry in result.status["processes"].values()}
     assert not any(alive(pid) for pid in before)
     payload = {"token": local.state.token.read_text().strip(), "secrets": {"KEY": SECRET}}
     assert local.agent_digest() == digest(payload)
-    restart_local(local.state, CONFIG, {"NEW": "another-secret"}, local.lines.append)
+    restart_local(local.state, {}, {"NEW": "another-secret"}, local.lines.append)
     payload["secrets"]["NEW"] = "another-secret"
     assert local.agent_digest() == digest(payload)
+
+
+def test_restart_keeps_the_configuration(local):
+    """What the start was given stays, restart after restart, unless a restart is given something else."""
+    local.start()
+    for overrides, slots in (({}, "2"), ({"slots": 7}, "7"), ({"agent_name": "b"}, "7")):
+        restart_local(local.state, overrides, {}, local.lines.append)
+        assert local.agent_env("RUNNER_AGENT_SLOTS") == slots
+    assert local.agent_env("RUNNER_AGENT_NAME") == "b"
 
 
 def test_a_restart_that_fails_leaves_nothing(local):
@@ -175,7 +184,7 @@ def test_a_restart_that_fails_leaves_nothing(local):
     local.start()
     flag.touch()
     with pytest.raises(StartFailedError, match="job-server"):
-        restart_local(local.state, CONFIG, {}, local.lines.append)
+        restart_local(local.state, {}, {}, local.lines.append)
     fd = wait_until(lambda: take_lock(local.state), 10)
     assert fd is not None
     os.close(fd)
@@ -362,7 +371,7 @@ def test_foreground_keeps_the_pid_and_tells_the_service_manager(local):
         assert manager.recv(64) == b"READY=1"
         assert local.process("daemon")["pid"] == process.pid
         assert SECRET.encode() not in Path(f"/proc/{process.pid}/environ").read_bytes()
-        restart_local(local.state, CONFIG, {}, local.lines.append)
+        restart_local(local.state, {}, {}, local.lines.append)
         assert manager.recv(64) == b"STOPPING=1"
         assert manager.recv(64) == b"READY=1"
         assert local.process("daemon")["pid"] == process.pid
