@@ -81,7 +81,7 @@ class Delivery:
 
     async def stop(self) -> None:
         """End what goes on; the spool keeps what is not delivered. Idempotent."""
-        if self._live is not None:
+        if self._live is not None and not self._live.done():
             self._live.cancel()
             await asyncio.wait([self._live])
 
@@ -99,9 +99,11 @@ class Delivery:
         """Let a stream that is open send the rest; one that was not opened yet need not be."""
         if self._live is None:
             return
-        if not self._streaming:
+        if self._streaming:
+            await asyncio.wait([self._live])
+        else:
+            # Not waited for: a task that is cancelled before it streams never will.
             self._live.cancel()
-        await asyncio.wait([self._live])
 
     async def _send_live(self) -> None:
         while self._spool.length == 0:

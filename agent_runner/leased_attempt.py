@@ -68,7 +68,7 @@ class LeasedAttempt:
                 self._seal(spool, outcome)
             else:
                 outcome = _disk_failure(problem, spool)
-            cleaning = asyncio.create_task(self._clean_up(attempt))
+            cleaning = asyncio.create_task(self._clean_up_later(attempt))
             if self.control.reason is not StopReason.LOST:
                 await delivery.finish(outcome)
             settled = True
@@ -110,6 +110,11 @@ class LeasedAttempt:
         except OSError:
             # It is still in memory; only a crash before the report would lose it now.
             logger.exception("result not stored", extra={"action": "seal_failed", **self._fields})
+
+    async def _clean_up_later(self, attempt: AttemptRun) -> None:
+        # One turn of the loop, in which the report is sent: somebody waits for it.
+        await asyncio.sleep(0)
+        await self._clean_up(attempt)
 
     async def _clean_up(self, attempt: AttemptRun) -> None:
         try:
