@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
+from tests.chaos import syscalls
 from tests.chaos.campaign import Campaign, strikes, with_freezes
 from tests.chaos.installation import Installation
 from tests.chaos.job_mix import mix
@@ -23,6 +24,7 @@ KILLS = 60
 SHORT_JOBS = 2000
 AWAY_S = 120.0
 LEASE_S = 30.0
+CALLS = 20
 STEPS = 40
 """How many of all steps are drawn; `--steps 0` takes every one."""
 
@@ -36,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
     parts: dict[str, Callable[[], None]] = {
         "kills": lambda: _random_kills(report, options),
         "steps": lambda: _steps(report, options),
+        "calls": lambda: _calls(report, options),
         "agents": lambda: _several_agent_runners(report, options),
         "away": lambda: _away(report, options),
     }
@@ -59,10 +62,11 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         "--freezes", type=int, default=2, help="of the agent-runner, past its lease"
     )
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--calls", type=int, default=CALLS, help="deaths at a system call")
     parser.add_argument("--short-jobs", type=int, default=SHORT_JOBS)
     parser.add_argument("--away", type=float, default=AWAY_S, help="seconds without a server")
     parser.add_argument("--tier", default="auto", help="strongest sandbox tier of the random kills")
-    parser.add_argument("--parts", default="kills,steps,agents,away")
+    parser.add_argument("--parts", default="kills,steps,calls,agents,away")
     return parser.parse_args(argv)
 
 
@@ -87,6 +91,22 @@ def _steps(report: Report, options: argparse.Namespace) -> None:
         except Exception:  # noqa: BLE001 - the other steps are still worth running
             report.object(f"step {step}", [traceback.format_exc()])
     report.add("deaths at a durable step", f"{len(drawn)} of {len(EVERY)} kinds")
+
+
+def _calls(report: Report, options: argparse.Namespace) -> None:
+    if not syscalls.available():
+        report.add("deaths at a system call", "none: needs root and strace")
+        return
+    deaths = 0
+    for seed in range(options.seed, options.seed + options.calls):
+        try:
+            name, died, objections = syscalls.die_at_a_call(seed)
+        except Exception:  # noqa: BLE001 - the other calls are still worth running
+            report.object(f"call of seed {seed}", [traceback.format_exc()])
+        else:
+            deaths += died
+            report.object(name, objections)
+    report.add("deaths at a system call", f"{deaths} of {options.calls} tries")
 
 
 def _several_agent_runners(report: Report, options: argparse.Namespace) -> None:
