@@ -71,6 +71,24 @@ class JobNotCancellableError(DaemonError):
     reason: ClassVar[str] = "JOB_NOT_CANCELLABLE"
 
 
+class JobNotEndedError(DaemonError):
+    """The job has not ended yet."""
+
+    reason: ClassVar[str] = "JOB_NOT_ENDED"
+
+
+class DependencyFailedError(DaemonError):
+    """The job depends on one that did not succeed."""
+
+    reason: ClassVar[str] = "DEPENDENCY_FAILED"
+
+
+class EventsRemovedError(DaemonError):
+    """Events after the one to watch on from were removed with their jobs."""
+
+    reason: ClassVar[str] = "EVENTS_REMOVED"
+
+
 class LeaseLostError(DaemonError):
     """Somebody wrote for an attempt without holding its lease."""
 

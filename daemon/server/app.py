@@ -27,6 +27,7 @@ from daemon.server.job_service import JobServicer
 from daemon.server.log_reader import LogReader
 from daemon.server.log_writer import LogWriter
 from daemon.server.pending_limit import PendingLimit
+from daemon.server.queue_keeper import QueueKeeper
 from daemon.server.reaper import Reaper
 from daemon.server.signals import Signals
 from runner.v1 import (
@@ -96,7 +97,7 @@ class JobServer:
         self._server = grpc.aio.server(
             interceptors=(ServerInterceptor(token, self._signals),), options=OPTIONS
         )
-        self._reaping: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Open the store and serve; returns when a health check over the own socket has succeeded.
@@ -108,11 +109,16 @@ class JobServer:
             await self._store.open()
             # The agent-runners could not renew while no server ran.
             await self._store.extend_all_leases(self._config.lease_s)
+            await self._store.cap_backoffs()
+            keeper = QueueKeeper(self._store, self._dispatcher, self._signals, self._clock)
             self._add_services()
             self.listen = bind_tcp(self._server, self._config.listen)
             bind_socket(self._server, self._config.socket)
             await self._server.start()
-            self._reaping = asyncio.create_task(Reaper(self._store, self._dispatcher).run())
+            self._tasks = [
+                asyncio.create_task(Reaper(self._store, self._dispatcher).run()),
+                asyncio.create_task(keeper.run()),
+            ]
             await self._check()
             for service in ("", JOB_SERVICE, AGENT_SERVICE):
                 await self._health.set(service, SERVING)
@@ -127,11 +133,11 @@ class JobServer:
         self._signals.stop()
         self._dispatcher.stop()
         await self._server.stop(grace_s)
-        if self._reaping is not None:
-            self._reaping.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._reaping
-            self._reaping = None
+                await task
+        self._tasks = []
         await self._completions.drain()
         await self._store.close()
         self._logs.close()

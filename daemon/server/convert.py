@@ -34,6 +34,8 @@ def job_to_pb(job: Job, attempts: Iterable[Attempt] = ()) -> job_pb2.Job:
         end_time=wire.time_to_pb(job.end_us),
         attempts=[attempt_to_pb(attempt) for attempt in attempts],
         sandbox=wire.sandbox_to_pb(job.sandbox) if job.sandbox.kind else None,
+        ready_time=wire.time_to_pb(job.ready_us),
+        retry_of=job.retry_of,
     )
 
 

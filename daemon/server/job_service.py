@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from agent_runner.wire import time_from_pb
 from daemon.errors import UsageError
 from daemon.jobs.models import Job, NewJob
 from daemon.jobs.store import JobStore
@@ -16,6 +17,7 @@ from daemon.server.explain import Explainer
 from daemon.server.job_watch import JobWatch
 from daemon.server.log_reader import LogReader
 from daemon.server.pending_limit import PendingLimit
+from daemon.server.resubmission import repeated
 from daemon.server.signals import Signals
 from daemon.server.submission import new_jobs
 from runner.v1 import job_service_pb2 as pb
@@ -74,8 +76,15 @@ class JobServicer(rpc.JobServiceServicer):
             raise UsageError("page_size must not be negative")
         size = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
         states = states_from_pb(request.states)
+        since_us = time_from_pb(request.since_time) if request.HasField("since_time") else 0
         while True:
-            page = await self._store.list(states, size, request.page_token)
+            page = await self._store.list(
+                states,
+                size,
+                request.page_token,
+                labels=request.labels,
+                since_us=since_us,
+            )
             response = pb.ListJobsResponse(
                 jobs=[job_to_pb(job) for job in page.jobs], next_page_token=page.next_page_token
             )
@@ -98,6 +107,12 @@ class JobServicer(rpc.JobServiceServicer):
         """End a queued job, or have a running one stopped."""
         job = await self._completions.run(self._cancel(request.job_id))
         return pb.CancelJobResponse(job=job_to_pb(job))
+
+    async def RetryJob(self, request: pb.RetryJobRequest, context: Any) -> pb.RetryJobResponse:
+        """Submit a job again that has ended; answered after the new one is durable."""
+        job = await repeated(self._store, request.job_id, request.request_id)
+        (accepted,) = await self._submit((job,))
+        return pb.RetryJobResponse(job=job_to_pb(accepted))
 
     async def ExplainJob(
         self, request: pb.ExplainJobRequest, context: Any

@@ -9,6 +9,8 @@ from daemon.jobs.models import NewJob
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 
+WAITING = (JobState.PENDING, JobState.BLOCKED)
+
 
 class PendingLimit:
     """Grants places in the queue. One per server; called per submit.
@@ -33,7 +35,8 @@ class PendingLimit:
         if self._places < wanted:
             wanted = await self._unknown(jobs)
         if self._places < wanted:
-            self._places = self._limit - await self._store.count(JobState.PENDING)
+            waiting = [await self._store.count(state) for state in WAITING]
+            self._places = self._limit - sum(waiting)
         if self._places < wanted:
             raise QueueFullError(
                 f"the queue holds {self._limit - self._places} of at most {self._limit} waiting jobs; "

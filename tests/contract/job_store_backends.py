@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason, LogSummary, Outcome
 from daemon.clock import Clock
 from daemon.jobs.memory_store import MemoryJobStore
-from daemon.jobs.models import AgentIdentity, AgentOffer, Claim, NewJob
+from daemon.jobs.models import AgentIdentity, AgentOffer, Claim, Job, NewJob
 from daemon.jobs.sqlite_store import SqliteJobStore
 from daemon.jobs.store import JobStore
 
@@ -35,11 +36,12 @@ def new_job(
     payload: str = "payload",
     priority: int = 0,
     labels: dict[str, str] | None = None,
+    **fields: Any,
 ) -> NewJob:
     """Return a valid job with an id of its own."""
     return NewJob(
         id=f"job{next(_numbers)}",
-        spec=JobSpec(argv=("true",), priority=priority, labels=labels or {}),
+        spec=JobSpec(argv=("true",), priority=priority, labels=labels or {}, **fields),
         request_id=request_id,
         payload_sha256=payload,
     )
@@ -49,6 +51,18 @@ async def submitted(store: JobStore, count: int = 1, priority: int = 0) -> list[
     """Submit jobs in one call and return their ids."""
     jobs = await store.submit([new_job(priority=priority) for _ in range(count)])
     return [job.id for job in jobs]
+
+
+async def submitted_one(store: JobStore, **fields: Any) -> str:
+    """Submit one job and return its id."""
+    (job,) = await store.submit([new_job(**fields)])
+    return job.id
+
+
+async def finished(store: JobStore, outcome: Outcome = SUCCESS, offer: AgentOffer = OFFER) -> Job:
+    """Claim the best job and end its attempt."""
+    (claim,) = await store.claim(offer, 1, LEASE_S)
+    return await store.finish(claim.lease, outcome)
 
 
 async def running(store: JobStore, offer: AgentOffer = OFFER) -> Claim:

@@ -283,7 +283,7 @@ class StoresAgree(RuleBasedStateMachine):
         self.agree(lambda store, _: _attempts(store, {pair[0].job_id for pair in self._leases}))
 
 
-async def _page(  # noqa: PLR0913, PLR0917 - the arguments of the port
+async def _page(  # noqa: PLR0917 - the arguments of the port
     states: set[JobState],
     size: int,
     token: str,

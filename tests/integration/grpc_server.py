@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from daemon.clock import FixedClock
+from daemon.clock import Clock, FixedClock
 from daemon.jobs.sqlite_store import SqliteJobStore
 from daemon.server.app import JobServer
 from daemon.server.config import ServerConfig
@@ -46,7 +46,8 @@ class Client:
     config: ServerConfig
     server: JobServer
     store: SqliteJobStore
-    clock: FixedClock
+    clock: Any
+    """A ``FixedClock`` unless the test asked for another one."""
 
     @property
     def jobs(self) -> Any:
@@ -94,10 +95,12 @@ class _WithToken:
 
 
 @asynccontextmanager
-async def serving(root: Path, **overrides: Any) -> AsyncIterator[Client]:
+async def serving(
+    root: Path, clock: Clock | None = None, **overrides: Any
+) -> AsyncIterator[Client]:
     """Serve from ``root`` for as long as the block lasts. Time stands still unless the test moves it."""
     config = server_config(root, **overrides)
-    clock = FixedClock()
+    clock = clock or FixedClock()
     store = SqliteJobStore(config.database, clock)
     server = JobServer(config, TOKEN, store, clock)
     await server.start()

@@ -96,7 +96,7 @@ async def test_reflection_lists_the_services(client: Client):
 
 async def test_unknown_method_is_unimplemented(client: Client):
     """A newer client learns that this server is older."""
-    call: Any = client.channel.unary_unary("/runner.v1.JobService/RetryJob")
+    call: Any = client.channel.unary_unary("/runner.v1.JobService/NobodyKnows")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(b"", metadata=AUTH)
     assert caught.value.code() is Code.UNIMPLEMENTED

@@ -8,6 +8,7 @@ from daemon.clock import FixedClock
 from daemon.errors import QueueFullError
 from daemon.jobs.memory_store import MemoryJobStore
 from daemon.jobs.models import NewJob
+from daemon.jobs.states import JobState
 from daemon.server.pending_limit import PendingLimit
 from tests.contract.job_store_backends import new_job
 
@@ -23,7 +24,7 @@ class CountedStore(MemoryJobStore):
     lookups = 0
 
     async def count(self, state):
-        self.counts += 1
+        self.counts += state is JobState.PENDING
         return await super().count(state)
 
     async def known_requests(self, request_ids):
