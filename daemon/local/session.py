@@ -22,6 +22,7 @@ from daemon.local.launch import exec_daemon, spawn_daemon, state_of
 from daemon.local.progress import Progress
 from daemon.local.service_manager import notify
 from daemon.local.session_files import SessionFiles
+from daemon.local.state_watch import await_loss
 from daemon.supervisor.control import ControlConnection, ControlServer
 from daemon.supervisor.process import (
     ChildFailedError,
@@ -59,6 +60,7 @@ class Session:
         self._progress = Progress(document["progress_fd"])
         self._start_us = SystemClock().now_us()
         self._phase = "starting"
+        self._lost = False
         self._drain_timeout_s = float(document["drain_timeout_s"])
         self._signals = 0
         self._listeners: list[ControlConnection] = []
@@ -82,7 +84,7 @@ class Session:
         gc.freeze()
         gc.enable()
         if failure is None:
-            await self._stop_wanted.wait()
+            await self._stay()
         else:
             self._supervisor.hurry(Urgency.CANCEL)
         self._phase = "stopping"
@@ -90,6 +92,22 @@ class Session:
         survivors = await self._supervisor.stop(self._drain_timeout_s, self._tell)
         await self._finish(control, failure, survivors)
         return 1 if failure or survivors else 0
+
+    async def _stay(self) -> None:
+        """Wait for the word to stop, or for the state directory to go from under us."""
+        token, lock_fd = str(self._document["token"]), self._document["lock_fd"]
+        lost = asyncio.ensure_future(await_loss(self._state, token, lock_fd))
+        wanted = asyncio.ensure_future(self._stop_wanted.wait())
+        try:
+            await asyncio.wait((lost, wanted), return_when=asyncio.FIRST_COMPLETED)
+            if lost.done():
+                self._lost = True
+                facts = {"action": "state_dir_lost", "state_dir": str(self._state.root)}
+                logger.error("The state directory was removed or replaced; stopping", extra=facts)
+                self._supervisor.hurry(Urgency.CANCEL)
+        finally:
+            lost.cancel()
+            wanted.cancel()
 
     def succeed(self) -> None:
         """Hand over to a successor if a restart was asked for; called last, after ``run``."""
@@ -154,7 +172,8 @@ class Session:
                 extra={"action": "stop_failed", "survivors": "; ".join(survivors)},
             )
             self._successor = None
-        self._files.close()
+        if not self._lost:  # else they are somebody else's, if there are any
+            self._files.close()
         last = {"stopped": not survivors, "survivors": survivors}
         for listener in self._listeners:
             if self._successor is None or listener is not self._successor[1]:

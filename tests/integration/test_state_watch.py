@@ -1,0 +1,62 @@
+"""A running installation whose files somebody removes."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon.errors import NotRunningError
+from daemon.local.status import status_local
+from tests.integration.local_daemon import Local, alive
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def local() -> Iterator[Local]:
+    """A short path, because of the sockets; everything is stopped at the end."""
+    root = Path(tempfile.mkdtemp(prefix="runner-"))
+    made = Local(root)
+    yield made
+    try:
+        made.stop(now=True)
+    except NotRunningError:
+        pass
+    finally:
+        shutil.rmtree(root)
+
+
+def test_a_state_directory_that_is_removed_ends_the_installation(local):
+    """Nothing runs on that nobody could find, and the log that is written last says why."""
+    local.start()
+    pids = local.pids()
+    shutil.rmtree(local.state.root)
+    wait_until(lambda: not any(alive(pid) for pid in pids), 20)
+    assert "state_dir_lost" in local.state.log_file("daemon").read_text()
+
+
+def test_a_state_directory_that_is_replaced_ends_the_installation(local):
+    """Another installation may have its place already: what is found there is not removed."""
+    local.start()
+    pids = local.pids()
+    local.state.root.rename(local.state.root.with_name("moved"))
+    local.state.root.mkdir(0o700)
+    local.state.lock.touch()
+    local.state.endpoints.write_text("{}")
+    wait_until(lambda: not any(alive(pid) for pid in pids), 20)
+    assert local.state.endpoints.read_text() == "{}"
+
+
+def test_a_token_file_and_folders_that_are_removed_come_back(local):
+    """The same token, for its owner only; clients that read it again are let in."""
+    local.start()
+    token = local.state.token.read_bytes()
+    local.state.token.unlink()
+    shutil.rmtree(local.state.spool)
+    wait_until(lambda: local.state.token.exists() and local.state.spool.is_dir(), 20)
+    assert local.state.token.read_bytes() == token
+    assert local.state.token.stat().st_mode & 0o777 == 0o600
+    assert status_local(local.state)["processes"]["daemon"]["state"] == "RUNNING"
