@@ -6,6 +6,7 @@ import click
 
 from daemon.cli.output import print_json, print_table, state_of
 from daemon.config import environ, load, read_config_file, secret_wishes
+from daemon.errors import StateDirError
 
 
 @click.group()
@@ -23,8 +24,9 @@ def show(ctx: click.Context, as_json: bool) -> None:
     document, path = read_config_file(env)
     wishes = secret_wishes(document, path)
     rows = {key: {"value": item.value, "origin": item.origin} for key, item in values.items()}
-    rows["state_dir"] = {"value": str(state_of(ctx).root), "origin": _state_origin(ctx, env)}
-    rows["config_file"] = {"value": str(path), "origin": "present" if document else "absent"}
+    rows["state_dir"] = _state_row(ctx, env)
+    present = "present" if document else "absent"
+    rows["config_file"] = {"value": str(path) if path else None, "origin": present}
     origin = f"file {path}" if "secrets" in str(document.get("local", "")) else "default"
     names = [f"{wish.name}{' (required)' if wish.required else ''}" for wish in wishes]
     rows["local.secrets"] = {"value": names if as_json else ", ".join(names), "origin": origin}
@@ -33,8 +35,19 @@ def show(ctx: click.Context, as_json: bool) -> None:
     else:
         print_table(
             ("SETTING", "VALUE", "ORIGIN"),
-            [(key, str(row["value"]), str(row["origin"])) for key, row in sorted(rows.items())],
+            [(key, _text(row["value"]), str(row["origin"])) for key, row in sorted(rows.items())],
         )
+
+
+def _state_row(ctx: click.Context, env: dict[str, str]) -> dict[str, object]:
+    try:
+        return {"value": str(state_of(ctx).root), "origin": _state_origin(ctx, env)}
+    except StateDirError as error:  # whoever looks at the configuration looks for this
+        return {"value": None, "origin": str(error)}
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
 
 
 def _state_origin(ctx: click.Context, env: dict[str, str]) -> str:
