@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PEERS ?= build/peers
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.dev-installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos lint bench clean lock
+.PHONY: help run test chaos lint bench bench-peers clean lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +44,10 @@ lint: $(DEV_STAMP) ## Run every linter, cheap to dear
 
 bench: $(DEV_STAMP) ## Measure against the floors of benchmarks/README.md
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-peers: $(DEV_STAMP) ## Install other tools into build/peers and measure beside them
+	@sh benchmarks/peers/install.sh $(BIN)/python $(PEERS)
+	BENCH_PEERS=$(PEERS) $(BIN)/python -m benchmarks.peers $(BENCH_ARGS)
 
 lock: $(DEV_STAMP) ## Resolve requirements.lock anew (needs uv on PATH)
 	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url \

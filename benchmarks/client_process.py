@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+OWN_CLIENT = (sys.executable, "-m", "benchmarks.client")
 _PROJECT = Path(__file__).absolute().parent.parent
 
 
 class ClientProcess:
-    """A context manager; its process imports grpc, this one never does."""
+    """A context manager; its process imports grpc, this one never does. The client of a peer is another command."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, argv: Sequence[str] = OWN_CLIENT, env: Mapping[str, str] | None = None
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.client"],
+            argv,
             cwd=_PROJECT,
+            env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -19,6 +19,7 @@ from benchmarks.goals import NOISY_SHARE
 
 _PR_SET_CHILD_SUBREAPER = 36
 _LOOK_S = 0.3
+_TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 _ONE_WAIT_S = 10.0
 
 
@@ -72,6 +73,11 @@ def cpu_ticks(pid: int) -> float:
     """Return the CPU time of one process, in clock ticks, with that of its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return float(sum(int(ticks) for ticks in fields[11:15]))
+
+
+def own_cpu_ms() -> float:
+    """Return the CPU time of this process and of all that it started; only differences mean anything."""
+    return sum(map(_ticks_or_none, _family())) * _TICK_MS
 
 
 def _times() -> tuple[float, float, float]:

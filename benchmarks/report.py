@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.goals import Row
 
-_FORMAT = "{:4} {:52} {:>10} {:>11} {:>11} {:11} {}"
+_FORMAT = "{:4} {:60} {:>10} {:>11} {:>11} {:11} {}"
 HEADER = _FORMAT.format("id", "what", "measured", "must", "aim", "verdict", "note")
 
 
