@@ -189,15 +189,14 @@ def _messages(response: pb.WorkResponse) -> Iterator[Message]:
 
 
 def _process_to_pb(process: LiveProcess) -> job_pb2.LiveProcess:
+    start_s, start_micros = divmod(round(process.start_s * 1_000_000), 1_000_000)
     return job_pb2.LiveProcess(
         pid=process.pid,
         parent_pid=process.parent_pid,
         command=process.command,
         state=process.state,
         cpu_time=wire.duration_to_pb(process.cpu_s),
-        start_time=Timestamp(
-            seconds=int(process.start_s), nanos=int(process.start_s % 1 * 1_000_000_000)
-        ),
+        start_time=Timestamp(seconds=start_s, nanos=start_micros * 1000),
     )
 
 

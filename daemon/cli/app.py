@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -31,7 +31,11 @@ class ReaderGoneError(Exception):
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used; their one-line help stands in the table."""
+    """A group with commands that are imported when they are used; their one-line help stands in a table."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
@@ -45,22 +49,26 @@ class LazyGroup(click.Group):
             raise ReaderGoneError from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: D102 - as in click
-        return list(COMMANDS)
+        return [*self.commands, *self._lazy]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: D102
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        if cmd_name not in self._lazy:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = self._lazy[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: D102
+        width = formatter.width - 6 - max(map(len, self.list_commands(ctx)))
+        rows = [(name, one.get_short_help_str(width)) for name, one in self.commands.items()]
+        rows += [(name, text) for name, (_, text) in self._lazy.items()]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl(rows)
 
 
 @click.group(
     cls=LazyGroup,
+    lazy=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: runner local start && runner jobs submit --file build.yaml --follow",
 )

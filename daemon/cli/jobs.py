@@ -1,4 +1,4 @@
-"""``runner jobs``: submit, list, show, logs, cancel, wait."""
+"""``runner jobs``: submit, show, logs, cancel, wait, and the table of the other commands, each of a module of its own."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from daemon.cli.app import LazyGroup
 from daemon.cli.job_input import read_job_file
-from daemon.cli.output import note, print_json, print_table, printable, seconds_text, state_of
+from daemon.cli.output import note, print_json, printable, seconds_text, state_of
 from daemon.cli.verdict import CANCELLED, describe, exit_status
 from daemon.errors import Interrupted, RemoteError, UsageError
 
@@ -19,12 +20,20 @@ if TYPE_CHECKING:
     from daemon.job_client.client import JobClient
     from daemon.job_client.job_dicts import JobDict
 
-STATES = ("PENDING", "BLOCKED", "RUNNING", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED")
+COMMANDS: dict[str, tuple[str, str]] = {
+    "list": ("daemon.cli.jobs_list:list_jobs", "List jobs, newest first."),
+    "why": ("daemon.cli.jobs_why:why", "Say why a job is where it is, and what happens next."),
+    "retry": ("daemon.cli.jobs_retry:retry", "Submit a job that has ended again."),
+    "watch": (
+        "daemon.cli.jobs_watch:watch",
+        "Watch jobs: a live table on a terminal, else events.",
+    ),
+}
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=LazyGroup, lazy=COMMANDS)
 def jobs() -> None:
     """Submit jobs, watch them, read their logs."""
 
@@ -76,11 +85,11 @@ def submit(  # noqa: PLR0913 - one parameter per option
     with connect(ctx) as client:
         submitted = client.submit(request, count)
         if follow:
-            return _follow(client, submitted[0]["id"])
+            return follow_job(client, submitted[0]["id"])
         if wait:
-            submitted = _wait(client, [job["id"] for job in submitted], quiet=as_json)
-        _print_submitted(submitted, as_json=as_json, waited=wait)
-    return _verdict(submitted) if wait else 0
+            submitted = wait_for(client, [job["id"] for job in submitted], quiet=as_json)
+        print_submitted(submitted, as_json=as_json, waited=wait)
+    return verdict(submitted) if wait else 0
 
 
 def _submit_request(file: str | None, name: str | None, command: Sequence[str]) -> Any:
@@ -99,7 +108,8 @@ def _submit_request(file: str | None, name: str | None, command: Sequence[str]) 
     return pb.SubmitJobRequest(job_file=job_file)
 
 
-def _print_submitted(submitted: list[JobDict], *, as_json: bool, waited: bool) -> None:
+def print_submitted(submitted: list[JobDict], *, as_json: bool, waited: bool) -> None:
+    """Print jobs that were accepted, or how they ended."""
     if as_json:
         print_json(submitted[0] if len(submitted) == 1 else submitted)
     elif waited:
@@ -108,32 +118,6 @@ def _print_submitted(submitted: list[JobDict], *, as_json: bool, waited: bool) -
     else:
         for job in submitted:
             print(job["id"])
-
-
-@jobs.command("list", epilog="Example: runner jobs list --state RUNNING --json")
-@click.option("--state", "states", multiple=True, type=click.Choice(STATES, case_sensitive=False))
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
-@JSON_OPTION
-@click.pass_context
-def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, as_json: bool) -> None:
-    """List jobs, newest first."""
-    with connect(ctx) as client:
-        found = client.newest([state.upper() for state in states], limit)
-    if as_json:
-        print_json(found)
-        return
-    rows = [
-        (
-            job["id"],
-            job["name"],
-            job["state"],
-            "-" if job["exit_code"] is None else str(job["exit_code"]),
-            seconds_text(_duration_s(job)),
-            job["create_time"],
-        )
-        for job in found
-    ]
-    print_table(("ID", "NAME", "STATE", "EXIT", "TIME", "SUBMITTED"), rows)
 
 
 @jobs.command(epilog="Example: runner jobs show JOB --json")
@@ -157,7 +141,7 @@ def show(ctx: click.Context, job_id: str, as_json: bool) -> None:
         else "-",
         "attempts": str(job["attempt"]),
         "submitted": job["create_time"],
-        "time": seconds_text(_duration_s(job)),
+        "time": seconds_text(duration_s(job)),
         "sandbox": f"{sandbox['kind']}, {sandbox['tier']}" if sandbox else "-",
     }
     if sandbox and sandbox["walls_not_held"]:
@@ -215,12 +199,17 @@ def cancel(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> int:
 def wait(ctx: click.Context, job_ids: tuple[str, ...], as_json: bool) -> int:
     """Wait until jobs have ended; exit with the command's exit code (several jobs: 1 if one failed)."""
     with connect(ctx) as client:
-        ended = _wait(client, job_ids, quiet=True)
-    _print_submitted(ended, as_json=as_json, waited=True)
-    return _verdict(ended)
+        ended = wait_for(client, job_ids, quiet=True)
+    print_submitted(ended, as_json=as_json, waited=True)
+    return verdict(ended)
 
 
-def _wait(client: JobClient, job_ids: Sequence[str], *, quiet: bool) -> list[JobDict]:
+def wait_for(client: JobClient, job_ids: Sequence[str], *, quiet: bool) -> list[JobDict]:
+    """Wait until all jobs have ended and return them.
+
+    Raises:
+        Interrupted: The person did not want to wait any more.
+    """
     show_progress = not quiet and len(job_ids) > 1 and sys.stderr.isatty()
     try:
         for done, _ in enumerate(client.wait(job_ids), 1):
@@ -234,12 +223,13 @@ def _wait(client: JobClient, job_ids: Sequence[str], *, quiet: bool) -> list[Job
     return client.get_all(job_ids)
 
 
-def _follow(client: JobClient, job_id: str) -> int:
+def follow_job(client: JobClient, job_id: str) -> int:
+    """Print the log of a job until its end; return the exit code for it."""
     note(f"job {job_id}")
     _print_log(client.follow_log(job_id, 0, 0), job_id)
-    job = _wait(client, [job_id], quiet=True)[0]
+    job = wait_for(client, [job_id], quiet=True)[0]
     note(f"job {job_id} {describe(job['end_reason'], job['exit_code'], job['message'])}")
-    return _verdict([job])
+    return verdict([job])
 
 
 def _print_log(pieces: Any, job_id: str) -> None:
@@ -257,7 +247,8 @@ def _print_log(pieces: Any, job_id: str) -> None:
         ) from None
 
 
-def _verdict(ended: list[JobDict]) -> int:
+def verdict(ended: list[JobDict]) -> int:
+    """Return the exit code for jobs that have ended."""
     codes = [exit_status(job["end_reason"], job["exit_code"]) for job in ended]
     if len(codes) == 1:
         return codes[0]
@@ -266,7 +257,8 @@ def _verdict(ended: list[JobDict]) -> int:
     return 0 if not any(codes) else 1
 
 
-def _duration_s(job: JobDict) -> float | None:
+def duration_s(job: JobDict) -> float | None:
+    """Return how long the last attempt took; None before it has ended."""
     if not job["start_time"] or not job["end_time"]:
         return None
     start, end = (datetime.fromisoformat(job[key]) for key in ("start_time", "end_time"))

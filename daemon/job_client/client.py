@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -29,6 +30,9 @@ MAX_BATCH = 1000
 """Of jobs in a call, of jobs on a page, of jobs that a watch names (job_service.proto)."""
 BATCH_BYTES = 2 << 20
 """A message holds 4 MiB, and the answer repeats the jobs."""
+NEWEST = -1
+LAST_EVENT_ID = "last-event-id"
+"""The header of WatchJobs that says after which event it begins (job_service.proto)."""
 FEW_JOBS = 50
 """Up to so many jobs are asked for one by one, with their attempts."""
 
@@ -101,10 +105,19 @@ class JobClient:
         """Return jobs in this order; of more than a few without their attempts, as ``newest`` has them."""
         return self._repeat(lambda: self._get_all(job_ids))
 
-    def newest(self, states: Sequence[str], limit: int) -> list[JobDict]:
-        """Return up to ``limit`` jobs, newest first."""
+    def newest(
+        self,
+        states: Sequence[str],
+        limit: int,
+        labels: Mapping[str, str] | None = None,
+        since_us: int | None = None,
+    ) -> list[JobDict]:
+        """Return up to ``limit`` jobs, newest first; only those with all these labels, accepted since that moment."""
         jobs: list[JobDict] = []
-        for page in self._pages(states, limit):
+        wanted = pb.ListJobsRequest(labels=labels)
+        if since_us is not None:
+            wanted.since_time.FromMicroseconds(since_us)
+        for page in self._pages(states, limit, wanted):
             jobs += page
             if len(jobs) >= limit:
                 break
@@ -113,6 +126,57 @@ class JobClient:
     def cancel(self, job_id: str) -> JobDict:
         """Ask for the end of a job."""
         return job_dict(self._call(self._stub.CancelJob, pb.CancelJobRequest(job_id=job_id)).job)
+
+    def retry(self, job_id: str, request_id: str | None = None) -> JobDict:
+        """Submit a job that has ended again; goes on over a restart of the server, and makes one job."""
+        request = pb.RetryJobRequest(job_id=job_id, request_id=request_id or os.urandom(16).hex())
+        return job_dict(self._repeat(lambda: self._call(self._stub.RetryJob, request)).job)
+
+    def explain(self, job_id: str) -> pb.ExplainJobResponse:
+        """Ask why a job is where it is."""
+        response: pb.ExplainJobResponse = self._call(
+            self._stub.ExplainJob, pb.ExplainJobRequest(job_id=job_id)
+        )
+        return response
+
+    def watch(self, job_ids: Sequence[str] = ()) -> Iterator[job_pb2.JobEvent]:
+        """Yield the changes of jobs from now on, without a gap or a repeat over restarts of the server.
+
+        Empty ``job_ids`` are all jobs, and it never ends. Named jobs are watched until all have ended; of one that has
+        ended already its end is yielded.
+        """
+        after_id = NEWEST
+        left = set(job_ids)
+        patience = Patience(self._patience_s)
+        while left or not job_ids:
+            try:
+                with self._watching(sorted(left), after_id) as (first_id, events):
+                    for event in itertools.chain(self._past_ends(sorted(left), first_id), events):
+                        patience.renew()
+                        after_id = max(after_id, event.id)
+                        if not job_ids or event.job_id in left:
+                            yield event
+                        if state_name(event.state) in FINAL_STATES:
+                            left.discard(event.job_id)
+                        if job_ids and not left:
+                            return
+            except UnavailableError as error:
+                patience.spend(error)
+
+    def _past_ends(self, job_ids: Sequence[str], event_id: int) -> Iterator[job_pb2.JobEvent]:
+        """Yield the ends of those jobs that have ended, as changes of this id."""
+        for job_id in job_ids:
+            job = self._call(self._stub.GetJob, pb.GetJobRequest(job_id=job_id)).job
+            if state_name(job.state) in FINAL_STATES:
+                yield job_pb2.JobEvent(
+                    id=event_id,
+                    job_id=job_id,
+                    state=job.state,
+                    end_reason=job.end_reason,
+                    attempt=job.attempt,
+                    event_time=job.end_time,
+                    exit_code=job.exit_code if job.HasField("exit_code") else None,
+                )
 
     def read_log(
         self, job_id: str, attempt: int, offset: int, *, follow: bool
@@ -182,7 +246,7 @@ class JobClient:
         return False if job["state"] in FINAL_STATES else None
 
     def _watch_for(self, job_id: str, number: int) -> bool:
-        with self._watching([job_id]) as events:
+        with self._watching([job_id]) as (_, events):
             begun = self._has_attempt(job_id, number)
             while begun is None:
                 event = next(events)
@@ -195,7 +259,7 @@ class JobClient:
     def _ends(self, job_ids: Collection[str], patience: Patience) -> Iterator[str]:
         left = set(job_ids)
         # Above what a watch may name all jobs are watched.
-        with self._watching(sorted(left) if len(left) <= MAX_BATCH else []) as events:
+        with self._watching(sorted(left) if len(left) <= MAX_BATCH else []) as (_, events):
             jobs = self._get_all(sorted(left))
             patience.renew()
             for job in jobs:
@@ -209,15 +273,20 @@ class JobClient:
                     yield event.job_id
 
     @contextmanager
-    def _watching(self, job_ids: Sequence[str]) -> Iterator[Iterator[job_pb2.JobEvent]]:
-        """Watch jobs from now on; what is looked up inside the block is free of a blind moment."""
-        request = pb.WatchJobsRequest(job_ids=job_ids, after_event_id=-1)
+    def _watching(
+        self, job_ids: Sequence[str], after_id: int = NEWEST
+    ) -> Iterator[tuple[int, Iterator[job_pb2.JobEvent]]]:
+        """Watch jobs after an event, or from now on; what is looked up inside the block is free of a blind moment.
+
+        Gives the event after which the watch begins, and the events.
+        """
+        request = pb.WatchJobsRequest(job_ids=job_ids, after_event_id=after_id)
         with errors_of_calls():
             stream = self._stub.WatchJobs(request, metadata=self._metadata)
             try:
                 # The headers say that watching has begun.
-                stream.initial_metadata()
-                yield _events(stream)
+                headers = dict(stream.initial_metadata())
+                yield int(headers.get(LAST_EVENT_ID, after_id)), _events(stream)
             finally:
                 stream.cancel()
 
@@ -232,18 +301,19 @@ class JobClient:
                     break
         return [found.get(job_id) or self.get(job_id) for job_id in job_ids]
 
-    def _pages(self, states: Sequence[str], limit: int) -> Iterator[list[JobDict]]:
-        wanted = [job_pb2.JobState.Value(f"JOB_STATE_{state}") for state in states]
-        token, left = "", limit
+    def _pages(
+        self, states: Sequence[str], limit: int, wanted: pb.ListJobsRequest | None = None
+    ) -> Iterator[list[JobDict]]:
+        request = wanted or pb.ListJobsRequest()
+        request.states.extend(job_pb2.JobState.Value(f"JOB_STATE_{state}") for state in states)
+        left = limit
         while left > 0:
-            request = pb.ListJobsRequest(
-                page_size=min(left, MAX_BATCH), page_token=token, states=wanted
-            )
+            request.page_size = min(left, MAX_BATCH)
             page = self._call(self._stub.ListJobs, request)
             yield [job_dict(job) for job in page.jobs]
             left -= len(page.jobs)
-            token = page.next_page_token
-            if not token:
+            request.page_token = page.next_page_token
+            if not request.page_token:
                 return
 
     def _call(self, method: Any, request: Any) -> Any:

@@ -23,9 +23,9 @@ def job_dict(job: job_pb2.Job) -> JobDict:
         "end_reason": _end_reason(job.end_reason),
         "exit_code": job.exit_code if job.HasField("exit_code") else None,
         "attempt": job.attempt,
-        "create_time": _time(job, "create_time"),
-        "start_time": _time(job, "start_time"),
-        "end_time": _time(job, "end_time"),
+        "create_time": time_text(job, "create_time"),
+        "start_time": time_text(job, "start_time"),
+        "end_time": time_text(job, "end_time"),
         "sandbox": _sandbox(job.sandbox),
         "message": job.message,
         "priority": job.spec.priority,
@@ -37,6 +37,19 @@ def job_dict(job: job_pb2.Job) -> JobDict:
     return document
 
 
+def event_dict(event: job_pb2.JobEvent) -> JobDict:
+    """Return a change of a job."""
+    return {
+        "event_id": event.id,
+        "job_id": event.job_id,
+        "state": state_name(event.state),
+        "end_reason": _end_reason(event.end_reason),
+        "exit_code": event.exit_code if event.HasField("exit_code") else None,
+        "attempt": event.attempt,
+        "event_time": time_text(event, "event_time"),
+    }
+
+
 def _attempt_dict(attempt: job_pb2.Attempt) -> JobDict:
     return {
         "attempt": attempt.number,
@@ -45,8 +58,8 @@ def _attempt_dict(attempt: job_pb2.Attempt) -> JobDict:
         "exit_code": attempt.exit_code if attempt.HasField("exit_code") else None,
         "message": attempt.message,
         "agent": attempt.agent,
-        "start_time": _time(attempt, "start_time"),
-        "end_time": _time(attempt, "end_time"),
+        "start_time": time_text(attempt, "start_time"),
+        "end_time": time_text(attempt, "end_time"),
         "sandbox": _sandbox(attempt.sandbox),
         "log": {
             "bytes": attempt.log_bytes,
@@ -73,6 +86,7 @@ def _end_reason(number: int) -> str | None:
     return job_pb2.EndReason.Name(number).removeprefix("END_REASON_")  # type: ignore[arg-type]
 
 
-def _time(message: Any, name: str) -> str | None:
+def time_text(message: Any, name: str) -> str | None:
+    """Return a moment of a message as RFC 3339; None where it has none."""
     stamp: Timestamp = getattr(message, name)
     return stamp.ToJsonString() if message.HasField(name) else None
