@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 from tests.chaos.installation import AGENT, DAEMON, SERVER, Installation
@@ -9,6 +10,9 @@ from tests.chaos.job_mix import PlannedJob, lines
 
 BODY = 'echo "1 line 1"; sleep 0.15; echo "1 line 2"'
 """Prints before its end, so that its log is streamed, and something is left for the report."""
+
+
+SUBMIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,12 @@ def die_at(step: Step) -> list[str]:
     """Let a job pass a step in an installation of its own; return what the oracle objects to."""
     job = PlannedJob(1, "steps", BODY, lines(1, 2))
     with Installation(faults=True) as installation:
+        # In a thread: it is not answered before what dies with it was started again.
+        submitting = threading.Thread(target=installation.submit, args=(job,), daemon=True)
         with installation.armed(step.point, step.moment, *step.victims):
-            installation.submit(job)
+            submitting.start()
+        submitting.join(SUBMIT_S)
+        assert not submitting.is_alive(), "the submit was never acknowledged"
         ended = installation.client.wait(job.job_id)
         objections = installation.judge([job]).objections
         if ended.attempt > step.attempts:
