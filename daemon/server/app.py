@@ -8,13 +8,13 @@ import logging
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from daemon.clock import Clock, SystemClock
 from daemon.errors import StartFailedError
 from daemon.jobs.log_files import LogFiles
 from daemon.jobs.sqlite_store import SqliteJobStore
 from daemon.jobs.store import JobStore
+from daemon.server import late_reflection
 from daemon.server.agent_service import AgentServicer
 from daemon.server.completions import Completions
 from daemon.server.config import ServerConfig
@@ -24,6 +24,7 @@ from daemon.server.explain import Explainer
 from daemon.server.inspection import Inspections
 from daemon.server.interceptor import ServerInterceptor
 from daemon.server.job_service import JobServicer
+from daemon.server.late_reflection import LateReflection
 from daemon.server.log_reader import LogReader
 from daemon.server.log_writer import LogWriter
 from daemon.server.pending_limit import PendingLimit
@@ -181,8 +182,8 @@ class JobServer:
             self._server,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (JOB_SERVICE, AGENT_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        names = (JOB_SERVICE, AGENT_SERVICE, health.SERVICE_NAME, late_reflection.SERVICE)
+        self._server.add_generic_rpc_handlers((LateReflection(names),))
 
     async def _check(self) -> None:
         async with grpc.aio.insecure_channel(f"unix:{self._config.socket}") as channel:
