@@ -31,6 +31,9 @@ def job_dict(job: job_pb2.Job) -> JobDict:
         "priority": job.spec.priority,
         "labels": dict(job.spec.labels),
         "command": list(job.spec.argv),
+        "depends_on": list(job.spec.depends_on),
+        "ready_time": time_text(job, "ready_time"),
+        "retry_of": job.retry_of or None,
     }
     if job.attempts:
         document["attempts"] = [_attempt_dict(attempt) for attempt in job.attempts]

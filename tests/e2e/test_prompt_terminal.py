@@ -6,47 +6,13 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
-import pexpect
-import pyte
 import pytest
 
-from tests.e2e.instance import PROCESSES, RUNNER, Instance
-from tests.waiting import wait_until
+from tests.e2e.instance import PROCESSES, Instance
+from tests.e2e.terminal import Terminal
 
 KEY = "sk-test-" + "Zq7" * 8
-
-
-class Terminal:
-    """A terminal of 140 by 30 with a program in it."""
-
-    def __init__(self, instance: Instance, args: list[str], term: str) -> None:
-        self.screen = pyte.Screen(140, 30)
-        self.stream = pyte.ByteStream(self.screen)
-        self.raw = b""
-        env = {**instance.env, "TERM": term}
-        self.child: Any = pexpect.spawn(RUNNER, args, env=env, dimensions=(30, 140), timeout=30)
-
-    def pump(self) -> str:
-        """Read what is there; return the screen."""
-        try:
-            data = self.child.read_nonblocking(65536, timeout=0.05)
-            self.raw += data
-            self.stream.feed(data)
-        except (pexpect.TIMEOUT, pexpect.EOF, ValueError):
-            pass  # nothing to read now, or never again: what the screen shows stays
-        return "\n".join(self.screen.display)
-
-    def wait_for(self, text: str) -> None:
-        wait_until(lambda: text in self.pump(), 30, lambda: f"{text!r} on:\n{self.pump()}")
-
-    def end(self) -> int:
-        """Wait for the end of the program; return its exit code."""
-        wait_until(lambda: not self.child.isalive() or (self.pump() and False), 60, self.pump)
-        self.pump()
-        self.child.close()
-        return int(self.child.exitstatus)
 
 
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
