@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import shutil
 import signal
 import sys
 import tempfile
+import threading
+from collections import defaultdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -52,6 +53,8 @@ class Cluster:
         self._life, self._our_life = os.pipe()
         self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT)
         self._children: dict[str, SpawnedChild] = {}
+        self._drains: dict[str, threading.Thread] = {}
+        self._logged: defaultdict[str, bytearray] = defaultdict(bytearray)
 
     def __enter__(self) -> Self:
         self.witness = Witness()
@@ -94,7 +97,7 @@ class Cluster:
                 self._life,
                 self._lock,
             )
-            os.set_blocking(self._children[process].output_fd, True)
+            self._drain(process)
         for process in processes:
             answer = self._answer(self._children[process])
             assert "ready" in answer, (process, answer, self.output(process))
@@ -108,6 +111,7 @@ class Cluster:
         child = self._children.pop(process)
         child.popen.kill()
         child.popen.wait()
+        self._drains.pop(process).join()
         for fd in (child.ready_fd, child.output_fd):
             os.close(fd)
 
@@ -119,12 +123,8 @@ class Cluster:
         self.kill(process)
 
     def output(self, process: str) -> str:
-        """Return what a process has logged since the last time."""
-        fd = self._children[process].output_fd
-        data = b""
-        while select.select([fd], [], [], 0)[0] and (piece := os.read(fd, 1 << 16)):
-            data += piece
-        return data.decode(errors="replace")
+        """Return what a process and those before it under this name have logged."""
+        return self._logged[process].decode(errors="replace")
 
     def submit(self, job: PlannedJob) -> str:
         job.job_id = self.client.submit(job.request(self.witness)).id
@@ -165,6 +165,18 @@ class Cluster:
             slots=self._slots,
             cancel_grace_s=2.0,
         )
+
+    def _drain(self, process: str) -> None:
+        """Read what a process logs, as the daemon does: a full pipe would hold it up."""
+        fd = self._children[process].output_fd
+        os.set_blocking(fd, True)
+
+        def read() -> None:
+            while piece := os.read(fd, 1 << 16):
+                self._logged[process] += piece
+
+        self._drains[process] = threading.Thread(target=read, daemon=True)
+        self._drains[process].start()
 
     def _answer(self, child: SpawnedChild) -> dict[str, Any]:
         line = b""
