@@ -254,9 +254,9 @@ class JobWriter:
 
     def _dependents_after(self, connection: sqlite3.Connection, ended: Job) -> list[Job]:
         """Return the jobs that are to change because one has ended, in the order of their submits."""
-        rows = read(connection, statements.SELECT_DEPENDENTS, (ended.id,))
-        if not rows:
+        if not read(connection, statements.SELECT_ANY_DEPENDENT, (ended.id,)):
             return []
+        rows = read(connection, statements.SELECT_DEPENDENTS, (ended.id,))
         now_us = self._clock.now_us()
         dependents = [job_from_row(row) for row in rows]
         if ended.state is not JobState.SUCCEEDED:

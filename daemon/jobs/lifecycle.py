@@ -32,6 +32,8 @@ def submitted(new: NewJob, dependencies: Mapping[str, JobState], now_us: int) ->
         create_us=now_us,
         retry_of=new.retry_of,
     )
+    if not dependencies:
+        return _queued(job, now_us)
     states = {dependencies[job_id] for job_id in new.spec.depends_on}
     if states <= {JobState.SUCCEEDED}:
         return _queued(job, now_us)

@@ -15,6 +15,7 @@ class MemoryEvents:
     def __init__(self) -> None:
         self._events: list[JobEvent] = []
         self.last_id = 0
+        self.last_removed_id = 0
 
     def add(self, job: Job, time_us: int) -> None:
         """Note that a job has changed its state."""
@@ -38,3 +39,13 @@ class MemoryEvents:
         newer = (self._events[at] for at in range(first, len(self._events)))
         kept = (event for event in newer if not wanted or event.job_id in wanted)
         return [*islice(kept, limit)]
+
+    def newest_job_id(self) -> str:
+        """Return the job of the newest event; empty if there is none."""
+        return self._events[-1].job_id if self._events else ""
+
+    def remove(self, job_id: str) -> None:
+        """Remove the events of a job."""
+        gone = [event.id for event in self._events if event.job_id == job_id]
+        self._events = [event for event in self._events if event.job_id != job_id]
+        self.last_removed_id = max((self.last_removed_id, *gone))

@@ -21,7 +21,7 @@ class MemoryQueue:
     here it is the behaviour that counts.
     """
 
-    def __init__(self, job_at: Callable[[int], Job]) -> None:
+    def __init__(self, job_at: Callable[[int], Job | None]) -> None:
         self._job_at = job_at
         # One heap for each set of labels, as in the SQLite store's index. A job that left PENDING by a cancel stays in
         # its heap until it comes to the top.
@@ -53,8 +53,10 @@ class MemoryQueue:
         held_back = []
         taken = 0
         while taken < limit and (heap := self._best(heaps)) is not None:
-            job = self._job_at(heap[0][1])
             entry = heapq.heappop(heap)
+            job = self._job_at(entry[1])
+            if job is None:
+                continue  # never: those were dropped by the search
             if self.is_held_back(job):
                 held_back.append((heap, entry))
                 continue
@@ -71,7 +73,7 @@ class MemoryQueue:
             if entry >= (-job.spec.priority, seq):
                 break
             other = self._job_at(entry[1])
-            if not _is_queued(other) or self.is_held_back(other):
+            if other is None or not _is_queued(other) or self.is_held_back(other):
                 continue
             if other.spec.concurrency not in lanes:
                 count += 1
@@ -86,5 +88,5 @@ class MemoryQueue:
         return min((heap for heap in heaps if heap), default=None)
 
 
-def _is_queued(job: Job) -> bool:
-    return job.state is JobState.PENDING and job.ready_us is None
+def _is_queued(job: Job | None) -> bool:
+    return job is not None and job.state is JobState.PENDING and job.ready_us is None

@@ -5,25 +5,29 @@ No method waits for anything, so each one is atomic on the event loop without a 
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
 from agent_runner.outcome import Outcome
-from daemon.clock import Clock
 from daemon.errors import JobNotFoundError
 from daemon.jobs import lifecycle
 from daemon.jobs.dependencies import check_known
-from daemon.jobs.leases import ended_by, expiry_us, grant, is_held, lease_lost
-from daemon.jobs.memory_events import MemoryEvents
-from daemon.jobs.memory_queue import MemoryQueue
-from daemon.jobs.memory_views import dependents_after, filtered, moment, next_moments, waits_of
+from daemon.jobs.leases import ended_by, expiry_us, grant, is_held
+from daemon.jobs.memory_jobs import MemoryJobs
+from daemon.jobs.memory_views import (
+    filtered,
+    log_bytes_of,
+    moment,
+    next_moments,
+    waits_of,
+)
 from daemon.jobs.models import (
     AgentIdentity,
     AgentOffer,
     Attempt,
     Claim,
+    Excess,
     Job,
     JobEvent,
     JobPage,
@@ -31,6 +35,8 @@ from daemon.jobs.models import (
     NewJob,
     NextMoments,
     QueueChange,
+    Removed,
+    RemovedLog,
     Renewal,
     Waits,
 )
@@ -39,26 +45,8 @@ from daemon.jobs.request_ids import check_payload
 from daemon.jobs.states import JobState
 
 
-class MemoryJobStore:
+class MemoryJobStore(MemoryJobs):
     """A ``JobStore`` whose jobs end with the process."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._jobs: dict[str, Job] = {}
-        self._seqs: dict[str, int] = {}
-        self._by_seq: list[str] = []
-        self._requests: dict[str, NewJob] = {}
-        self._attempts: dict[str, list[Attempt]] = {}
-        self._live: dict[str, Attempt] = {}
-        self._events = MemoryEvents()
-        self._counts: Counter[JobState] = Counter()
-        self._queue = MemoryQueue(self._job_at)
-        self._dependents: dict[str, list[str]] = {}
-        self._listener: Callable[[QueueChange], None] | None = None
-
-    def listen(self, listener: Callable[[QueueChange], None]) -> None:
-        """Have each change tell what else it brought about."""
-        self._listener = listener
 
     async def open(self) -> None:
         """Do nothing: it is usable from the start."""
@@ -253,6 +241,38 @@ class MemoryJobStore:
         retries = (job for job in reversed(self._jobs.values()) if job.retry_of == job_id)
         return next(retries, None)
 
+    async def remove_ended(self, excess: Excess, spared: Collection[str], limit: int) -> Removed:
+        """Remove up to ``limit`` ended jobs with their attempts and events, the oldest first."""
+        jobs = log_bytes = 0
+        for job in self._removable(spared)[:limit]:
+            over = jobs < excess.jobs or log_bytes < excess.log_bytes
+            if over or (job.end_us or 0) < excess.before_us:
+                jobs += 1
+                log_bytes += log_bytes_of(self._attempts.get(job.id, ()))
+                self._remove(job)
+        return Removed(jobs=jobs, log_bytes=log_bytes)
+
+    async def removed_logs(self, limit: int) -> list[RemovedLog]:
+        """Return removed jobs whose logs were not forgotten yet."""
+        removed = [
+            RemovedLog(job_id=job_id, attempts=count)
+            for job_id, count in sorted(self._removed_logs.items())
+        ]
+        return removed[:limit]
+
+    async def forget_removed_logs(self, job_ids: Collection[str]) -> None:
+        """Forget removed jobs whose logs are gone."""
+        for job_id in job_ids:
+            self._removed_logs.pop(job_id, None)
+
+    async def log_bytes(self) -> int:
+        """Return how long the logs of all ended attempts are together."""
+        return sum(map(log_bytes_of, self._attempts.values()))
+
+    async def last_removed_event_id(self) -> int:
+        """Return the id of the newest event that was removed with its job."""
+        return self._events.last_removed_id
+
     async def get(self, job_id: str) -> Job:
         """Return one job.
 
@@ -280,91 +300,6 @@ class MemoryJobStore:
         """Return how many jobs are in a state."""
         return self._counts[state]
 
-    def _accept(self, new: NewJob) -> None:
-        self._by_seq.append(new.id)
-        self._seqs[new.id] = len(self._by_seq)
-        states = {job_id: self._jobs[job_id].state for job_id in new.spec.depends_on}
-        job = lifecycle.submitted(new, states, self._clock.now_us())
-        if not job.state.final:
-            for job_id in new.spec.depends_on:
-                self._dependents.setdefault(job_id, []).append(job.id)
-        self._store_change(job)
-        if job.ready_us is not None:
-            self._tell(QueueChange(timed=True))
-
-    def _job_at(self, seq: int) -> Job:
-        return self._jobs[self._by_seq[seq - 1]]
-
-    def _attempt(self, lease: LeaseRef) -> Attempt | None:
-        attempts = self._attempts.get(lease.job_id, [])
-        return attempts[lease.attempt - 1] if 0 < lease.attempt <= len(attempts) else None
-
-    def _held(self, lease: LeaseRef) -> Attempt:
-        attempt = self._attempt(lease)
-        if attempt is None or not is_held(lease, attempt):
-            raise lease_lost(lease)
-        return attempt
-
-    def _lose(self, attempts: Iterable[Attempt]) -> list[Job]:
-        jobs = []
-        for attempt in sorted(attempts, key=self._seq_of):
-            job = self._jobs[attempt.job_id]
-            lost, lost_attempt = lifecycle.lost(job, attempt, self._clock.now_us())
-            self._save_attempt(lost_attempt)
-            self._save(lost)
-            jobs.append(lost)
-        return jobs
-
-    def _seq_of(self, attempt: Attempt) -> int:
-        return self._seqs[attempt.job_id]
-
-    def _save_attempt(self, attempt: Attempt) -> None:
-        self._attempts[attempt.job_id][attempt.number - 1] = attempt
-        if attempt.state.leased:
-            self._live[attempt.job_id] = attempt
-        else:
-            self._live.pop(attempt.job_id)
-
-    def _save(self, job: Job) -> None:
-        """Store a job that has changed its state, and what follows from that for others."""
-        self._store_change(job)
-        moved: list[Job] = []
-        ended = deque((job,) if job.state.final else ())
-        while ended:
-            for other in self._after_end_of(ended.popleft()):
-                self._store_change(other)
-                moved.append(other)
-                if other.state.final:
-                    ended.append(other)
-        freed = job.spec.concurrency is not None and job.state is not JobState.RUNNING
-        released = any(other.state is JobState.PENDING for other in moved)
-        timed = any(other.ready_us is not None for other in (job, *moved))
-        if moved or freed or timed:
-            self._tell(QueueChange(jobs=tuple(moved), claimable=freed or released, timed=timed))
-
-    def _after_end_of(self, ended: Job) -> list[Job]:
-        waiting = (self._jobs[job_id] for job_id in self._dependents.get(ended.id, ()))
-        return dependents_after(ended, waiting, self._jobs, self._clock.now_us())
-
-    def _timed(self) -> list[Job]:
-        return [job for job in self._jobs.values() if job.ready_us is not None]
-
-    def _now_us(self, job: Job) -> int:
-        return self._clock.steady_us() if job.backoff_us else self._clock.now_us()
-
-    def _tell(self, change: QueueChange) -> None:
-        if self._listener is not None:
-            self._listener(change)
-
-    def _store_change(self, job: Job) -> None:
-        before = self._jobs.get(job.id)
-        if before is not None:
-            self._counts[before.state] -= 1
-        self._counts[job.state] += 1
-        self._jobs[job.id] = job
-        self._queue.moved(before, job, self._seqs[job.id])
-        self._events.add(job, self._clock.now_us())
-
     # Last, because its name hides the built-in one from every annotation after it.
     async def list(
         self,
@@ -382,7 +317,8 @@ class MemoryJobStore:
         """
         check_page_size(page_size)
         before = min(decode_page_token(page_token), len(self._by_seq) + 1)
-        older = (self._job_at(seq) for seq in range(before - 1, 0, -1))
+        found = (self._job_at(seq) for seq in range(before - 1, 0, -1))
+        older = (job for job in found if job is not None)
         kept = iter(filtered(older, states, labels or {}, since_us))
         jobs = tuple(islice(kept, page_size))
         more = next(kept, None) is not None

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from daemon.jobs import lifecycle
 from daemon.jobs.memory_queue import MemoryQueue
-from daemon.jobs.models import Job, NextMoments, Waits
+from daemon.jobs.models import Attempt, Job, NextMoments, Waits
 from daemon.jobs.states import JobState
 
 
@@ -54,6 +54,11 @@ def dependents_after(
         for job in blocked
         if all(jobs[job_id].state.final for job_id in job.spec.depends_on)
     ]
+
+
+def log_bytes_of(attempts: Iterable[Attempt]) -> int:
+    """Return how long the logs of the ended ones among some attempts are together."""
+    return sum(attempt.log.length for attempt in attempts if not attempt.state.leased)
 
 
 def moment(job: Job) -> tuple[bool, int]:

@@ -179,3 +179,31 @@ class QueueChange:
     """A job may be claimed that could not be before, and that its caller does not hear of."""
     timed: bool = False
     """A job began to wait for a moment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excess:
+    """What is to be removed of the jobs that have ended: whatever breaks any of these bounds."""
+
+    before_us: int = 0
+    """Those that ended before this moment."""
+    jobs: int = 0
+    """So many of the oldest."""
+    log_bytes: int = 0
+    """So many of the oldest that their logs come to this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """What was removed in one step."""
+
+    jobs: int = 0
+    log_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedLog:
+    """The logs of a removed job, which may still be on the disk."""
+
+    job_id: str
+    attempts: int

@@ -17,6 +17,9 @@ from daemon.jobs.states import JobState
 
 Row = tuple[Any, ...]
 
+SPARED = frozenset({"retries", "concurrency", "depends_on", "not_before_us", "max_attempts"})
+"""Fields of a specification that are not written if they ask for nothing."""
+
 KNOWN_SPECS = 512
 MAX_KNOWN_CHARS = 8192
 """Longer specs are decoded each time, so that what is remembered stays small."""
@@ -82,7 +85,10 @@ EVENT_COLUMNS = ("job_id", "state", "attempt", "time_us", "end_reason", "exit_co
 
 
 def encode_spec(spec: JobSpec) -> str:
-    """Return a spec as JSON. Every field is written, so that a later default does not change old jobs."""
+    """Return a spec as JSON. Every field that has a default is written, so that a later default does not change old jobs.
+
+    What a job does not ask of the queue is left out: that will always mean nothing.
+    """
     return json.dumps(spec, default=_plain, separators=(",", ":"))
 
 
@@ -262,6 +268,9 @@ def event_from_row(row: Row) -> JobEvent:
 
 
 def _plain(value: object) -> object:
+    if type(value) is JobSpec:
+        fields = ((name, getattr(value, name)) for name in JobSpec.__dataclass_fields__)
+        return {name: field for name, field in fields if field or name not in SPARED}
     if is_dataclass(value):
         return {name: getattr(value, name) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):
@@ -290,7 +299,6 @@ def _decode(text: str) -> JobSpec:
     values["argv"] = tuple(values["argv"])
     values["source"] = SourceSpec(**values["source"])
     values["sandbox"] = SandboxSpec(**values["sandbox"])
-    # Specifications of older versions have none of these.
     values["depends_on"] = tuple(values.get("depends_on", ()))
     if (retries := values.get("retries")) is not None:
         values["retries"] = _decode_retries(retries)

@@ -29,6 +29,7 @@ from daemon.jobs.models import (
     AgentOffer,
     Attempt,
     Claim,
+    Excess,
     Job,
     JobEvent,
     JobPage,
@@ -36,9 +37,12 @@ from daemon.jobs.models import (
     NewJob,
     NextMoments,
     QueueChange,
+    Removed,
+    RemovedLog,
     Renewal,
     Waits,
 )
+from daemon.jobs.removal import remove_ended
 from daemon.jobs.rows import (
     STEADY_HOLD,
     WALL_HOLD,
@@ -223,6 +227,28 @@ class SqliteJobStore:
         """Return the newest job that repeats this one."""
         rows = self._read(statements.NEWEST_RETRY, (job_id,))
         return job_from_row(rows[0]) if rows else None
+
+    async def remove_ended(self, excess: Excess, spared: Collection[str], limit: int) -> Removed:
+        """Remove up to ``limit`` ended jobs with their attempts and events, the oldest first."""
+        return await self._write(lambda db: remove_ended(db, excess, spared, limit))
+
+    async def removed_logs(self, limit: int) -> list[RemovedLog]:
+        """Return removed jobs whose logs were not forgotten yet."""
+        rows = self._read(statements.LIST_REMOVED_LOGS, (limit,))
+        return [RemovedLog(job_id=job_id, attempts=attempts) for job_id, attempts in rows]
+
+    async def forget_removed_logs(self, job_ids: Collection[str]) -> None:
+        """Forget removed jobs whose logs are gone."""
+        ids = json.dumps([*job_ids])
+        await self._write(lambda db: db.execute(statements.FORGET_REMOVED_LOGS, (ids,)).rowcount)
+
+    async def log_bytes(self) -> int:
+        """Return how long the logs of all ended attempts are together."""
+        return int(self._read(statements.LOG_BYTES, ())[0][0])
+
+    async def last_removed_event_id(self) -> int:
+        """Return the id of the newest event that was removed with its job."""
+        return int(self._read(statements.SELECT_REMOVED_EVENT, ())[0][0])
 
     async def get(self, job_id: str) -> Job:
         """Return one job.

@@ -172,6 +172,7 @@ CAP_BACKOFFS = (
 INSERT_DEPENDENCY = "INSERT INTO dependencies (depends_on, job_id, met) VALUES (?, ?, ?)"
 MEET_DEPENDENCY = "UPDATE dependencies SET met = 1 WHERE depends_on = ?"
 DELETE_DEPENDENCIES = "DELETE FROM dependencies WHERE job_id = ?"
+SELECT_ANY_DEPENDENT = "SELECT 1 FROM dependencies WHERE depends_on = ? LIMIT 1"
 SELECT_DEPENDENTS = (
     f"SELECT {_JOB} FROM dependencies JOIN jobs ON jobs.id = dependencies.job_id "
     "WHERE depends_on = ? AND met = 0 ORDER BY jobs.seq"
@@ -184,3 +185,24 @@ COUNT_AHEAD = (
 NEWEST_RETRY = (
     f"SELECT {_JOB} FROM jobs WHERE retry_of = ? AND retry_of <> '' ORDER BY seq DESC LIMIT 1"
 )
+
+SELECT_OLDEST_ENDED = (
+    "SELECT seq, id, end_us, attempt, event_ids FROM jobs INDEXED BY jobs_by_state "
+    "WHERE state = ?1 AND seq < (SELECT max(seq) FROM jobs) "
+    "AND id NOT IN (SELECT value FROM json_each(?2)) "
+    "AND id <> (SELECT job_id FROM events ORDER BY id DESC LIMIT 1) "
+    "AND NOT EXISTS (SELECT 1 FROM dependencies WHERE depends_on = jobs.id) "
+    "ORDER BY seq LIMIT ?3"
+)
+"""Neither the newest job nor that of the newest event: SQLite gives their numbers again if they are gone."""
+LOG_BYTES_OF_JOB = "SELECT coalesce(sum(log_length), 0) FROM attempts WHERE job_id = ?"
+LOG_BYTES = "SELECT coalesce(sum(log_length), 0) FROM attempts WHERE state <> 'RUNNING'"
+"""Milliseconds for many jobs; its caller asks once a minute."""
+DELETE_JOB = "DELETE FROM jobs WHERE seq = ?"
+DELETE_ATTEMPTS = "DELETE FROM attempts WHERE job_id = ?"
+DELETE_EVENTS = "DELETE FROM events WHERE id IN (SELECT value FROM json_each(?))"
+NOTE_REMOVED_EVENTS = "UPDATE removed_events SET last_id = max(last_id, ?)"
+SELECT_REMOVED_EVENT = "SELECT last_id FROM removed_events"
+INSERT_REMOVED_LOG = "INSERT INTO removed_logs (job_id, attempts) VALUES (?, ?)"
+LIST_REMOVED_LOGS = "SELECT job_id, attempts FROM removed_logs ORDER BY job_id LIMIT ?"
+FORGET_REMOVED_LOGS = "DELETE FROM removed_logs WHERE job_id IN (SELECT value FROM json_each(?))"

@@ -16,6 +16,7 @@ from daemon.jobs.models import (
     AgentOffer,
     Attempt,
     Claim,
+    Excess,
     Job,
     JobEvent,
     JobPage,
@@ -23,6 +24,8 @@ from daemon.jobs.models import (
     NewJob,
     NextMoments,
     QueueChange,
+    Removed,
+    RemovedLog,
     Renewal,
     Waits,
 )
@@ -173,6 +176,32 @@ class JobStore(Protocol):
 
     async def newest_retry(self, job_id: str) -> Job | None:
         """Return the newest job whose ``retry_of`` is this id; called per retry of a job with failed dependencies."""
+        ...
+
+    async def remove_ended(self, excess: Excess, spared: Collection[str], limit: int) -> Removed:
+        """Remove ended jobs with their attempts, events and request ids; called once a minute until nothing is left to remove.
+
+        Looks at the ``limit`` jobs that were submitted first among those that have ended, and removes of them, in that
+        order, whatever ``excess`` names. It passes over: a job among ``spared``, one that a job which has not ended
+        depends on, the newest job of all, and the job of the newest event. The logs of what is removed are listed by
+        ``removed_logs`` from the same moment, so that a crash between the two loses neither.
+        """
+        ...
+
+    async def removed_logs(self, limit: int) -> list[RemovedLog]:
+        """Return up to ``limit`` removed jobs whose logs may still be there; called after each removal and at a start."""
+        ...
+
+    async def forget_removed_logs(self, job_ids: Collection[str]) -> None:
+        """Forget removed jobs; called after their logs were deleted."""
+        ...
+
+    async def log_bytes(self) -> int:
+        """Return how long the logs of all ended attempts are together; called once a minute."""
+        ...
+
+    async def last_removed_event_id(self) -> int:
+        """Return the id of the newest event that was removed with its job; 0 if none was."""
         ...
 
     async def get(self, job_id: str) -> Job:

@@ -21,7 +21,15 @@ from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy
 from agent_runner.outcome import EndReason, LogSummary, Outcome
 from daemon.clock import FixedClock
 from daemon.errors import DaemonError
-from daemon.jobs.models import AgentIdentity, AgentOffer, JobPage, LeaseRef, NewJob, QueueChange
+from daemon.jobs.models import (
+    AgentIdentity,
+    AgentOffer,
+    Excess,
+    JobPage,
+    LeaseRef,
+    NewJob,
+    QueueChange,
+)
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from tests.contract.job_store_backends import BACKENDS
@@ -224,6 +232,31 @@ class StoresAgree(RuleBasedStateMachine):
         self._clock.advance(seconds)
         self.agree(lambda store, _: store.wake_due(limit))
 
+    @rule(
+        ago_s=st.none() | st.integers(0, 5),
+        jobs=st.integers(0, 3),
+        log_bytes=st.integers(0, 9),
+        spared=st.sets(INDEXES, max_size=2),
+        limit=st.integers(0, 4),
+    )
+    def remove_ended(
+        self, ago_s: int | None, jobs: int, log_bytes: int, spared: set[int], limit: int
+    ) -> None:
+        excess = Excess(
+            before_us=0 if ago_s is None else self._clock.now_us() - ago_s * 1_000_000,
+            jobs=jobs,
+            log_bytes=log_bytes,
+        )
+        ids = [f"job{number}" for number in spared]
+        self.agree(lambda store, _: store.remove_ended(excess, ids, limit))
+
+    @rule(forget=st.booleans())
+    def removed_logs(self, forget: bool) -> None:
+        logs = self.agree(lambda store, _: store.removed_logs(3))
+        assert isinstance(logs, list)
+        if forget:
+            self.agree(lambda store, _: store.forget_removed_logs([log.job_id for log in logs]))
+
     @rule()
     def cap_backoffs(self) -> None:
         self.agree(lambda store, _: store.cap_backoffs())
@@ -278,6 +311,8 @@ class StoresAgree(RuleBasedStateMachine):
         self.agree(lambda store, _: store.last_event_id())
         self.agree(lambda store, _: store.list((), 10_000, ""))
         self.agree(lambda store, _: _counts(store))
+        self.agree(lambda store, _: store.log_bytes())
+        self.agree(lambda store, _: store.last_removed_event_id())
         moved, moved_too = ([c.jobs for c in changes if c.jobs] for changes in self._changes)
         assert moved == moved_too
         self.agree(lambda store, _: _attempts(store, {pair[0].job_id for pair in self._leases}))
@@ -309,7 +344,7 @@ async def _attempts(store: JobStore, job_ids: set[str]) -> object:
 # Shrinking a failure to its shortest steps takes longer than finding it.
 TestStoresAgree = pytest.mark.timeout(300)(StoresAgree.TestCase)
 TestStoresAgree.settings = settings(
-    max_examples=60,
+    max_examples=80,
     stateful_step_count=30,
     deadline=None,
     database=None,
