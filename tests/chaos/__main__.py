@@ -24,8 +24,8 @@ KILLS = 60
 SHORT_JOBS = 2000
 AWAY_S = 120.0
 LEASE_S = 30.0
-CALLS = 20
-STEPS = 40
+CALLS = 15
+STEPS = 30
 """How many of all steps are drawn; `--steps 0` takes every one."""
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from random import Random
 
 from tests.chaos.installation import AGENT, DAEMON, SERVER, Installation
-from tests.chaos.job_mix import PlannedJob, lines
+from tests.chaos.job_mix import PlannedJob, lines, planned
+from tests.waiting import wait_until
 
 BODY = 'echo "1 line 1"; sleep 0.15; echo "1 line 2"'
 """Prints before its end, so that its log is streamed, and something is left for the report."""
 
 
-SUBMIT_S = 60.0
+CALL_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ SHORT = [
     Step("exec", "after", (DAEMON,), 2),
     Step("log-append", "after", (SERVER,), 1),  # stored, not acknowledged
     Step("seal", "after", (AGENT,), 1),  # the end is in the spool, not reported
+    Step("cancel", "after", (SERVER,), 1),  # stored, not told
     Step("finish", "before", (SERVER,), 1),  # reported, not stored
     Step("finish", "before", (AGENT,), 1),
     Step("finish", "after", (SERVER,), 1),  # stored, not acknowledged
@@ -62,6 +65,10 @@ _MOMENTS = [
     ("seal", "after", 1),
     ("finish", "before", 1),
     ("finish", "after", 1),
+    ("cancel", "before", 2),
+    ("cancel", "after", 2),
+    ("end-predecessors", "before", 3),  # of an agent-runner that died before
+    ("end-predecessors", "after", 3),
     ("destroy", "before", 1),
     ("spool-remove", "before", 1),
     ("spool-remove", "after", 1),
@@ -78,14 +85,29 @@ EVERY = [
 
 def die_at(step: Step) -> list[str]:
     """Let a job pass a step in an installation of its own; return what the oracle objects to."""
-    job = PlannedJob(1, "steps", BODY, lines(1, 2))
+    cancelled = step.point == "cancel"
+    job = (
+        planned(1, "cancelled", Random(1))
+        if cancelled
+        else PlannedJob(1, "steps", BODY, lines(1, 2))
+    )
     with Installation(faults=True) as installation:
+
+        def submit_and_cancel() -> None:
+            installation.submit(job)
+            if cancelled or step.point == "end-predecessors":
+                wait_until(lambda: installation.witness.of(job.job_id), CALL_S, "the job runs")
+            if cancelled:
+                installation.client.cancel(job.job_id)
+            if step.point == "end-predecessors":
+                installation.kill(AGENT)
+
         # In a thread: it is not answered before what dies with it was started again.
-        submitting = threading.Thread(target=installation.submit, args=(job,), daemon=True)
+        calling = threading.Thread(target=submit_and_cancel, daemon=True)
         with installation.armed(step.point, step.moment, *step.victims):
-            submitting.start()
-        submitting.join(SUBMIT_S)
-        assert not submitting.is_alive(), "the submit was never acknowledged"
+            calling.start()
+        calling.join(CALL_S)
+        assert not calling.is_alive(), "a call was never answered"
         ended = installation.client.wait(job.job_id)
         objections = installation.judge([job]).objections
         if ended.attempt > step.attempts:
