@@ -53,6 +53,7 @@ class LocalConfig:
     listen: str
     """``host:port`` of the TCP listener, or ``none``."""
     slots: int
+    agent_runners: int = 1
     sandbox_tier: str
     allow_unsandboxed: bool
     agent_name: str
@@ -136,6 +137,13 @@ def _name(raw: object) -> object:
 SETTINGS: tuple[Setting, ...] = (
     Setting("local.listen", "RUNNER_LISTEN", DEFAULT_LISTEN, parse_listen, "TCP address, or none"),
     Setting("local.slots", "RUNNER_SLOTS", 2, _whole(1, 256), "attempts at once"),
+    Setting(
+        "local.agent_runners",
+        "RUNNER_AGENT_RUNNERS",
+        1,
+        _whole(1, 16),
+        "agent-runners, each with its own slots",
+    ),
     Setting(
         "local.sandbox_tier",
         "RUNNER_SANDBOX_TIER",
@@ -283,6 +291,7 @@ def local_config(
     return LocalConfig(
         listen=text("local.listen"),
         slots=int(text("local.slots")),
+        agent_runners=int(text("local.agent_runners")),
         sandbox_tier=text("local.sandbox_tier"),
         allow_unsandboxed=values["local.allow_unsandboxed"].value is True,
         agent_name=text("local.agent_name"),

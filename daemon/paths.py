@@ -43,11 +43,11 @@ class StateDir:
         return self.root / "lock"
 
     def pid_file(self, process: str) -> Path:
-        """Return the PID file of ``daemon``, ``job-server`` or ``agent-runner``."""
+        """Return the PID file of ``daemon``, ``job-server`` or an agent-runner."""
         return self.root / f"{process}.pid"
 
     def log_file(self, process: str) -> Path:
-        """Return the log of ``daemon``, ``job-server`` or ``agent-runner``."""
+        """Return the log of ``daemon``, ``job-server`` or an agent-runner."""
         return self.root / "logs" / f"{process}.log"
 
     @property
@@ -72,8 +72,12 @@ class StateDir:
 
     @property
     def spool(self) -> Path:
-        """Return the folder of unacknowledged log bytes."""
+        """Return the folder of unacknowledged log bytes; that of the first agent-runner."""
         return self.root / "spool"
+
+    def spool_of(self, number: int) -> Path:
+        """Return the same folder of the n-th agent-runner."""
+        return self.spool if number == 1 else self.root / f"spool-{number}"
 
     @property
     def workspaces(self) -> Path:

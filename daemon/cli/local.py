@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -14,8 +15,8 @@ from daemon.config import LocalConfig, environ, local_config, parse_seconds
 from daemon.errors import NotRunningError, UsageError
 from daemon.paths import StateDir
 
-PROCESSES = ("daemon", "job-server", "agent-runner")
-LABELS = {"daemon": "daemon", "job-server": "job server", "agent-runner": "agent-runner"}
+AGENT_RUNNER = "agent-runner"
+PROCESS = re.compile(rf"daemon|job-server|{AGENT_RUNNER}(-[0-9]{{1,2}})?")
 SECRET_LABELS = {"ANTHROPIC_API_KEY": "Anthropic API key"}
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -29,7 +30,10 @@ def _settings(command: Any) -> Any:
             click.option(
                 "--listen", metavar="HOST:PORT", help="TCP address of the job server, or none."
             ),
-            click.option("--slots", metavar="N", help="How many attempts run at once."),
+            click.option(
+                "--slots", metavar="N", help="How many attempts an agent-runner runs at once."
+            ),
+            click.option("--agent-runners", metavar="N", help="How many agent-runners there are."),
             click.option("--sandbox-tier", type=TIER, help="The strongest sandbox tier to use."),
             click.option(
                 "--allow-unsandboxed",
@@ -176,26 +180,28 @@ def status(ctx: click.Context, as_json: bool) -> None:
     print(f"mode       {document['mode']}")
     for name, address in endpoints.items():
         print(f"{name:10} {address or '-'}")
-    rows = [_status_row(name, document["processes"][name]) for name in PROCESSES]
+    processes = document["processes"]
+    rows = [_status_row(name, process) for name, process in processes.items()]
     print_table(("PROCESS", "STATE", "PID", "STARTED", "RESTARTS", "MEMORY", "LAST EXIT"), rows)
-    for name in PROCESSES:
-        _explain_fatal(name, document["processes"][name])
+    for name, process in processes.items():
+        _explain_fatal(name, process)
 
 
 @local.command(epilog="Example: runner local logs agent-runner --follow")
-@click.argument("process", type=click.Choice(PROCESSES), required=False)
+@click.argument("process", required=False)
 @click.option("--lines", "-n", type=click.IntRange(0), default=50, show_default=True)
 @click.option("--follow", "-f", is_flag=True, help="Wait for more.")
 @click.pass_context
 def logs(ctx: click.Context, *, process: str | None, lines: int, follow: bool) -> None:
-    """Print the runner's own logs (one process, or all three)."""
-    from daemon.local.log_files import local_logs  # noqa: PLC0415
+    """Print the runner's own logs (one process, or all)."""
+    from daemon.local.log_files import local_logs, logged_processes  # noqa: PLC0415
 
+    known = "daemon, job-server or agent-runner (the second one is agent-runner-2)"
     if follow and process is None:
-        raise UsageError(
-            "--follow needs the name of one process: daemon, job-server or agent-runner"
-        )
-    for name in (process,) if process else PROCESSES:
+        raise UsageError(f"--follow needs the name of one process: {known}")
+    if process is not None and not PROCESS.fullmatch(process):
+        raise UsageError(f"{process!r} is no process of the runner: expected {known}")
+    for name in (process,) if process else logged_processes(state_of(ctx)):
         for line in local_logs(state_of(ctx), name, lines, follow):
             sys.stdout.write(line)
             sys.stdout.flush()
@@ -204,7 +210,7 @@ def logs(ctx: click.Context, *, process: str | None, lines: int, follow: bool) -
 def _explain_fatal(name: str, process: Mapping[str, Any]) -> None:
     """Say why a process is given up, with the end of its log."""
     if process.get("reason"):
-        print(f"\n{LABELS[name]} was given up: {printable(process['reason'])}")
+        print(f"\n{_label(name)} was given up: {printable(process['reason'])}")
         for line in str(process.get("log_tail") or "").splitlines():
             print(f"  {printable(line)}")
 
@@ -232,7 +238,7 @@ def _progress(event: Mapping[str, Any]) -> None:
         for line in str(event["log_tail"]).splitlines():
             note(f"  {printable(line)}")
         return
-    state, name = event.get("state"), LABELS.get(str(event.get("process")), "")
+    state, name = event.get("state"), _label(str(event.get("process", "")))
     if state == "ready":
         note(f"{name:13} pid {event['pid']}  {_facts(event)}")
     elif state in ("stopped", "fatal"):
@@ -243,7 +249,7 @@ def _facts(event: Mapping[str, Any]) -> str:
     if event["process"] == "job-server":
         tcp = event.get("listen")
         return f"{tcp}, unix socket" if tcp and tcp != "none" else "unix socket"
-    if event["process"] == "agent-runner":
+    if event["process"].startswith(AGENT_RUNNER):
         slots = event.get("slots", 0)
         return f"{slots} slot{'' if slots == 1 else 's'}, sandbox: {event.get('sandbox')}"
     return "ready"
@@ -251,14 +257,18 @@ def _facts(event: Mapping[str, Any]) -> str:
 
 def _pids(document: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{LABELS[name]} pid {document['processes'][name]['pid']}" for name in PROCESSES
+        f"{_label(name)} pid {process['pid']}" for name, process in document["processes"].items()
     )
+
+
+def _label(process: str) -> str:
+    return "job server" if process == "job-server" else process
 
 
 def _status_row(name: str, process: Mapping[str, Any]) -> tuple[str, ...]:
     memory = process["memory_bytes"]
     return (
-        LABELS[name],
+        _label(name),
         str(process["state"]),
         str(process["pid"] or "-"),
         str(process["start_time"] or "-"),

@@ -1,4 +1,4 @@
-"""What the two children of a local daemon run with. The one place that knows both of their contracts."""
+"""What the children of a local daemon run with. The one place that knows both of their contracts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from daemon.paths import StateDir
 from daemon.server.config import ServerConfig
 
 SERVER_GRACE_S = 10.0
+AGENT_RUNNER = "agent-runner"
+"""The first agent-runner; the n-th one is ``agent-runner-n``."""
 
 
 def local_children(
@@ -23,26 +25,30 @@ def local_children(
     Called by ``start_local``, ``restart_local`` and ``run_foreground``; ``secrets`` only keeps
     variables of these names out of the environment.
     """
-    agent = _agent_config(state, config)
     # gRPC's own lines on standard error are no JSON and tell an operator nothing below ERROR.
     base = allowed_environment(env, secrets) | {"GRPC_VERBOSITY": "ERROR"}
     python = [sys.executable, "-P", "-m"]
+    server = {
+        "name": "job-server",
+        "argv": [*python, "daemon.server"],
+        "env": base | _server_config(state, config).to_env(),
+        "grace_s": SERVER_GRACE_S,
+    }
+    agents = [_agent_config(state, config, n) for n in range(1, config.agent_runners + 1)]
     return [
-        {
-            "name": "job-server",
-            "argv": [*python, "daemon.server"],
-            "env": base | _server_config(state, config).to_env(),
-            "grace_s": SERVER_GRACE_S,
-        },
-        {
-            "name": "agent-runner",
-            "argv": [*python, "agent_runner"],
-            "env": base | agent.to_env(),
-            "grace_s": agent.cancel_grace_s,
-            "gets_secrets": True,
-            "drains": True,
-            "leaves_orphans": True,
-        },
+        server,
+        *(
+            {
+                "name": agent.workspace_dir.name,
+                "argv": [*python, "agent_runner"],
+                "env": base | agent.to_env(),
+                "grace_s": agent.cancel_grace_s,
+                "gets_secrets": True,
+                "drains": True,
+                "leaves_orphans": True,
+            }
+            for agent in agents
+        ),
     ]
 
 
@@ -55,13 +61,15 @@ def _server_config(state: StateDir, config: LocalConfig) -> ServerConfig:
     )
 
 
-def _agent_config(state: StateDir, config: LocalConfig) -> AgentRunnerConfig:
+def _agent_config(state: StateDir, config: LocalConfig, number: int) -> AgentRunnerConfig:
+    suffix = "" if number == 1 else f"-{number}"
     return AgentRunnerConfig(
-        name=config.agent_name,
+        name=config.agent_name + suffix,
         endpoint=f"unix:{state.server_socket}",
-        spool_dir=state.spool,
-        workspace_dir=state.workspaces / "agent-runner",
-        owner_label=state.id,
+        spool_dir=state.spool_of(number),
+        workspace_dir=state.workspaces / f"{AGENT_RUNNER}{suffix}",
+        # What has the label of a dead agent-runner is killed at its next start, so each needs its own.
+        owner_label=state.id + suffix,
         slots=config.slots,
         sandbox_tier=config.sandbox_tier,
         allow_unsandboxed=config.allow_unsandboxed,

@@ -6,14 +6,17 @@ from daemon.paths import StateDir
 from daemon.supervisor import pid_files
 from daemon.supervisor.pid_files import ProcessIdentity
 
-PROCESSES = ("daemon", "agent-runner", "job-server")
-"""In the order in which they are told to stop."""
+
+def named_processes(state: StateDir) -> list[str]:
+    """Return the processes that can have a PID file, in the order in which they are told to stop."""
+    agents = sorted(path.stem for path in state.root.glob("agent-runner*.pid"))
+    return ["daemon", *agents, "job-server"]
 
 
 def living_processes(state: StateDir) -> dict[str, ProcessIdentity]:
     """Return the verified identities by name; stale, foreign and torn files name nobody."""
     found = {}
-    for name in PROCESSES:
+    for name in named_processes(state):
         identity = pid_files.read(state.pid_file(name))
         if identity is not None and pid_files.verify(identity):
             found[name] = identity
@@ -22,7 +25,7 @@ def living_processes(state: StateDir) -> dict[str, ProcessIdentity]:
 
 def remove_stale_files(state: StateDir) -> None:
     """Remove what a dead instance left; called under the lock only, so that nobody writes them now."""
-    for name in PROCESSES:
+    for name in named_processes(state):
         state.pid_file(name).unlink(missing_ok=True)
     state.endpoints.unlink(missing_ok=True)
     state.control_socket.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from daemon.errors import NotRunningError
 from daemon.logs import KEPT_LOGS, rotated
 from daemon.paths import StateDir
 
+AGENT_RUNNER = "agent-runner"
 _BLOCK_BYTES = 64 << 10
 _POLL_S = 0.2
 
@@ -34,6 +35,14 @@ def local_logs(
         yield from (f"{line}\n" for line in found)
         return
     yield from _followed(path, lines)
+
+
+def logged_processes(state: StateDir) -> list[str]:
+    """Return the processes that can have a log: the daemon, the job server, and each agent-runner that ever wrote one."""
+    agents = (
+        path.stem for path in state.log_file(AGENT_RUNNER).parent.glob(f"{AGENT_RUNNER}*.log")
+    )
+    return ["daemon", "job-server", *sorted({AGENT_RUNNER, *agents})]
 
 
 def last_lines(path: Path, count: int, until: BinaryIO | None = None) -> list[str]:

@@ -28,16 +28,12 @@ def renewed(
         parse_listen(config.listen)
         added = {str(name): str(value) for name, value in request.get("secrets", {}).items()}
         secrets = document["secrets"] | added
-        fresh = {
-            child["name"]: child["env"]
-            for child in local_children(state, config, environ(), secrets)
-        }
+        fresh = local_children(state, config, environ(), secrets)
         drain_timeout_s = float(config.drain_timeout_s)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidConfigError(f"the request for a restart is malformed: {error}") from error
-    children = [
-        child | {"env": fresh.get(child["name"], child["env"])} for child in document["children"]
-    ]
+    first = {child["name"]: child for child in document["children"]}
+    children = [first.get(child["name"], child) | {"env": child["env"]} for child in fresh]
     return {
         **document,
         "config": values,

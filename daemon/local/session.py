@@ -21,7 +21,7 @@ from daemon.local.first_spawn import handover_payload
 from daemon.local.launch import exec_daemon, spawn_daemon, state_of
 from daemon.local.progress import Progress
 from daemon.local.service_manager import notify
-from daemon.local.session_files import SessionFiles
+from daemon.local.session_files import SessionFiles, adopt_spools
 from daemon.local.state_watch import await_loss
 from daemon.supervisor.control import ControlConnection, ControlServer
 from daemon.supervisor.process import (
@@ -132,6 +132,7 @@ class Session:
         """Return None when all runs or the start was called off, else the failure's line."""
         try:
             self._files.open()
+            adopt_spools(self._state, self._agent_runners())
             await control.open()
             self._progress.send({"process": "daemon", "pid": os.getpid(), "state": "ready"})
             start = asyncio.ensure_future(self._supervisor.start(self._child_ready))
@@ -227,6 +228,10 @@ class Session:
             fds = (self._life_fd, self._document["lock_fd"])
             processes.append(ManagedProcess(spec, self._sink(spec.name), fds))
         return processes
+
+    def _agent_runners(self) -> int:
+        names = [child["name"] for child in self._document["children"]]
+        return max(1, sum(name.startswith("agent-runner") for name in names))
 
     def _child_ready(self, line: dict[str, Any]) -> None:
         if line["process"] == "job-server":

@@ -12,6 +12,24 @@ from daemon.paths import StateDir
 from daemon.supervisor import pid_files
 
 
+def adopt_spools(state: StateDir, agent_runners: int) -> None:
+    """Give the spools of agent-runners that are no more to the first one; make those of the others.
+
+    Called by the daemon before it starts them. A spool names its lease, so any agent-runner can deliver it.
+
+    Raises:
+        OSError: The state directory takes no change.
+    """
+    kept = {state.spool_of(number) for number in range(1, agent_runners + 1)}
+    for folder in state.root.glob(f"{state.spool.name}-*"):
+        if folder not in kept and folder.is_dir() and not folder.is_symlink():
+            for file in folder.iterdir():
+                file.rename(state.spool / file.name)
+            folder.rmdir()
+    for folder in kept:
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 class SessionFiles:
     """``daemon.pid`` and ``endpoints.json`` of one run; the children's PID files are the supervisor's."""
 

@@ -1,0 +1,90 @@
+"""Several agent-runners beside one job server: they share the work, and one of them may go at any moment."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from tests.e2e.instance import Instance
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def instance(tmp_path):
+    made = Instance(tmp_path)
+    yield made
+    made.stop()
+
+
+def agents(instance: Instance, ids: list[str]) -> Counter[str]:
+    return Counter(instance.job(job_id)["attempts"][-1]["agent"] for job_id in ids)
+
+
+def test_they_share_the_work(instance: Instance):
+    """Six jobs that all run at once fill three agent-runners with two slots each; each runs once."""
+    told = instance.start("--agent-runners", "3", "--slots", "2")
+    assert "agent-runner-3" in told
+    assert list(instance.status()["processes"]) == [
+        "daemon",
+        "job-server",
+        "agent-runner",
+        "agent-runner-2",
+        "agent-runner-3",
+    ]
+    ids = [instance.submit("echo up; sleep 60") for _ in range(6)]
+    for job_id in ids:
+        instance.wait_log(job_id, b"up")
+
+    assert agents(instance, ids) == {"local": 2, "local-2": 2, "local-3": 2}
+
+    for job_id in ids:
+        instance.ok("jobs", "cancel", job_id)
+        assert instance.wait(job_id)["state"] == "CANCELLED"
+    assert "agent-runner-2" in instance.ok("local", "status")
+    assert "ready" in instance.ok("local", "logs", "agent-runner-2")
+
+
+def test_one_that_dies_costs_only_its_own_jobs(instance: Instance):
+    """The jobs of the others go on and are not killed by its next start, which cleans up after the dead one."""
+    instance.start("--agent-runners", "2", "--slots", "1")
+    ids = [instance.submit("echo up; while ! test -e go; do sleep 0.05; done") for _ in range(2)]
+    for job_id in ids:
+        instance.wait_log(job_id, b"up")
+    by_agent = {instance.job(job_id)["attempts"][-1]["agent"]: job_id for job_id in ids}
+
+    instance.kill("agent-runner-2")
+
+    lost = by_agent["local-2"]
+    wait_until(
+        lambda: len(instance.job(lost)["attempts"]) == 2, 30, lambda: str(instance.job(lost))
+    )
+    kept = instance.job(by_agent["local"])
+    assert (kept["state"], len(kept["attempts"])) == ("RUNNING", 1)
+    wait_until(lambda: instance.job(lost)["state"] == "RUNNING", 30, "the job runs again")
+    for job_id in ids:
+        instance.ok("jobs", "cancel", job_id)
+        assert instance.wait(job_id)["state"] == "CANCELLED"
+
+
+def test_a_result_of_one_that_is_no_more_is_delivered(instance: Instance):
+    """What lies in its spool is taken over by the first one when there are fewer after a restart."""
+    instance.start("--agent-runners", "2")
+    left = instance.state / "spool-2" / "not-a-lease.spool"
+    left.write_bytes(b"")
+
+    instance.ok("local", "restart", "--agent-runners", "1")
+
+    assert list(instance.status()["processes"]) == ["daemon", "job-server", "agent-runner"]
+    assert not left.parent.exists()
+    assert (instance.state / "spool" / left.name).exists()
+    assert instance.wait(instance.submit("true"))["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("number", ["0", "17", "many"])
+def test_a_number_that_cannot_be_is_refused(instance: Instance, number: str):
+    """One clear line, and nothing is started."""
+    told = instance.fails("local", "start", "--no-input", "--agent-runners", number, code=2)
+    assert f"--agent-runners {number}" in told
+    assert json.loads(instance.run("local", "status", "--json").stdout or "{}") == {}
