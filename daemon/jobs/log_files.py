@@ -212,6 +212,23 @@ class LogFiles:
         if fd != CLOSED:
             os.close(fd)
 
+    def remove(self, job_id: str, attempts: int) -> None:
+        """Delete the logs of the first ``attempts`` attempts of a job that is gone. Idempotent.
+
+        Raises:
+            StoreUnusableError: The disk does not let them be deleted.
+            UsageError: The id could not name a job.
+        """
+        for attempt in range(1, attempts + 1):
+            path = self._path(job_id, attempt)
+            self.close_attempt(job_id, attempt)
+            try:
+                os.unlink(path)  # noqa: PTH108 - the path is a text
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                raise StoreUnusableError(f"log {path} cannot be deleted: {exc.strerror}") from exc
+
     def close(self) -> None:
         """Close every file; what a call under way still uses is closed when that ends. Idempotent."""
         self._max_open = 0

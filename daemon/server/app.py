@@ -30,6 +30,7 @@ from daemon.server.log_writer import LogWriter
 from daemon.server.pending_limit import PendingLimit
 from daemon.server.queue_keeper import QueueKeeper
 from daemon.server.reaper import Reaper
+from daemon.server.retention import Retention
 from daemon.server.signals import Signals
 from runner.v1 import (
     agent_service_pb2,
@@ -98,6 +99,13 @@ class JobServer:
         self._server = grpc.aio.server(
             interceptors=(ServerInterceptor(token, self._signals),), options=OPTIONS
         )
+        self._retention = Retention(
+            store=self._store,
+            logs=self._logs,
+            signals=self._signals,
+            clock=self._clock,
+            limits=config.retention,
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -119,6 +127,7 @@ class JobServer:
             self._tasks = [
                 asyncio.create_task(Reaper(self._store, self._dispatcher).run()),
                 asyncio.create_task(keeper.run()),
+                asyncio.create_task(self._retention.run()),
             ]
             await self._check()
             for service in ("", JOB_SERVICE, AGENT_SERVICE):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from daemon.errors import InvalidConfigError
+from daemon.server.retention_limits import RetentionLimits
 
 ENV_PREFIX = "RUNNER_SERVER_"
 LEASE_S = 30.0
@@ -27,6 +28,7 @@ class ServerConfig:
     lease_s: float = LEASE_S
     renew_s: float = RENEW_S
     max_pending: int = MAX_PENDING
+    retention: RetentionLimits = field(default_factory=RetentionLimits)
 
     def to_env(self) -> dict[str, str]:
         """Return the variables from which ``from_env`` makes an equal value."""
@@ -38,6 +40,9 @@ class ServerConfig:
             "LEASE_S": repr(self.lease_s),
             "RENEW_S": repr(self.renew_s),
             "MAX_PENDING": str(self.max_pending),
+            "MAX_JOBS": str(self.retention.max_jobs),
+            "MAX_AGE_DAYS": str(self.retention.max_age_days),
+            "MAX_LOG_BYTES": str(self.retention.max_log_bytes),
         }
         return {ENV_PREFIX + name: value for name, value in values.items()}
 
@@ -64,6 +69,12 @@ class ServerConfig:
                 raise InvalidConfigError(f"{ENV_PREFIX}{name} must be positive")
             return value
 
+        def bound(name: str) -> int:
+            value = text(name)
+            if not value.isdecimal() or len(value) > 18:  # noqa: PLR2004 - what SQLite can hold
+                raise InvalidConfigError(f"{ENV_PREFIX}{name} must be a whole number, or 0")
+            return int(value)
+
         return cls(
             database=Path(text("DATABASE")),
             log_dir=Path(text("LOG_DIR")),
@@ -72,4 +83,9 @@ class ServerConfig:
             lease_s=number("LEASE_S"),
             renew_s=number("RENEW_S"),
             max_pending=int(number("MAX_PENDING")),
+            retention=RetentionLimits(
+                max_jobs=bound("MAX_JOBS"),
+                max_age_days=bound("MAX_AGE_DAYS"),
+                max_log_bytes=bound("MAX_LOG_BYTES"),
+            ),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
-from daemon.errors import ShuttingDownError, UsageError
+from daemon.errors import EventsRemovedError, ShuttingDownError, UsageError
 from daemon.jobs.models import JobEvent
 from daemon.jobs.store import JobStore
 from daemon.server.signals import EVERY_JOB, STOP, Signals
@@ -27,6 +27,8 @@ class JobWatch:
         Raises:
             JobNotFoundError: One of the jobs does not exist, so nothing would ever come of it.
             UsageError: The event id is malformed, or there are too many job ids.
+            JobNotFoundError: One of the jobs does not exist (any more).
+            EventsRemovedError: Events after this one were removed with their jobs.
         """
         if after_event_id < NEWEST:
             raise UsageError(
@@ -38,8 +40,18 @@ class JobWatch:
             )
         for job_id in job_ids:
             await self._store.get(job_id)
+        for job_id in job_ids:
+            await self._store.get(job_id)
         if after_event_id == NEWEST:
             return await self._store.last_event_id()
+        # A watcher of some jobs misses nothing: those were just found, and a job keeps all its events.
+        if after_event_id > 0 and not job_ids:
+            removed_id = await self._store.last_removed_event_id()
+            if after_event_id < removed_id:
+                raise EventsRemovedError(
+                    f"events between {after_event_id} and {removed_id} were removed with old jobs: "
+                    "list the jobs and watch on from -1, or from 0 for all events that are kept"
+                )
         return after_event_id
 
     async def events(

@@ -7,7 +7,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
-from daemon.errors import AttemptNotFoundError, ShuttingDownError, StoreUnusableError, UsageError
+from daemon.errors import (
+    AttemptNotFoundError,
+    JobNotFoundError,
+    ShuttingDownError,
+    StoreUnusableError,
+    UsageError,
+)
 from daemon.jobs.log_files import LogFiles
 from daemon.jobs.models import Attempt, Job
 from daemon.jobs.store import JobStore
@@ -126,7 +132,10 @@ class LogReader:
         return fired
 
     async def _get(self, job_id: str, number: int) -> Attempt:
-        return (await self._store.attempts(job_id))[number - 1]
+        attempts = await self._store.attempts(job_id)
+        if len(attempts) < number:
+            raise JobNotFoundError(f"job {job_id} is not kept any more")
+        return attempts[number - 1]
 
     async def _end(self, attempt: Attempt) -> pb.LogEnd:
         log = attempt.log

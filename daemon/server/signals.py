@@ -85,6 +85,10 @@ class Signals:
         """Tell that a log of a job has become longer; called for every piece."""
         self._signal(LOG_PREFIX + job_id)
 
+    def log_readers(self) -> list[str]:
+        """Return the jobs whose logs somebody reads or follows at this moment."""
+        return [key.removeprefix(LOG_PREFIX) for key in self._waiters if key.startswith(LOG_PREFIX)]
+
     def stop(self) -> None:
         """Wake everybody for the last time; later subscriptions are woken at once."""
         self.stopping = True
