@@ -15,6 +15,11 @@ from daemon.errors import InvalidConfigError, UsageError
 from daemon.paths import config_file
 
 DEFAULT_LISTEN = "127.0.0.1:50051"
+DEFAULT_MAX_JOBS = 50_000
+DEFAULT_MAX_AGE_DAYS = 30
+DEFAULT_MAX_LOG_BYTES = 10 << 30
+MAX_BOUND = 999_999_999
+MAX_BYTES = 1 << 60
 SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
 
 
@@ -60,6 +65,10 @@ class LocalConfig:
     drain_timeout_s: float
     secrets: tuple[SecretWish, ...]
     env_label: str
+    max_jobs: int = DEFAULT_MAX_JOBS
+    """How many jobs that have ended are kept; 0 is no bound, here and in the two after it."""
+    max_age_days: int = DEFAULT_MAX_AGE_DAYS
+    max_log_bytes: int = DEFAULT_MAX_LOG_BYTES
 
 
 def environ() -> dict[str, str]:
@@ -88,7 +97,7 @@ def parse_listen(raw: object) -> str:
 
 def _whole(low: int, high: int) -> Callable[[object], object]:
     def parse(raw: object) -> object:
-        if isinstance(raw, bool) or not re.fullmatch(r"[0-9]{1,9}", str(raw)):
+        if isinstance(raw, bool) or not re.fullmatch(r"[0-9]{1,19}", str(raw)):
             raise ValueError(f"expected a whole number from {low} to {high}")
         number = int(str(raw))
         if not low <= number <= high:
@@ -160,6 +169,27 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("local.agent_name", "RUNNER_AGENT_NAME", "local", _name, "name of the agent-runner"),
     Setting("local.drain_timeout", "RUNNER_DRAIN_TIMEOUT", 60.0, parse_seconds, "seconds to drain"),
+    Setting(
+        "retention.max_jobs",
+        "RUNNER_RETENTION_MAX_JOBS",
+        DEFAULT_MAX_JOBS,
+        _whole(0, MAX_BOUND),
+        "ended jobs to keep, or 0",
+    ),
+    Setting(
+        "retention.max_age_days",
+        "RUNNER_RETENTION_MAX_AGE_DAYS",
+        DEFAULT_MAX_AGE_DAYS,
+        _whole(0, MAX_BOUND),
+        "days to keep ended jobs, or 0",
+    ),
+    Setting(
+        "retention.max_log_bytes",
+        "RUNNER_RETENTION_MAX_LOG_BYTES",
+        DEFAULT_MAX_LOG_BYTES,
+        _whole(0, MAX_BYTES),
+        "bytes of their logs to keep, or 0",
+    ),
     Setting("env", "ENV", "dev", _name, "a label; changes no behaviour"),
 )
 
@@ -298,4 +328,7 @@ def local_config(
         drain_timeout_s=float(text("local.drain_timeout")),
         secrets=tuple(wishes.values()),
         env_label=text("env"),
+        max_jobs=int(text("retention.max_jobs")),
+        max_age_days=int(text("retention.max_age_days")),
+        max_log_bytes=int(text("retention.max_log_bytes")),
     )

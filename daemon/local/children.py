@@ -11,6 +11,7 @@ from daemon.config import LocalConfig
 from daemon.local.launch import allowed_environment
 from daemon.paths import StateDir
 from daemon.server.config import ServerConfig
+from daemon.server.retention_limits import RetentionLimits
 
 SERVER_GRACE_S = 10.0
 AGENT_RUNNER = "agent-runner"
@@ -58,6 +59,11 @@ def _server_config(state: StateDir, config: LocalConfig) -> ServerConfig:
         log_dir=state.job_logs,
         socket=state.server_socket,
         listen=config.listen,
+        retention=RetentionLimits(
+            max_jobs=config.max_jobs,
+            max_age_days=config.max_age_days,
+            max_log_bytes=config.max_log_bytes,
+        ),
     )
 
 
