@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from agent_runner.errors import InvalidJobSpecError
-from agent_runner.job_spec import JobSpec, SandboxSpec, SourceSpec, shell_command
+from agent_runner.job_spec import (
+    ConcurrencySpec,
+    JobSpec,
+    RetryPolicy,
+    SandboxSpec,
+    SourceSpec,
+    shell_command,
+)
+from agent_runner.outcome import EndReason
 
 
 def test_a_plain_job_is_valid() -> None:
@@ -49,6 +57,23 @@ def test_a_plain_job_is_valid() -> None:
         ("sandbox.memory", {"sandbox": SandboxSpec(memory_bytes=-1)}),
         ("labels", {"labels": {"a b": "c"}}),
         ("priority", {"priority": 1001}),
+        ("retries.max", {"retries": RetryPolicy(max=-1)}),
+        ("retries.max", {"retries": RetryPolicy(max=101)}),
+        ("retries.backoff_seconds", {"retries": RetryPolicy(max=1, backoff_s=3601)}),
+        ("retries.backoff_seconds", {"retries": RetryPolicy(max=1, backoff_s=float("nan"))}),
+        ("retries.on", {"retries": RetryPolicy(max=1, exit_codes=(0,))}),
+        ("retries.on", {"retries": RetryPolicy(max=1, exit_codes=(256,))}),
+        ("retries.on", {"retries": RetryPolicy(max=1, exit_codes=(1,) * 256)}),
+        ("retries.on", {"retries": RetryPolicy(max=1, end_reasons=(EndReason.LOST,))}),
+        ("concurrency.group", {"concurrency": ConcurrencySpec(group=" ")}),
+        ("concurrency.group", {"concurrency": ConcurrencySpec(group="x" * 201)}),
+        ("concurrency.limit", {"concurrency": ConcurrencySpec(group="x", limit=0)}),
+        ("concurrency.limit", {"concurrency": ConcurrencySpec(group="x", limit=1001)}),
+        ("depends_on.1", {"depends_on": ("a", "A")}),
+        ("depends_on.2", {"depends_on": ("a", "b", "a")}),
+        ("depends_on", {"depends_on": tuple(f"j{i}" for i in range(101))}),
+        ("not_before", {"not_before_us": -1}),
+        ("max_attempts", {"max_attempts": -1}),
     ],
 )
 def test_a_broken_rule_names_the_field(field: str, values: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_runner.job_spec import JobSpec, SandboxSpec, SourceSpec
-from agent_runner.outcome import SandboxRecord
+from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SandboxSpec, SourceSpec
+from agent_runner.outcome import EndReason, SandboxRecord
 from daemon.errors import StoreUnusableError
 from daemon.jobs.models import AgentIdentity, Attempt, Job, NewJob
 from daemon.jobs.rows import (
@@ -38,6 +38,17 @@ SPECS = st.builds(
     sandbox=st.builds(SandboxSpec),
     labels=st.dictionaries(TEXTS, TEXTS, max_size=2),
     priority=st.integers(-1000, 1000),
+    retries=st.none()
+    | st.builds(
+        RetryPolicy,
+        max=st.integers(0, 9),
+        exit_codes=st.lists(st.integers(1, 255), max_size=2).map(tuple),
+        end_reasons=st.lists(st.sampled_from(EndReason), max_size=2).map(tuple),
+    ),
+    concurrency=st.none() | st.builds(ConcurrencySpec, group=TEXTS, limit=st.integers(1, 9)),
+    depends_on=st.lists(TEXTS, max_size=2).map(tuple),
+    not_before_us=st.none() | st.integers(1),
+    max_attempts=st.integers(0, 9),
 )
 
 

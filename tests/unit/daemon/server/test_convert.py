@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_runner import wire
-from agent_runner.job_spec import JobSpec, SandboxSpec, SourceSpec
+from agent_runner.errors import InvalidJobSpecError
+from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SandboxSpec, SourceSpec
 from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
 from daemon.errors import UsageError
 from daemon.jobs.models import AgentIdentity, Attempt, Job, JobEvent, LeaseRef
@@ -38,6 +40,18 @@ SPECS = st.builds(
     ),
     labels=st.dictionaries(TEXT, TEXT),
     priority=st.integers(-1000, 1000),
+    retries=st.none()
+    | st.builds(
+        RetryPolicy,
+        max=st.integers(0, 100),
+        backoff_s=st.just(0.0) | SECONDS,
+        exit_codes=st.lists(st.integers(1, 255)).map(tuple),
+        end_reasons=st.lists(st.sampled_from(EndReason)).map(tuple),
+    ),
+    concurrency=st.none() | st.builds(ConcurrencySpec, group=TEXT, limit=st.integers(1, 1000)),
+    depends_on=st.lists(TEXT).map(tuple),
+    not_before_us=st.none() | st.integers(0, 253_402_300_799_000_000),
+    max_attempts=st.integers(0, 1000),
 )
 
 
@@ -57,6 +71,27 @@ def test_specification_survives_the_wire(spec):
         spec.sandbox,
         spec.labels,
     )
+    assert (back.concurrency, back.depends_on, back.not_before_us, back.max_attempts) == (
+        spec.concurrency,
+        spec.depends_on,
+        spec.not_before_us,
+        spec.max_attempts,
+    )
+    assert (back.retries is None) == (spec.retries is None)
+
+
+def test_unknown_reason_to_retry():
+    """A reason that only a newer client knows is refused, not dropped."""
+    message = job_pb2.JobSpec(retries=job_pb2.RetryPolicy(end_reasons=[99]))  # type: ignore[list-item]
+
+    with pytest.raises(InvalidJobSpecError, match=r"retries.on: 99 is not the number"):
+        wire.job_spec_from_pb(message)
+
+
+def test_moment_is_rounded_up():
+    """A job never starts before the nanosecond that was asked for."""
+    assert wire.time_from_pb(Timestamp(seconds=1, nanos=1)) == 1_000_001
+    assert wire.time_from_pb(Timestamp(seconds=1, nanos=1000)) == 1_000_001
 
 
 def test_empty_fields_of_a_specification_have_defaults():
