@@ -28,6 +28,7 @@ from agent_runner.handover import Handover
 from agent_runner.hardening import harden
 from agent_runner.outcome import SandboxRecord
 from agent_runner.worker import Worker
+from agent_runner.workspace_claim import claim
 from sandbox.base import Capabilities, SandboxProvider, Tier
 from sandbox.errors import SandboxError
 from sandbox.factory import open_provider
@@ -104,6 +105,12 @@ async def _start(
             "leftovers removed", extra={"action": "leftovers_removed", "names": " ".join(reaped)}
         )
     capabilities = await provider.probe()
+    try:
+        claim(config)
+    except OSError as error:
+        logger.warning(
+            "no claim on the workspaces", extra={"action": "not_claimed", "why": str(error)}
+        )
     record = SandboxRecord(
         kind=capabilities.kind,
         tier=capabilities.tier.label,

@@ -20,7 +20,7 @@ def describe(members: Iterable[ProcStat]) -> list[LiveProcess]:
 
     Called per question about an attempt, on a thread.
     """
-    boot_s = _boot_s()
+    booted_s = boot_s()
     found: list[LiveProcess] = []
     for stat in sorted(members, key=lambda stat: (stat.start_ticks, stat.pid)):
         if len(found) == MAX_PROCESSES:
@@ -36,7 +36,7 @@ def describe(members: Iterable[ProcStat]) -> list[LiveProcess]:
                 command=_command_line(now),
                 state=now.state,
                 cpu_s=_cpu_ticks(text) / _TICKS_PER_S,
-                start_s=boot_s + now.start_ticks / _TICKS_PER_S,
+                start_s=booted_s + now.start_ticks / _TICKS_PER_S,
             )
         )
     return found
@@ -53,7 +53,7 @@ def _cpu_ticks(stat_text: str) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def _boot_s() -> float:
+def boot_s() -> float:
     """Return when the host was booted, in seconds since the Unix epoch (proc_stat(5))."""
     for line in _read("/proc/stat", 1 << 20).splitlines():
         if line.startswith(b"btime "):

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "local": ("daemon.cli.local:local", "Start, stop and watch the local instance."),
     "jobs": ("daemon.cli.jobs:jobs", "Submit jobs, watch them, read their logs."),
     "run-local": ("daemon.cli.run_local:run_local", "Run one job file here, without the daemon."),
+    "gc": ("daemon.cli.gc:gc", "Find and remove what killed runs have left."),
     "config": ("daemon.cli.config:config", "Show the configuration and where each value is from."),
     "completion": ("daemon.cli.completion:completion", "Print the completion script of a shell."),
 }

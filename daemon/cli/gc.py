@@ -1,0 +1,154 @@
+"""``runner gc``: finds what killed agent-runners and installations have left, and removes what is nobody's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent_runner.workspace_claim import read_claim
+from daemon.cli.leftovers import SOCKETS, Leftover, find_leftovers
+from daemon.cli.output import print_json, print_table, seconds_text, state_of
+from daemon.clock import SystemClock
+from daemon.config import environ
+from sandbox.env import OWNER_MARKER
+from sandbox.filesystem.workspace import Workspace
+from sandbox.process_tree import kill_marked
+
+FAILED = "failed: "
+
+
+@click.command(epilog="Example: runner gc --dry-run")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Remove logs and results too that were not delivered yet: they are lost then.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def gc(ctx: click.Context, *, dry_run: bool, force: bool, as_json: bool) -> int:
+    """Find and remove what killed runs have left: processes, workspaces, sockets.
+
+    What belongs to a running installation, to a living process or to somebody else is never touched.
+    """
+    now_s = SystemClock().now_us() / 1e6
+    found = list(find_leftovers(state_of(ctx), environ(), now_s))
+    if dry_run:
+        actions = [_kept(one, force=force) or "would remove" for one in found]
+    else:
+        actions = _remove(found, force=force)
+    documents = [_document(one, act, now_s) for one, act in zip(found, actions, strict=True)]
+    if as_json:
+        print_json(documents)
+    elif documents:
+        print_table(
+            ("KIND", "JOB", "ATTEMPT", "SIZE", "AGE", "WHAT", "ACTION"),
+            [_row(document) for document in documents],
+        )
+    else:
+        print("nothing is left behind")
+    return 1 if any(action.startswith(FAILED) for action in actions) else 0
+
+
+def _kept(one: Leftover, *, force: bool) -> str:
+    """Return why something stays; empty if it is to be removed."""
+    if not one.keep or (one.undelivered and force):
+        return ""
+    return f"keep: {one.keep}"
+
+
+def _remove(found: Sequence[Leftover], *, force: bool) -> list[str]:
+    """Remove what is nobody's; return what became of each."""
+    actions = []
+    with contextlib.ExitStack() as locks:
+        held = {
+            guard: locks.enter_context(_locked(Path(guard)))
+            for guard in {one.guard for one in found if one.guard is not None}
+        }
+        held_or_free = [one for one in found if one.guard is None or held[one.guard]]
+        for owner in {one.owner for one in held_or_free if one.kind == "process"}:
+            asyncio.run(kill_marked(OWNER_MARKER, owner, lambda _name: False))
+        for one in found:
+            action = _kept(one, force=force)
+            if not action and one not in held_or_free:
+                action = "keep: its installation has just started"
+            actions.append(action or _removed(one))
+    return actions
+
+
+@contextlib.contextmanager
+def _locked(state_dir: Path) -> Iterator[bool]:
+    """Keep an installation from starting while its leftovers are removed; False if it runs. Makes no file."""
+    try:
+        fd = os.open(state_dir / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        yield True  # a state directory that is gone, or where nothing was ever started
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(fd)
+
+
+def _removed(one: Leftover) -> str:
+    path = Path(one.path)
+    try:
+        if one.kind in ("workspace", "folder"):
+            claim = read_claim(path if one.kind == "folder" else path.parent)
+            if claim is not None and claim.held:
+                return "keep: its agent-runner has just started"
+            Workspace(path, None).remove()
+            if one.kind == "folder":
+                with contextlib.suppress(OSError):  # others have theirs in it
+                    path.parent.rmdir()
+        elif one.kind == "spool":
+            path.unlink(missing_ok=True)
+        elif one.kind == "runtime":
+            for name in SOCKETS:
+                (path / name).unlink(missing_ok=True)
+            path.rmdir()
+        elif Path(f"/proc/{one.path}").exists():
+            return f"{FAILED}it survived KILL"
+    except OSError as error:
+        return f"{FAILED}{error.strerror or error}"
+    return "removed"
+
+
+def _document(one: Leftover, action: str, now_s: float) -> dict[str, Any]:
+    word, _, reason = action.partition(": ")
+    return {
+        "kind": one.kind,
+        "path": None if one.kind == "process" else one.path,
+        "pid": int(one.path) if one.kind == "process" else None,
+        "state_dir": one.state_dir,
+        "job_id": one.job_id,
+        "attempt": one.attempt,
+        "size_bytes": one.measure.size_bytes,
+        "age_seconds": round(max(0.0, now_s - one.measure.mtime_s), 3),
+        "action": word,
+        "reason": reason or None,
+    }
+
+
+def _row(document: dict[str, Any]) -> tuple[str, ...]:
+    reason = f": {document['reason']}" if document["reason"] else ""
+    return (
+        document["kind"],
+        document["job_id"] or "-",
+        str(document["attempt"] or "-"),
+        f"{document['size_bytes'] >> 10} KiB",
+        seconds_text(document["age_seconds"]),
+        document["path"] or f"pid {document['pid']}",
+        document["action"] + reason,
+    )

@@ -1,0 +1,294 @@
+"""What killed agent-runners and installations have left on this host, and whose it is. Knows no command line.
+
+Nothing counts as left behind that could be in use: an installation runs while its state directory is locked, an
+agent-runner while its claim on its workspaces is, a ``run-local`` while the process lives that its folder names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from agent_runner.workspace_claim import Claim, read_claim
+from daemon.local.lock import is_locked
+from daemon.paths import ROOT_WORKSPACES, StateDir
+from sandbox import procfs
+from sandbox.env import OWNER_MARKER, SANDBOX_MARKER
+from sandbox.live_processes import boot_s
+
+RUN_LOCAL = "run-local-"
+SPOOL_SUFFIX = ".spool"
+RUNTIME_REST_S = 600.0
+"""A runtime folder of an unknown installation must be unchanged for so long: one that just starts has no socket yet."""
+TEMPORARY = Path("/tmp")  # noqa: S108 - where daemon.paths puts what has no better place
+SOCKETS = frozenset({"server.sock", "daemon.sock"})
+_ATTEMPT = re.compile(r"([0-9a-z]{8,64})-([0-9]{1,6})")
+_AGENT_RUNNER = re.compile(r"agent-runner(|-[0-9]+)")
+_SPOOL = re.compile(r"spool(|-[0-9]+)")
+_AGENT_MARK = re.compile(r"-[0-9]+$")
+_INSTALLATION = re.compile(r"[0-9a-f]{12}")
+
+
+class Measure(NamedTuple):
+    """How much, and since when."""
+
+    size_bytes: int
+    """On the disk."""
+    mtime_s: float
+    """When it was last changed, or a process started, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """One thing that is left."""
+
+    kind: str
+    """``process``, ``workspace``, ``folder`` (of workspaces), ``spool`` or ``runtime``."""
+    path: str
+    """Of a process its number."""
+    state_dir: str | None = None
+    """The installation that it belonged to, where that is known."""
+    guard: str | None = None
+    """The state directory that must stay locked while it is removed, so that nobody starts to use it."""
+    owner: str = ""
+    """Of a process: the mark of its agent-runner."""
+    job_id: str | None = None
+    attempt: int | None = None
+    measure: Measure
+    keep: str = ""
+    """Why it is not to be removed; empty if it is nobody's."""
+    undelivered: bool = False
+    """It is kept because it holds what was not delivered yet."""
+
+
+def find_leftovers(state: StateDir, env: Mapping[str, str], now_s: float) -> Iterator[Leftover]:
+    """Yield what is left of one state directory and, as far as it can be found, of others of this user.
+
+    Processes come first, then workspaces, each before the folder that it is in. Called by ``runner gc``.
+
+    Args:
+        state: The installation that is looked at wholly.
+        env: The caller's environment, which may say where others have their sockets.
+        now_s: The wall-clock time.
+    """
+    running = is_locked(state)
+    spools = (
+        [] if running else [path for path in _entries(state.root) if _SPOOL.fullmatch(path.name)]
+    )
+    # Each agent-runner has a spool, and marks its processes with the number of that.
+    dead = [state.id + path.name.removeprefix("spool") for path in spools]
+    found: list[Leftover] = []
+    for parent in _workspace_parents(state):
+        known = state if parent == state.workspaces else None
+        for folder in _entries(parent):
+            found += _of_start(folder, known, dead, running=running and known is not None)
+    yield from _processes(dead, state)
+    yield from found
+    for folder in spools:
+        yield from _spooled(folder, state)
+    yield from _runtimes(state, env, now_s, running=running)
+
+
+def _workspace_parents(state: StateDir) -> list[Path]:
+    parents = {state.workspaces}
+    if os.geteuid() == 0:
+        parents |= {
+            path for path in _entries(ROOT_WORKSPACES) if _INSTALLATION.fullmatch(path.name)
+        }
+    return sorted(parents)
+
+
+def _of_start(
+    folder: Path, state: StateDir | None, dead: list[str], *, running: bool
+) -> list[Leftover]:
+    """Return what one start of an agent-runner or run-local has left; nothing if it may live."""
+    claim = read_claim(folder)
+    state_dir = state.root if state else claim.state_dir if claim else None
+    keep = _foreign(folder)
+    if folder.name.startswith(RUN_LOCAL):
+        if _run_local_lives(folder.name):
+            return []
+        dead.append(f"{folder.parent.name if state is None else state.id}-{folder.name}")
+    elif not _AGENT_RUNNER.fullmatch(folder.name):
+        keep = keep or "no agent-runner has made it"
+    elif running or (claim is not None and claim.held) or _is_running(state, claim):
+        return []
+    elif state is None and claim is None:
+        keep = keep or "nothing tells which installation it belongs to"
+    elif state is None:
+        dead.append(folder.parent.name + folder.name.removeprefix("agent-runner"))
+    label = None if state_dir is None else str(state_dir)
+    # Who runs something here and now takes no lock, and uses no folder of another.
+    guard = None if folder.name.startswith(RUN_LOCAL) else label
+    found = []
+    for path in _entries(folder):
+        attempt = _ATTEMPT.fullmatch(path.name)
+        if attempt:
+            found.append(
+                Leftover(
+                    kind="workspace",
+                    path=str(path),
+                    state_dir=label,
+                    guard=guard,
+                    job_id=attempt[1],
+                    attempt=int(attempt[2]),
+                    keep=keep,
+                    measure=_measured(path),
+                )
+            )
+    whole = _measured(folder)
+    rest = Measure(whole.size_bytes - sum(one.measure.size_bytes for one in found), whole.mtime_s)
+    return [
+        *found,
+        Leftover(
+            kind="folder",
+            path=str(folder),
+            state_dir=label,
+            guard=guard,
+            keep=keep,
+            measure=rest,
+        ),
+    ]
+
+
+def _is_running(state: StateDir | None, claim: Claim | None) -> bool:
+    """Tell whether the installation runs that a claim names, although this agent-runner of it is dead."""
+    if state is not None or claim is None:
+        return False
+    return is_locked(StateDir(claim.state_dir, claim.state_dir))
+
+
+def _run_local_lives(name: str) -> bool:
+    """Tell whether the process lives that has made a folder: its pid and start time are in the name."""
+    pid, _, ticks = name.removeprefix(RUN_LOCAL).partition("-")
+    if not pid.isdecimal() or not ticks.isdecimal():
+        return True  # not a name of ours, so nothing of ours to remove
+    found = procfs.read_stat(int(pid))
+    return found is not None and found.start_ticks == int(ticks)
+
+
+def _processes(dead: list[str], state: StateDir) -> Iterator[Leftover]:
+    """Yield the processes that carry the mark of a dead agent-runner."""
+    ticks_per_s = os.sysconf("SC_CLK_TCK")
+    for found in procfs.snapshot().values():
+        owner = procfs.environ_value(found.pid, OWNER_MARKER)
+        if not found.alive or owner not in dead or found.pid == os.getpid():
+            continue
+        attempt = _ATTEMPT.fullmatch(procfs.environ_value(found.pid, SANDBOX_MARKER) or "")
+        yield Leftover(
+            kind="process",
+            path=str(found.pid),
+            owner=owner,
+            guard=str(state.root) if _AGENT_MARK.sub("", owner) == state.id else None,
+            job_id=attempt[1] if attempt else None,
+            attempt=int(attempt[2]) if attempt else None,
+            measure=Measure(0, boot_s() + found.start_ticks / ticks_per_s),
+        )
+
+
+def _spooled(folder: Path, state: StateDir) -> Iterator[Leftover]:
+    for path in _entries(folder):
+        attempt = _ATTEMPT.match(path.name)
+        if path.suffix == SPOOL_SUFFIX and attempt:
+            yield Leftover(
+                kind="spool",
+                path=str(path),
+                state_dir=str(state.root),
+                guard=str(state.root),
+                job_id=attempt[1],
+                attempt=int(attempt[2]),
+                keep=_foreign(path) or "a log and result not delivered yet: the next start does it",
+                undelivered=True,
+                measure=_measured(path),
+            )
+
+
+def _runtimes(
+    state: StateDir, env: Mapping[str, str], now_s: float, *, running: bool
+) -> Iterator[Leftover]:
+    """Yield folders of sockets that nobody listens on."""
+    if not running and _entries(state.runtime):
+        yield _runtime(state.runtime, str(state.root), rested=True)
+    of_user = re.compile(rf"runner-{os.geteuid()}-[0-9a-f]{{12}}")
+    folders = [path for path in _entries(TEMPORARY) if of_user.fullmatch(path.name)]
+    if env.get("XDG_RUNTIME_DIR", "").startswith("/"):
+        shared = _entries(Path(env["XDG_RUNTIME_DIR"]) / "runner")
+        folders += [path for path in shared if _INSTALLATION.fullmatch(path.name)]
+    for folder in folders:
+        if folder != state.runtime and not _is_listening(folder):
+            with contextlib.suppress(OSError):
+                rested = now_s - folder.lstat().st_mtime >= RUNTIME_REST_S
+                yield _runtime(folder, None, rested=rested)
+
+
+def _runtime(folder: Path, state_dir: str | None, *, rested: bool) -> Leftover:
+    keep = _foreign(folder)
+    if not keep and any(path.name not in SOCKETS for path in _entries(folder)):
+        keep = "it holds something that is no socket of a runner"
+    if not keep and not rested:
+        keep = "it changed within the last ten minutes"
+    return Leftover(
+        kind="runtime",
+        path=str(folder),
+        state_dir=state_dir,
+        guard=state_dir,
+        keep=keep,
+        measure=_measured(folder),
+    )
+
+
+def _is_listening(folder: Path) -> bool:
+    for path in _entries(folder):
+        if path.name in SOCKETS:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+                probe.setblocking(False)
+                try:
+                    probe.connect(str(path))
+                except (ConnectionRefusedError, FileNotFoundError):
+                    continue
+                except OSError:
+                    return True  # a full backlog is somebody's, too
+                return True
+    return False
+
+
+def _foreign(path: Path) -> str:
+    try:
+        status = path.lstat()
+    except OSError as error:
+        return f"it cannot be looked at: {error.strerror}"
+    return "" if status.st_uid == os.geteuid() else f"it belongs to user {status.st_uid}"
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what is in a folder that is no link; nothing if it cannot be read."""
+    try:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            return []
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _measured(path: Path) -> Measure:
+    """Return the size on disk of a tree, and the last change of its top. Follows no link and stays below."""
+    total, top_s = 0, 0.0
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        total, top_s = status.st_blocks * 512, status.st_mtime
+    pending = [str(path)] if path.is_dir() and not path.is_symlink() else []
+    while pending:
+        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+    return Measure(total, top_s)
