@@ -26,7 +26,10 @@ class Report:
         self.rows.append((name, str(value)))
 
     def object(self, part: str, objections: list[str]) -> None:
-        self.objections += [f"{part}: {objection}" for objection in objections]
+        """Keep objections, and say them at once: a run that is broken off has said them then."""
+        for objection in objections:
+            self.objections.append(f"{part}: {objection}")
+            print(f"objection: {self.objections[-1]}", flush=True)
 
     def text(self) -> str:
         width = max(len(name) for name, _ in self.rows)
