@@ -18,7 +18,7 @@ from sandbox.base import Network
 from sandbox.env import JOB_ROOT
 from sandbox.errors import SandboxError
 from sandbox.filesystem import bubblewrap
-from sandbox.filesystem.provider import DEFAULT_JOB_UID
+from sandbox.filesystem.lanes import JOB_UIDS
 from sandbox.filesystem.system_files import EtcCopy
 from sandbox.filesystem.workspace import Workspace
 
@@ -75,14 +75,16 @@ class BareBubblewrap:
         root = plan.root / "bare"
         root.mkdir()
         root.chmod(0o711)
-        uid = DEFAULT_JOB_UID if os.geteuid() == 0 else None
+        uid = JOB_UIDS[0] if os.geteuid() == 0 else None
+        # As the product does it: without a program in front.
+        self._uid = uid
         etc = EtcCopy(root / "shared" / "etc")
         etc.begin()
         etc.refresh()
         workspace = Workspace(root / "workspace", uid)
         workspace.create()
         try:
-            self._front = bubblewrap.launcher(uid)
+            self._program = bubblewrap.trusted_program(bubblewrap.BWRAP)
         except SandboxError as error:
             raise UnavailableError(f"not available: {error}") from error
         own = bubblewrap.block(bubblewrap.workspace_options(workspace, Network.ON))
@@ -107,8 +109,17 @@ class BareBubblewrap:
         try:
             os.write(fd, self._options)
             os.lseek(fd, 0, os.SEEK_SET)
-            argv = [*self._front, "--args", str(fd), "--", floors.TRUE]
-            return subprocess.run(argv, env={}, pass_fds=(fd,), capture_output=True, check=False)
+            argv = [self._program, "--args", str(fd), "--", floors.TRUE]
+            return subprocess.run(
+                argv,
+                env={},
+                pass_fds=(fd,),
+                capture_output=True,
+                check=False,
+                user=self._uid,
+                group=self._uid,
+                extra_groups=None if self._uid is None else (),
+            )
         finally:
             os.close(fd)
 

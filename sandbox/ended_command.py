@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from sandbox.base import ExecResult, LiveProcess
-from sandbox.errors import SandboxError
+from sandbox.errors import SandboxBrokenError, SandboxError
 
 
 class EndedCommand:
@@ -14,6 +14,11 @@ class EndedCommand:
     def __init__(self, outcome: ExecResult | SandboxError, output: bytes = b"") -> None:
         self._outcome = outcome
         self._output = output
+
+    @property
+    def verified_dead(self) -> bool:
+        """Tell whether it is certain that nothing lives: it is, unless this host failed half way."""
+        return not isinstance(self._outcome, SandboxBrokenError)
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Yield the line that says why."""

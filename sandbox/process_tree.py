@@ -84,6 +84,20 @@ def count_processes(uid: int | None) -> int:
     return total
 
 
+def has_processes(uid: int) -> bool:
+    """Tell whether a process of a user lives below this one, which adopts all orphans. Reads all of /proc."""
+    processes = procfs.snapshot()
+    below = procfs.descendants(processes, {os.getpid()})
+    return any(processes[pid].alive and procfs.real_uid(pid) == uid for pid in below)
+
+
+def users_of_others() -> frozenset[int]:
+    """Return whose the processes of this host are that are not below this one. Called once at start."""
+    processes = procfs.snapshot()
+    found = processes.keys() - procfs.descendants(processes, {os.getpid()})
+    return frozenset(uid for pid in found if (uid := procfs.real_uid(pid)) is not None)
+
+
 def reap_zombies() -> list[ProcStat]:
     """Collect dead orphans; nobody else will, and their pids are not free before. Return the living.
 

@@ -117,6 +117,14 @@ def no_new_privs(pid: int) -> bool:
     return b"NoNewPrivs:\t1" in (_read(f"/proc/{pid}/status") or b"")
 
 
+def real_uid(pid: int) -> int | None:
+    """Return whose a process is, or None when it is gone. The owner of its folder in /proc may be root instead."""
+    for line in (_read(f"/proc/{pid}/status") or b"").splitlines():
+        if line.startswith(b"Uid:"):
+            return int(line.split()[1])
+    return None
+
+
 def command_line(pid: int) -> str:
     """Return what a process runs, for people, in at most 80 characters."""
     content = _read(f"/proc/{pid}/cmdline") or _read(f"/proc/{pid}/comm") or b"?"

@@ -18,10 +18,9 @@ from sandbox.filesystem.system_files import SYSTEM_FOLDERS
 from sandbox.filesystem.workspace import Workspace
 
 BWRAP = "/usr/bin/bwrap"
-SETPRIV = "/usr/bin/setpriv"
 HOME = "/home/job"
 TMP = "/tmp"  # noqa: S108  # the private one inside
-HELD_PREFIXES = (b"bwrap: ", b"setpriv: ", b"prlimit: ")
+HELD_PREFIXES = (b"bwrap: ", b"prlimit: ")
 """How the lines of the programs in front of a command begin; they share its stderr."""
 
 
@@ -48,28 +47,6 @@ def trusted_program(path: str) -> str:
     if found.st_mode & stat.S_ISUID:
         raise SandboxUnavailableError(f"{path} is setuid root: use a bubblewrap without it")
     return path
-
-
-def launcher(job_uid: int | None) -> list[str]:
-    """Return the programs that precede the options: a user for the command when started by root.
-
-    bubblewrap as root keeps rights over the host that no namespace takes away (core_pattern, setuid
-    files), so root becomes somebody else first.
-    """
-    bwrap = trusted_program(BWRAP)
-    if job_uid is None:
-        return [bwrap]
-    return [
-        trusted_program(SETPRIV),
-        f"--reuid={job_uid}",
-        f"--regid={job_uid}",
-        "--clear-groups",
-        "--no-new-privs",
-        "--inh-caps=-all",
-        "--bounding-set=-all",
-        "--",
-        bwrap,
-    ]
 
 
 def wall_options(etc: Path, *, disable_userns: bool) -> list[str]:

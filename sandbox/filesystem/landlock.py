@@ -131,12 +131,7 @@ class Ruleset:
             handled_access_net=handled_net(abi) if deny_tcp else 0,
             scoped=scoped(abi),
         )
-        self.fd = _checked(
-            libc.syscall(
-                _SYS_CREATE_RULESET, ctypes.byref(attr), ctypes.c_size_t(_attr_size(abi)), 0
-            )
-        )
-        os.set_inheritable(self.fd, False)  # takes no keyword
+        self.fd = _created(attr, abi)
 
     def allow(self, path_fd: int, rights: Fs) -> None:
         """Permit these rights on what is open, and on everything below it if it is a folder."""
@@ -165,12 +160,33 @@ class Ruleset:
             self.fd = -1
 
 
+def leave_abstract_sockets(abi: int) -> None:
+    """Put abstract unix sockets of all others out of reach of the calling thread and its future children, for good.
+
+    Denies nothing else, not even mounting, which every rule on files does. Does nothing on a kernel without scopes.
+    """
+    if scoped(abi):
+        fd = _created(_RulesetAttr(scoped=Scope.ABSTRACT_UNIX_SOCKET), abi)
+        try:
+            restrict_thread(fd)
+        finally:
+            os.close(fd)
+
+
 def restrict_thread(ruleset_fd: int) -> None:
     """Put the calling thread and its future children behind the rules, for good.
 
     Needs no_new_privs to be set. Never called on a thread that does anything else.
     """
     _checked(libc.syscall(_SYS_RESTRICT_SELF, ruleset_fd, 0))
+
+
+def _created(attr: _RulesetAttr, abi: int) -> int:
+    """Return the descriptor of an empty ruleset."""
+    size = ctypes.c_size_t(_attr_size(abi))
+    fd = _checked(libc.syscall(_SYS_CREATE_RULESET, ctypes.byref(attr), size, 0))
+    os.set_inheritable(fd, False)  # takes no keyword
+    return fd
 
 
 def _attr_size(abi: int) -> int:

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from sandbox.base import Command, ExecRequest, ExecResult, Network
@@ -35,19 +35,19 @@ class BubblewrapLauncher:
 
     def __init__(
         self,
-        front: Sequence[str],
+        spawner: Spawner,
         walls: bytes,
         workspace: Workspace,
         network: Network,
         limits: Limits,
     ) -> None:
-        self._front = front
+        self._spawner = spawner
         self._name = workspace.name
         self._limits = limits
         self._prepared = walls + bubblewrap.block(bubblewrap.workspace_options(workspace, network))
 
     async def start(self, request: ExecRequest, env: Mapping[str, str]) -> Command:
-        """Spawn bubblewrap from the loop's thread: its death signal is tied to the spawning thread."""
+        """Spawn bubblewrap from the thread of its lane: its death signal is tied to the spawning thread."""
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
             try:
@@ -57,7 +57,7 @@ class BubblewrapLauncher:
                 ):
                     command = register(self._name)
                     undo.callback(forget, command)
-                    popen = self._spawn(request, env, status_write, output_write)
+                    popen = await self._spawn(request, env, status_write, output_write)
                 command.leader = popen.pid
                 child = ChildProcess(popen, loop)
             except (OSError, SandboxError) as error:
@@ -73,7 +73,7 @@ class BubblewrapLauncher:
             conclude=partial(_conclude_bubblewrap, status, pump),
         )
 
-    def _spawn(
+    async def _spawn(
         self, request: ExecRequest, env: Mapping[str, str], status_fd: int, output_fd: int
     ) -> subprocess.Popen[bytes]:
         # Limits are set inside: bubblewrap is not bound by them, and the kernel counts the processes
@@ -82,13 +82,15 @@ class BubblewrapLauncher:
         options = bubblewrap.command_options(env, request.cwd)
         args_fd = _memory_file(self._prepared + bubblewrap.block(options))
         fds = ("--args", str(args_fd), "--json-status-fd", str(status_fd), "--")
+        start = partial(
+            spawn,
+            [bubblewrap.BWRAP, *fds, *argv],
+            env={},
+            output_fd=output_fd,
+            pass_fds=(args_fd, status_fd),
+        )
         try:
-            return spawn(
-                [*self._front, *fds, *argv],
-                env={},
-                output_fd=output_fd,
-                pass_fds=(args_fd, status_fd),
-            )
+            return await self._spawner.spawn(start)
         finally:
             os.close(args_fd)
 
@@ -148,10 +150,10 @@ class RestrictedLauncher:
             return spawn(argv, env=env, output_fd=output_fd, cwd=request.cwd)
 
         if self._walls is None:
-            return await self._spawner.spawn(start)
+            return await self._spawner.spawn(start, uid=uid)
         ruleset = self._walls.ruleset(self._workspace, self._network)
         try:
-            return await self._spawner.spawn(start, ruleset.fd)
+            return await self._spawner.spawn(start, uid=uid, ruleset_fd=ruleset.fd)
         finally:
             ruleset.close()
 

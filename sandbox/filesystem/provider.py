@@ -21,6 +21,8 @@ from sandbox.base import (
 )
 from sandbox.env import OWNER_MARKER
 from sandbox.errors import SandboxBrokenError, SandboxError, SandboxUnavailableError
+from sandbox.filesystem.lanes import JOB_UIDS, Lanes
+from sandbox.filesystem.removal_queue import RemovalQueue, discard_workspace
 from sandbox.filesystem.sandbox import FilesystemSandbox
 from sandbox.filesystem.settled import in_thread
 from sandbox.filesystem.system_files import EtcCopy
@@ -31,15 +33,12 @@ from sandbox.filesystem.tiers import (
     TierBackend,
     check_reachable,
 )
-from sandbox.filesystem.workspace import Workspace, open_root
-from sandbox.filesystem.workspace_pool import SPARE_PREFIX, WorkspacePool
+from sandbox.filesystem.workspace import SPARE_PREFIX, Workspace, open_root
 from sandbox.limits import Limits
 from sandbox.process import become_subreaper
-from sandbox.process_tree import kill_marked
+from sandbox.process_tree import has_processes, kill_marked, users_of_others
 
 KIND = "filesystem"
-DEFAULT_JOB_UID = 64123
-"""Who runs the commands of a runner that root started; no distribution hands it out."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
 _SHARED = ".shared"
 _PROBE_S = 20.0
@@ -57,7 +56,7 @@ class FilesystemProvider:
         owner_label: str,
         tier: Tier | None = None,
         allow_plain: bool = False,
-        job_uid: int = DEFAULT_JOB_UID,
+        job_uids: range = JOB_UIDS,
     ) -> None:
         """Remember where and how; nothing is touched before ``probe``.
 
@@ -66,17 +65,18 @@ class FilesystemProvider:
             owner_label: Names this agent-runner in its processes, the same after a restart.
             tier: Use exactly this one, or fail. None takes the strongest that works.
             allow_plain: The operator's consent to no walls, for jobs that did not give theirs.
-            job_uid: User and group of commands when this process is root's.
+            job_uids: Users and groups of commands when this process is root's, one for each sandbox at a time.
         """
         self._root = root.absolute()
         self._owner_label = owner_label
         self._forced = tier
         self._allow_plain = allow_plain
-        self._job_uid = job_uid if os.geteuid() == 0 else None
+        self._changes_user = os.geteuid() == 0
         self._backend: TierBackend | None = None
         self._capabilities: Capabilities | None = None
         self._live: dict[str, FilesystemSandbox] = {}
-        self._pool = WorkspacePool(self._root, self._job_uid)
+        self._lanes = Lanes(self._root, job_uids if self._changes_user else None)
+        self._removals = RemovalQueue()
         self._probing = asyncio.Lock()
 
     async def probe(self) -> Capabilities:
@@ -104,9 +104,12 @@ class FilesystemProvider:
         """Remove processes and workspaces of an earlier process with this owner label."""
         names = set(await kill_marked(OWNER_MARKER, self._owner_label, self._live.__contains__))
         for name in await asyncio.to_thread(self._leftovers):
-            removed = await in_thread(partial(_remove_leftover, self._pool.workspace(name)))
+            removed = await in_thread(partial(discard_workspace, self._workspace(name)))
             if removed and not name.startswith(SPARE_PREFIX):
                 names.add(name)
+        if self._changes_user:
+            # What hides from the search, or belongs to another agent-runner, still shows its user.
+            self._lanes.avoid(await asyncio.to_thread(users_of_others))
         return sorted(names)
 
     async def close(self) -> None:
@@ -123,13 +126,14 @@ class FilesystemProvider:
             await self._backend.close()
             self._backend = None
             self._capabilities = None
-        self._pool.close()
+        self._lanes.close()
+        await in_thread(self._removals.close)
         await asyncio.to_thread(self._remove_root)
 
     def _remove_root(self) -> None:
         """Leave nothing behind: the root is this provider's alone, and it is made anew when needed."""
         if self._root.is_dir():
-            _remove_leftover(Workspace(self._root / _SHARED, None))
+            discard_workspace(self._workspace(_SHARED))
             with contextlib.suppress(
                 OSError
             ):  # a workspace that could not be removed is still in it
@@ -138,7 +142,7 @@ class FilesystemProvider:
     def _prepare(self) -> None:
         become_subreaper()
         try:
-            open_root(self._root, passable=self._job_uid is not None)
+            open_root(self._root, passable=self._changes_user)
         except OSError as error:
             raise SandboxUnavailableError(
                 f"{self._root} cannot be used: {error.strerror}"
@@ -151,11 +155,15 @@ class FilesystemProvider:
         for tier, open_tier in self._candidates():
             if self._forced is not None and tier is not self._forced:
                 continue
+            backend: TierBackend | None = None
             try:
-                check_reachable(self._root, self._job_uid)
+                if self._changes_user:
+                    check_reachable(self._root)
                 backend = await asyncio.to_thread(open_tier)
                 await self._try(backend)
             except SandboxError as error:
+                if backend is not None:
+                    await backend.close()
                 reason = f"{tier.label}: {error}"
                 if reason not in reasons:
                     reasons.append(reason)
@@ -179,18 +187,21 @@ class FilesystemProvider:
                     *, off: bool = network_off, strict: bool = disable_userns
                 ) -> TierBackend:
                     return BubblewrapTier(
-                        etc, self._job_uid, disable_userns=strict, network_off=off
+                        etc,
+                        changes_user=self._changes_user,
+                        disable_userns=strict,
+                        network_off=off,
                     )
 
                 yield Tier.BWRAP, open_bubblewrap
-        yield Tier.LANDLOCK, lambda: LandlockTier(self._job_uid)
-        yield Tier.PLAIN, lambda: PlainTier(self._job_uid)
+        yield Tier.LANDLOCK, lambda: LandlockTier(changes_user=self._changes_user)
+        yield Tier.PLAIN, lambda: PlainTier(changes_user=self._changes_user)
 
     async def _try(self, backend: TierBackend) -> None:
         """Run a command in a tier, with the network off if it can."""
         network = Network.OFF if backend.can_switch_network_off() else Network.ON
         name = f"probe-{os.getpid()}"
-        await in_thread(partial(_remove_leftover, self._pool.workspace(name)))
+        await in_thread(partial(discard_workspace, self._workspace(name)))
         sandbox = await self._make(backend, name, network, Limits())
         try:
             request = ExecRequest(
@@ -235,47 +246,49 @@ class FilesystemProvider:
     async def _make(
         self, backend: TierBackend, name: str, network: Network, limits: Limits
     ) -> FilesystemSandbox:
-        launcher = await backend.launcher(self._pool.workspace(name), network, limits)
+        lane = self._lanes.take()
         try:
+            launcher = await backend.launcher(
+                lane.pool.workspace(name), lane.number, network, limits
+            )
             # Few calls, here: handing them to a thread and back costs several times as much.
-            workspace = self._pool.obtain(name, returnable=backend.keeps_folders_private(network))
-        except OSError as error:
-            raise SandboxBrokenError(f"no workspace for {name}: {error}") from error
+            workspace = lane.pool.obtain(name, returnable=backend.keeps_folders_private(network))
+        except BaseException as error:
+            self._lanes.give_back(lane)
+            if isinstance(error, OSError):
+                raise SandboxBrokenError(f"no workspace for {name}: {error}") from error
+            raise
         sandbox = FilesystemSandbox(
             owner_label=self._owner_label,
             info=SandboxInfo(
                 kind=KIND, tier=backend.tier, walls_not_held=backend.walls_not_held(network)
             ),
             workspace=workspace,
-            pool=self._pool,
+            lane=lane,
+            removals=self._removals,
             launcher=launcher,
             on_destroyed=self._forget,
         )
         self._live[name] = sandbox
         return sandbox
 
-    def _forget(self, name: str) -> None:
-        self._live.pop(name, None)
+    def _forget(self, sandbox: FilesystemSandbox) -> None:
+        """Let the next sandbox have the lane of one that is gone, if nothing of it can live."""
+        self._live.pop(sandbox.name, None)
+        lane = sandbox.lane
+        if sandbox.verified_dead or (lane.uid is not None and not has_processes(lane.uid)):
+            self._lanes.give_back(lane)
+            return
+        self._lanes.retire(lane)
+        if self._backend is not None:
+            self._backend.retire(lane.number)
+
+    def _workspace(self, name: str) -> Workspace:
+        """Return the folder of this name, for removing it."""
+        return Workspace(self._root / name, None)
 
     def _leftovers(self) -> list[str]:
         if not self._root.is_dir():
             return []
-        spared = {_SHARED, *self._live, *self._pool.spares()}
+        spared = {_SHARED, *self._live, *self._lanes.spares(), *self._removals.names()}
         return [entry.name for entry in os.scandir(self._root) if entry.name not in spared]
-
-
-def _remove_leftover(workspace: Workspace) -> bool:
-    """Remove a workspace that is nobody's, or log why not; tell whether it is gone."""
-    try:
-        workspace.remove()
-    except OSError as error:
-        logger.warning(
-            "A leftover could not be removed",
-            extra={
-                "action": "leftover_not_removed",
-                "sandbox": workspace.name,
-                "error": str(error),
-            },
-        )
-        return False
-    return True

@@ -64,19 +64,30 @@ class Spawner:
     thread that exists for one command and inherits the rest from this one.
     """
 
-    def __init__(self, uid: int | None) -> None:
-        """Remember the user and group to become, or None to stay; the thread begins with the first command."""
-        self._uid = uid
+    def __init__(self, *, changes_user: bool, for_good: Callable[[], None] | None = None) -> None:
+        """Remember what to give up; the thread begins with the first command.
+
+        Args:
+            changes_user: Whether root's rights are given up.
+            for_good: Gives up more on the very thread, for all commands.
+        """
+        self._changes_user = changes_user
+        self._for_good = for_good
         self._work: queue.SimpleQueue[_Spawning | None] = queue.SimpleQueue()
         self._started = False
 
     async def spawn(
-        self, start: Callable[[], subprocess.Popen[bytes]], ruleset_fd: int | None = None
+        self,
+        start: Callable[[], subprocess.Popen[bytes]],
+        *,
+        uid: int | None = None,
+        ruleset_fd: int | None = None,
     ) -> subprocess.Popen[bytes]:
         """Call ``start`` on a thread that is restricted, and return what it started.
 
         Args:
             start: Spawns by vfork.
+            uid: User and group to become for this command alone, or None to stay.
             ruleset_fd: Landlock rules, or None for none.
 
         Raises:
@@ -86,7 +97,7 @@ class Spawner:
         if not self._started:
             self._started = True
             _thread.start_new_thread(self._run, ())
-        spawning = _Spawning(start, self._uid, ruleset_fd)
+        spawning = _Spawning(start, uid, ruleset_fd)
         self._work.put(spawning)
         try:
             return await settled(spawning.started)
@@ -104,7 +115,9 @@ class Spawner:
     def _run(self) -> None:
         refused: SandboxUnavailableError | None = None
         try:
-            _give_up_for_all(self._uid)
+            _give_up_for_all(changes_user=self._changes_user)
+            if self._for_good is not None:
+                self._for_good()
         except SandboxUnavailableError as error:
             refused = error
         while (spawning := self._work.get()) is not None:
@@ -145,7 +158,7 @@ class _Spawning:
         """Give up what is left to give up, and spawn it."""
         try:
             if self._uid is not None:
-                _become(self._uid)
+                become(self._uid)
             if self._ruleset_fd is not None:
                 restrict_thread(self._ruleset_fd)
             popen = self._start()
@@ -159,22 +172,26 @@ class _Spawning:
         self._loop.call_soon_threadsafe(self.started.set_exception, error)
 
 
-def _give_up_for_all(uid: int | None) -> None:
+def _give_up_for_all(*, changes_user: bool) -> None:
     """Take from the calling thread, for good, what no command may have."""
-    if uid is not None:
-        calls = _known_calls()
+    if changes_user:
         for capability in range(_LAST_CAPABILITY + 1):
             if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
                 break  # past the last one of this kernel
         libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-        _checked(libc.syscall(calls.setgroups, ctypes.c_size_t(0), None), "setgroups")
-        _checked(libc.syscall(calls.setresgid, uid, uid, uid), "setresgid")
+        _checked(libc.syscall(_known_calls().setgroups, ctypes.c_size_t(0), None), "setgroups")
     _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
-def _become(uid: int) -> None:
-    """Change the user of the calling thread, for good; every capability goes with the last of root's ids."""
-    _checked(libc.syscall(_known_calls().setresuid, uid, uid, uid), "setresuid")
+def become(uid: int) -> None:
+    """Change user and group of the calling thread, for good; every capability goes with the last of root's ids.
+
+    Raises:
+        SandboxUnavailableError: The kernel refused.
+    """
+    calls = _known_calls()
+    _checked(libc.syscall(calls.setresgid, uid, uid, uid), "setresgid")
+    _checked(libc.syscall(calls.setresuid, uid, uid, uid), "setresuid")
 
 
 def _known_calls() -> _CredentialCalls:

@@ -16,11 +16,12 @@ from sandbox.env import JOB_ROOT, base_env, command_env
 from sandbox.errors import CommandNotStartedError, SandboxBrokenError
 from sandbox.filesystem import bubblewrap
 from sandbox.filesystem.command import FilesystemCommand
+from sandbox.filesystem.lanes import Lane
 from sandbox.filesystem.launch import mapped
+from sandbox.filesystem.removal_queue import RemovalQueue
 from sandbox.filesystem.settled import in_thread
 from sandbox.filesystem.transfer import TreeCopy, open_folder, read_file
 from sandbox.filesystem.workspace import Workspace
-from sandbox.filesystem.workspace_pool import WorkspacePool
 
 
 class Launcher(Protocol):
@@ -40,14 +41,17 @@ class FilesystemSandbox:
         owner_label: str,
         info: SandboxInfo,
         workspace: Workspace,
-        pool: WorkspacePool,
+        lane: Lane,
+        removals: RemovalQueue,
         launcher: Launcher,
-        on_destroyed: Callable[[str], None],
+        on_destroyed: Callable[[FilesystemSandbox], None],
     ) -> None:
         self._name = workspace.name
+        self.lane = lane
         self._info = info
         self._workspace = workspace
-        self._pool = pool
+        self._pool = lane.pool
+        self._removals = removals
         self._launcher = launcher
         self._on_destroyed = on_destroyed
         self._command: Command | None = None
@@ -67,6 +71,16 @@ class FilesystemSandbox:
             home=bubblewrap.HOME if mounted else str(workspace.home),
             tmp=bubblewrap.TMP if mounted else str(workspace.tmp),
         )
+
+    @property
+    def name(self) -> str:
+        """Return what the sandbox is called."""
+        return self._name
+
+    @property
+    def verified_dead(self) -> bool:
+        """Tell whether it is certain that no process of it lives. Asked once it is destroyed."""
+        return self._all_verified_dead
 
     @property
     def info(self) -> SandboxInfo:
@@ -134,13 +148,13 @@ class FilesystemSandbox:
                     f"the workspace {self._workspace.path} cannot be removed: {error}"
                 ) from error
             self._removed = True
-            self._on_destroyed(self._name)
+            self._on_destroyed(self)
 
     def _settle_command(self) -> None:
         """Note how the tree of a command has ended, and forget the command."""
         command, self._command = self._command, None
         if command is not None and not (
-            isinstance(command, FilesystemCommand) and command.verified_dead
+            isinstance(command, FilesystemCommand | EndedCommand) and command.verified_dead
         ):
             self._all_verified_dead = False
 
@@ -148,7 +162,7 @@ class FilesystemSandbox:
         if self._all_verified_dead and self._pool.give_back(self._workspace):
             return
         self._pool.forget(self._workspace)
-        if not self._workspace.remove_untouched():
+        if not (self._workspace.is_empty() and self._removals.put(self._workspace)):
             await in_thread(self._workspace.remove)
 
     def _refuse_destroyed(self) -> None:

@@ -20,7 +20,7 @@ NOT_EXECUTABLE = 126
 EXEC_FAILED = 1
 """What bubblewrap ends with when it cannot execute the command."""
 _LAUNCH_FAILURE = re.compile(
-    rb"(?:bwrap: execvp|(?:prlimit|setpriv): failed to execute) (?P<name>.*): (?P<reason>[^\n]*)\n",
+    rb"(?:bwrap: execvp|prlimit: failed to execute) (?P<name>.*): (?P<reason>[^\n]*)\n",
     re.DOTALL,
 )
 _LIMITS_FAILURE = re.compile(rb"prlimit: failed to set the [A-Z]+ resource limit: [^\n]*\n")

@@ -12,8 +12,13 @@ from sandbox.filesystem.removal import remove_tree
 _PRIVATE = 0o700
 _PASSABLE = 0o711
 """Lets the job's user reach its own folders below one that it cannot list."""
+SPARE_PREFIX = ".spare-"
+"""How the folder of a workspace begins that is no sandbox's: no sandbox can have such a name."""
 FOLDERS = ("job", "job/src", "job/ci", "home", "tmp")
 """What a workspace consists of, each after the one that it is in."""
+_ENTRIES = {"": 3, "job": 2}
+"""How many of them a folder holds."""
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +69,45 @@ class Workspace:
             raise
         return self
 
+    def moved_away(self) -> Workspace:
+        """Rename the folder to what is no sandbox's, and return it.
+
+        Raises:
+            OSError: It is missing, or the disk is broken.
+        """
+        moved = Workspace(self.path.parent / f"{SPARE_PREFIX}{os.urandom(8).hex()}", self.job_uid)
+        os.rename(self.path, moved.path)  # noqa: PTH104  # the hot path
+        return moved
+
+    def is_empty(self) -> bool:
+        """Tell whether the folders hold nothing but themselves. Follows no link."""
+        opened: dict[str, int] = {}
+        try:
+            opened[""] = os.open(self.path, _OPEN_FOLDER)
+            for path in FOLDERS:
+                above, _, name = path.rpartition("/")
+                opened[path] = os.open(name, _OPEN_FOLDER, dir_fd=opened[above])
+            return all(
+                len(os.listdir(fd)) == _ENTRIES.get(path, 0)  # noqa: PTH208  # a descriptor
+                for path, fd in opened.items()
+            )
+        except OSError:
+            return False
+        finally:
+            for fd in opened.values():
+                os.close(fd)
+
     def remove_untouched(self) -> bool:
         """Remove the folders if the job left nothing in them, which is quicker than asking a thread to look.
 
         Follows no link: a folder that was replaced by one is left to ``remove``.
         """
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            top = os.open(self.path, flags)
+            top = os.open(self.path, _OPEN_FOLDER)
         except OSError:
             return False
         try:
-            job = os.open("job", flags, dir_fd=top)
+            job = os.open("job", _OPEN_FOLDER, dir_fd=top)
             try:
                 for name in ("src", "ci"):
                     os.rmdir(name, dir_fd=job)

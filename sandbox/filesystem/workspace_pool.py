@@ -7,22 +7,18 @@ system keeps. Who decides that no process can still hold one of them open is the
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 
 from sandbox.filesystem.fingerprint import Fingerprint, after_move, fingerprint
+from sandbox.filesystem.removal_queue import discard_workspace
 from sandbox.filesystem.workspace import Workspace
 
-SPARE_PREFIX = ".spare-"
-"""How the folder of a spare begins: no sandbox can have such a name."""
 MAX_SPARES = 64
-
-logger = logging.getLogger(__name__)
 
 
 class WorkspacePool:
-    """The workspaces of one provider, all of one owner. Used on one event loop only."""
+    """The workspaces of one lane, all of one owner. Used on one event loop only."""
 
     def __init__(self, root: Path, job_uid: int | None) -> None:
         self._root = root
@@ -65,8 +61,7 @@ class WorkspacePool:
         try:
             if fingerprint(workspace) != marks:
                 return False
-            spare = self.workspace(f"{SPARE_PREFIX}{os.urandom(8).hex()}")
-            os.rename(workspace.path, spare.path)  # noqa: PTH104  # the hot path
+            spare = workspace.moved_away()
         except OSError:
             return False
         self._spares.append((spare, marks))
@@ -84,7 +79,7 @@ class WorkspacePool:
         """Remove the spares. What cannot be removed is logged, and left to the next start. Idempotent."""
         while self._spares:
             spare, _ = self._spares.pop()
-            self._discard(spare)
+            discard_workspace(spare)
 
     def _moved_spare(self, workspace: Workspace) -> Fingerprint | None:
         """Turn a spare into this workspace and return its marks; None if there is none, or the name is taken."""
@@ -92,26 +87,12 @@ class WorkspacePool:
             return None
         spare, marks = self._spares.pop()
         try:
-            os.rename(spare.path, workspace.path)  # noqa: PTH104  # ditto
+            os.rename(spare.path, workspace.path)  # noqa: PTH104  # the hot path
         except OSError:
-            self._discard(spare)
+            discard_workspace(spare)
             return None
         try:
             return after_move(marks, workspace)
         except OSError:
-            self._discard(workspace)
+            discard_workspace(workspace)
             return None
-
-    def _discard(self, workspace: Workspace) -> None:
-        try:
-            if not workspace.remove_untouched():
-                workspace.remove()
-        except OSError as error:
-            logger.warning(
-                "A spare workspace could not be removed",
-                extra={
-                    "action": "spare_not_removed",
-                    "sandbox": workspace.name,
-                    "error": str(error),
-                },
-            )

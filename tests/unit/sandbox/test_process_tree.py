@@ -34,7 +34,7 @@ def announced() -> Iterator[Callable[[str], LiveCommand]]:
 async def dead_child():
     """Start a command as the tiers without namespaces do, and return it when it has ended."""
     null = os.open(os.devnull, os.O_WRONLY)
-    spawner = Spawner(None)
+    spawner = Spawner(changes_user=False)
     try:
         popen = await spawner.spawn(
             lambda: spawn(["/bin/sh", "-c", "exit 7"], env={}, output_fd=null)

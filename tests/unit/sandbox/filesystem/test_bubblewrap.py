@@ -80,13 +80,3 @@ def test_missing_program_is_named(tmp_path):
     """A missing launcher is an error that says what to install."""
     with pytest.raises(SandboxUnavailableError, match="bwrap is missing"):
         bubblewrap.trusted_program(str(tmp_path / "bwrap"))
-
-
-def test_root_becomes_somebody_else_first(monkeypatch):
-    """Started by root, bubblewrap itself runs as the job's user without any right."""
-    monkeypatch.setattr(bubblewrap, "trusted_program", lambda path: path)
-    front = bubblewrap.launcher(64123)
-    assert front[0] == bubblewrap.SETPRIV
-    assert {"--reuid=64123", "--regid=64123", "--clear-groups", "--bounding-set=-all"} < set(front)
-    assert front[-2:] == ["--", bubblewrap.BWRAP]
-    assert bubblewrap.launcher(None) == [bubblewrap.BWRAP]

@@ -21,7 +21,7 @@ JOB_UID = 64123
 @pytest.fixture
 def spawner():
     """A spawner as the provider makes it for this user."""
-    made = Spawner(JOB_UID if os.geteuid() == 0 else None)
+    made = Spawner(changes_user=os.geteuid() == 0)
     yield made
     made.close()
     made.close()
@@ -35,7 +35,7 @@ async def output_of(spawner: Spawner, *argv: str) -> str:
         return spawn(argv, env={}, output_fd=write_fd)
 
     try:
-        popen = await spawner.spawn(start)
+        popen = await spawner.spawn(start, uid=JOB_UID if os.geteuid() == 0 else None)
     finally:
         os.close(write_fd)
     with os.fdopen(read_fd) as pipe:
