@@ -21,6 +21,13 @@ def reading(jobs: int, seconds: float, floor: float, detail: str = "") -> Readin
     return Reading(jobs / seconds / floor, f"{jobs / seconds:.0f}/s of {floor:.0f}/s{detail}")
 
 
+def jobs_seconds(client: ClientProcess, installation: Installation, jobs: int) -> float:
+    """Return how long jobs that do nothing take, one call per job."""
+    target = installation.target
+    answer = client.ask("each", target=target, argv=[floors.TRUE], jobs=jobs, in_flight=IN_FLIGHT)
+    return float(answer)
+
+
 def with_cpu_ms(jobs: int, work: Callable[[int], float]) -> tuple[float, float]:
     """Return what some work on jobs returns, and the CPU time per job of all that takes part in it.
 
@@ -50,24 +57,19 @@ class SingleSubmits(Group):
             slots: stack.enter_context(Installation(self.plan, *PLAIN, "--slots", str(slots)))
             for slots in (8, 2)
         }
-        for slots in self._installations:
-            self._seconds(slots, 50)
+        for installation in self._installations.values():
+            jobs_seconds(self._client, installation, 50)
 
     def round(self) -> list[Reading]:
         """Spawns, then jobs."""
         readings = []
-        for slots in self._installations:
+        for slots, installation in self._installations.items():
             floor = floors.rate(slots, self._jobs)
-            seconds, cpu = with_cpu_ms(self._jobs, partial(self._seconds, slots))
+            seconds, cpu = with_cpu_ms(
+                self._jobs, partial(jobs_seconds, self._client, installation)
+            )
             readings.append(reading(self._jobs, seconds, floor, f"; {cpu:.1f} ms CPU a job"))
         return readings
-
-    def _seconds(self, slots: int, jobs: int) -> float:
-        target = self._installations[slots].target
-        answer = self._client.ask(
-            "each", target=target, argv=[floors.TRUE], jobs=jobs, in_flight=IN_FLIGHT
-        )
-        return float(answer)
 
 
 class BatchSubmit(Group):

@@ -18,8 +18,7 @@ from benchmarks.goals import Goal, Group, Plan, Reading
 from benchmarks.installation import Installation
 from benchmarks.peers import databases, place
 from benchmarks.peers.service import service
-from benchmarks.throughput import PLAIN, reading, with_cpu_ms
-from benchmarks.walls import jobs_seconds
+from benchmarks.throughput import PLAIN, jobs_seconds, reading, with_cpu_ms
 
 _WARM_JOBS = 50
 
