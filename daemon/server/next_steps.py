@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent_runner.outcome import EndReason
+from agent_runner.outcome import EndReason, Outcome
 from daemon.jobs.models import MAX_LOSSES, Attempt, Job
+from daemon.jobs.retries import backoff_us, losses_left, may_retry
 from daemon.jobs.states import JobState
 from daemon.server.words import count_of, span
 
@@ -57,12 +58,16 @@ def next_of_running(job: Job, attempt: Attempt, running: Running) -> NextStep:
         return NextStep(text=text, time_us=running.cancel_us + CANCEL_GRACE_US)
     spec = job.spec
     bound_us = attempt.start_us + int(spec.timeout_s * _S)
-    steps = [(bound_us, f"it is stopped for running longer than {span(int(spec.timeout_s * _S))}")]
+    text = f"it is stopped for running longer than {span(int(spec.timeout_s * _S))}"
+    steps = [(bound_us, text, EndReason.TIMED_OUT)]
     if spec.idle_timeout_s is not None:
         idle_us = int(spec.idle_timeout_s * _S)
         quiet_us = max(running.output_us or 0, attempt.start_us) + idle_us
-        steps.append((quiet_us, f"it is stopped if it prints nothing for {span(idle_us)}"))
-    time_us, text = min(steps)
+        text = f"it is stopped if it prints nothing for {span(idle_us)}"
+        steps.append((quiet_us, text, EndReason.IDLE_TIMED_OUT))
+    time_us, text, end_reason = min(steps)
+    if may_retry(job, Outcome(end_reason=end_reason)):
+        text += f", and tried again after {span(backoff_us(job))}"
     return NextStep(text=text, time_us=time_us)
 
 
@@ -87,6 +92,7 @@ def _after_lease(job: Job) -> str:
     lost = "its agent-runner is not connected; if it does not come back its lease ends"
     if job.state is JobState.CANCELLING:
         return f"{lost} and the job is cancelled"
-    if job.losses < MAX_LOSSES:
-        return f"{lost} and the job is queued again (loss {job.losses + 1} of {MAX_LOSSES})"
+    if losses_left(job):
+        bound = "" if job.spec.max_attempts else f" (loss {job.losses + 1} of {MAX_LOSSES})"
+        return f"{lost} and the job is queued again{bound}"
     return f"{lost} and the job fails as LOST"
