@@ -203,8 +203,10 @@ class JobWriter:
                 check_payload(new, payload_sha256)
                 return job_from_row(tuple(row))
         now_us = self._clock.now_us()
-        states = _states(connection, new.spec.depends_on)
-        check_known(new.spec.depends_on, states.__contains__)
+        states: dict[str, JobState] = {}
+        if new.spec.depends_on:
+            states = _states(connection, new.spec.depends_on)
+            check_known(new.spec.depends_on, states.__contains__)
         job = lifecycle.submitted(new, states, now_us)
         connection.execute(statements.INSERT_EVENT, event_values(job, now_us))
         try:

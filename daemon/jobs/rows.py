@@ -269,8 +269,11 @@ def event_from_row(row: Row) -> JobEvent:
 
 def _plain(value: object) -> object:
     if type(value) is JobSpec:
-        fields = ((name, getattr(value, name)) for name in JobSpec.__dataclass_fields__)
-        return {name: field for name, field in fields if field or name not in SPARED}
+        fields = {name: getattr(value, name) for name in JobSpec.__dataclass_fields__}
+        for name in SPARED:
+            if not fields[name]:
+                del fields[name]
+        return fields
     if is_dataclass(value):
         return {name: getattr(value, name) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):
