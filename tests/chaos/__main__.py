@@ -9,13 +9,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from tests.chaos import syscalls
 from tests.chaos.campaign import Campaign, strikes, with_freezes
 from tests.chaos.installation import Installation
 from tests.chaos.job_mix import mix
-from tests.chaos.outages import outages, side_by_side
+from tests.chaos.outages import outages
 from tests.chaos.report import Report, describe_campaign
+from tests.chaos.side_by_side import side_by_side
 from tests.chaos.steps import EVERY, die_at
 from tests.chaos.test_several_agent_runners import AGENTS, many_short_jobs
 
@@ -26,6 +28,7 @@ AWAY_S = 120.0
 LEASE_S = 30.0
 CALLS = 15
 STEPS = 30
+AT_ONCE = 3
 """How many of all steps are drawn; `--steps 0` takes every one."""
 
 
@@ -85,11 +88,10 @@ def _random_kills(report: Report, options: argparse.Namespace) -> None:
 
 def _steps(report: Report, options: argparse.Namespace) -> None:
     drawn = random.Random(options.seed).sample(EVERY, options.steps or len(EVERY))
-    for step in drawn:
-        try:
-            report.object(f"step {step}", die_at(step))
-        except Exception:  # noqa: BLE001 - the other steps are still worth running
-            report.object(f"step {step}", [traceback.format_exc()])
+    works = {str(step): partial(die_at, step) for step in drawn}
+    for name, raised in side_by_side(works, AT_ONCE).items():
+        if raised:
+            report.object(f"step {name}", [raised])
     report.add("deaths at a durable step", f"{len(drawn)} of {len(EVERY)} kinds")
 
 

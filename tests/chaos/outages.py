@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 from runner.v1 import job_pb2
@@ -27,24 +25,6 @@ def outages(away_s: float, lease_s: float) -> dict[str, Callable[[], None]]:
             agent_runner_frozen, 1, lease_s
         ),
     }
-
-
-def side_by_side(works: Mapping[str, Callable[[], None]]) -> dict[str, str]:
-    """Run what waits most of the time at once; return what each raised, empty if nothing."""
-    raised = dict.fromkeys(works, "")
-
-    def run(name: str) -> None:
-        try:
-            works[name]()
-        except Exception:  # noqa: BLE001 - told by whoever asked
-            raised[name] = traceback.format_exc()
-
-    threads = [threading.Thread(target=run, args=(name,)) for name in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return raised
 
 
 def server_away(how: str, away_s: float, lease_s: float) -> None:

@@ -73,18 +73,20 @@ _MOMENTS = [
     ("spool-remove", "before", 1),
     ("spool-remove", "after", 1),
 ]
+_LATE = ("seal", "finish", "destroy", "spool-remove")
 _VICTIMS = [(SERVER,), (AGENT,), (DAEMON,), (SERVER, AGENT), (DAEMON, SERVER), (DAEMON, AGENT)]
 
 EVERY = [
-    Step(point, moment, victims, attempts)
+    # Before the end is in the spool, who kills the agent-runner may take an attempt that it was just given.
+    Step(point, moment, victims, max(attempts, 1 if victims == (SERVER,) or point in _LATE else 2))
     for point, moment, attempts in _MOMENTS
     for victims in _VICTIMS
 ]
 """Each process and each pair at each moment, for the long run."""
 
 
-def die_at(step: Step) -> list[str]:
-    """Let a job pass a step in an installation of its own; return what the oracle objects to."""
+def die_at(step: Step) -> None:
+    """Let a job pass a step in an installation of its own; raises AssertionError with what the oracle objects to."""
     cancelled = step.point == "cancel"
     job = (
         planned(1, "cancelled", Random(1))
@@ -112,6 +114,4 @@ def die_at(step: Step) -> list[str]:
         objections = installation.judge([job]).objections
         if ended.attempt > step.attempts:
             objections.append(f"needed {ended.attempt} attempts: {list(ended.attempts)}")
-        if objections:
-            objections.append(installation.instance.tails())
-        return objections
+        assert not objections, "\n".join([*objections, installation.instance.tails()])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.outages import outages, side_by_side
+from tests.chaos.outages import outages
+from tests.chaos.side_by_side import side_by_side
 
 LEASE_S = 2.0
 """Shorter than the server is away: no lease may end because nobody could renew it."""
@@ -18,6 +19,6 @@ def raised() -> dict[str, str]:
     return side_by_side(OUTAGES)
 
 
-@pytest.mark.parametrize("outage", OUTAGES)
+@pytest.mark.parametrize("outage", list(OUTAGES))
 def test_nothing_is_lost_and_nothing_done_twice(outage: str, raised: dict[str, str]) -> None:
     assert not raised[outage], raised[outage]
