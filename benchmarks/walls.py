@@ -13,7 +13,7 @@ from benchmarks import floors
 from benchmarks.client_process import ClientProcess
 from benchmarks.goals import Goal, Group, Plan, Reading, UnavailableError
 from benchmarks.installation import Installation
-from benchmarks.throughput import IN_FLIGHT, PLAIN, reading
+from benchmarks.throughput import PLAIN, jobs_seconds, reading
 from sandbox.base import Network
 from sandbox.env import JOB_ROOT
 from sandbox.errors import SandboxError
@@ -23,13 +23,6 @@ from sandbox.filesystem.system_files import EtcCopy
 from sandbox.filesystem.workspace import Workspace
 
 GAP_S = 0.1
-
-
-def jobs_seconds(client: ClientProcess, installation: Installation, jobs: int) -> float:
-    """Return how long jobs that do nothing take, one call per job."""
-    target = installation.target
-    answer = client.ask("each", target=target, argv=[floors.TRUE], jobs=jobs, in_flight=IN_FLIGHT)
-    return float(answer)
 
 
 class Landlock(Group):
