@@ -125,7 +125,9 @@ class JobServer:
             bind_socket(self._server, self._config.socket)
             await self._server.start()
             self._tasks = [
-                asyncio.create_task(Reaper(self._store, self._dispatcher).run()),
+                asyncio.create_task(
+                    Reaper(self._store, self._dispatcher, lease_s=self._config.lease_s).run()
+                ),
                 asyncio.create_task(keeper.run()),
                 asyncio.create_task(self._retention.run()),
             ]
