@@ -126,8 +126,8 @@ class FilesystemProvider:
             await self._backend.close()
             self._backend = None
             self._capabilities = None
-        self._lanes.close()
         await in_thread(self._removals.close)
+        self._lanes.close()
         await asyncio.to_thread(self._remove_root)
 
     def _remove_root(self) -> None:

@@ -162,7 +162,9 @@ class FilesystemSandbox:
         if self._all_verified_dead and self._pool.give_back(self._workspace):
             return
         self._pool.forget(self._workspace)
-        if not (self._workspace.is_empty() and self._removals.put(self._workspace)):
+        # A lane that may not be used again needs no next one.
+        then = self._pool.make_spare if self._all_verified_dead else None
+        if not (self._workspace.is_empty() and self._removals.put(self._workspace, then)):
             await in_thread(self._workspace.remove)
 
     def _refuse_destroyed(self) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from sandbox.filesystem.fingerprint import Fingerprint, after_move, fingerprint
 from sandbox.filesystem.removal_queue import discard_workspace
-from sandbox.filesystem.workspace import Workspace
+from sandbox.filesystem.workspace import SPARE_PREFIX, Workspace
 
 MAX_SPARES = 64
 
 
 class WorkspacePool:
-    """The workspaces of one lane, all of one owner. Used on one event loop only."""
+    """The workspaces of one lane, all of one owner. Used on one event loop only, but for ``make_spare``."""
 
     def __init__(self, root: Path, job_uid: int | None) -> None:
         self._root = root
@@ -66,6 +66,20 @@ class WorkspacePool:
             return False
         self._spares.append((spare, marks))
         return True
+
+    def make_spare(self) -> None:
+        """Make the workspace of the next sandbox, if there is none. Called on a thread, once the lane is free again.
+
+        A disk that refuses now is asked again when the sandbox comes.
+        """
+        if self._spares:
+            return
+        spare = self.workspace(f"{SPARE_PREFIX}{os.urandom(8).hex()}")
+        try:
+            spare.create()
+            self._spares.append((spare, fingerprint(spare)))
+        except OSError:
+            discard_workspace(spare)
 
     def forget(self, workspace: Workspace) -> None:
         """Note that a workspace will not be given back. Idempotent."""
