@@ -195,7 +195,7 @@ def _process_to_pb(process: LiveProcess) -> job_pb2.LiveProcess:
         parent_pid=process.parent_pid,
         command=process.command,
         state=process.state,
-        cpu_time=wire.duration_to_pb(process.cpu_s),
+        cpu_usage=wire.duration_to_pb(process.cpu_s),
         start_time=Timestamp(seconds=start_s, nanos=start_micros * 1000),
     )
 

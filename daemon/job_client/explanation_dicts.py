@@ -45,6 +45,6 @@ def _process_dict(process: job_pb2.LiveProcess) -> dict[str, Any]:
         "parent_pid": process.parent_pid,
         "command": process.command,
         "state": process.state,
-        "cpu_seconds": process.cpu_time.seconds + process.cpu_time.nanos / 1e9,
+        "cpu_seconds": process.cpu_usage.seconds + process.cpu_usage.nanos / 1e9,
         "start_time": time_text(process, "start_time"),
     }

@@ -230,7 +230,7 @@ class Session:
         return processes
 
     def _agent_runners(self) -> int:
-        names = [child["name"] for child in self._document["children"]]
+        names = [str(child["name"]) for child in self._document["children"]]
         return max(1, sum(name.startswith("agent-runner") for name in names))
 
     def _child_ready(self, line: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ async def test_the_whole_tree_is_listed_with_its_facts(real):
     script = "sh -c 'while :; do :; done' & sleep 4711.6 & setsid -f sleep 4711.7; echo up; wait"
     command = await real.start(script)
     await read_until(command.stream(), b"up")
-    found = {}
+    found: dict[str, Any] = {}
     async with asyncio.timeout(20):
         while len(found) < 4 or not found["while"].cpu_s:
             await asyncio.sleep(0.05)

@@ -73,6 +73,14 @@ class ScriptedServer(rpc.JobServiceServicer):
         self._enter("CancelJob", context)
         return pb.CancelJobResponse(job=self.job(request.job_id))
 
+    def RetryJob(self, request, context):
+        self._enter("RetryJob", context)
+        return pb.RetryJobResponse(job=self.job(request.job_id))
+
+    def ExplainJob(self, request, context):
+        self._enter("ExplainJob", context)
+        return pb.ExplainJobResponse(job=self.job(request.job_id))
+
     def ListJobs(self, request, context):
         self._enter("ListJobs", context)
         start = int(request.page_token or 0)

@@ -23,7 +23,7 @@ def process(pid: int, parent: int, command: str = "x") -> dict[str, Any]:
 
 def found(**fields: Any) -> dict[str, Any]:
     job = {"id": "j1", "name": "build", "state": "RUNNING"}
-    rest = {"waits": [], "live": None, "next_step": None, "next_step_time": None}
+    rest: dict[str, Any] = {"waits": [], "live": None, "next_step": None, "next_step_time": None}
     return {"job": job, "summary": "runs", **rest, **fields}
 
 
