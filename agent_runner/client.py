@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import Outcome, SandboxRecord
 from sandbox.base import LiveProcess
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class Lease(NamedTuple):
     """The exclusive right to one attempt."""
 
     job_id: str
@@ -20,35 +18,30 @@ class Lease:
     token: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Welcome:
     """The server knows this stream; assignments may follow."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assigned:
+class Assigned(NamedTuple):
     """An attempt was given to this agent-runner."""
 
     lease: Lease
     spec: JobSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelAsked:
+class CancelAsked(NamedTuple):
     """The job of a running attempt was cancelled."""
 
     lease: Lease
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseEnded:
+class LeaseEnded(NamedTuple):
     """A lease is held no more."""
 
     lease: Lease
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InspectionAsked:
+class InspectionAsked(NamedTuple):
     """Somebody wants to know what runs in the sandbox of an attempt."""
 
     lease: Lease
@@ -59,8 +52,7 @@ class InspectionAsked:
 Message = Welcome | Assigned | CancelAsked | LeaseEnded | InspectionAsked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
+class Inspection(NamedTuple):
     """The answer to ``InspectionAsked``."""
 
     number: int
@@ -70,8 +62,7 @@ class Inspection:
     """Why there are none, where that has a reason."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registration:
+class Registration(NamedTuple):
     """How the server wants an agent-runner to behave."""
 
     renew_s: float

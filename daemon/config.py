@@ -11,13 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.defaults import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_JOBS, DEFAULT_MAX_LOG_BYTES
 from daemon.errors import InvalidConfigError, UsageError
 from daemon.paths import config_file
 
 DEFAULT_LISTEN = "127.0.0.1:50051"
-DEFAULT_MAX_JOBS = 50_000
-DEFAULT_MAX_AGE_DAYS = 30
-DEFAULT_MAX_LOG_BYTES = 10 << 30
 MAX_BOUND = 999_999_999
 MAX_BYTES = 1 << 60
 SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")

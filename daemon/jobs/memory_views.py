@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 
 from daemon.jobs import lifecycle
 from daemon.jobs.memory_queue import MemoryQueue
@@ -39,7 +38,7 @@ def waits_of(job: Job, seq: int, jobs: Mapping[str, Job], queue: MemoryQueue) ->
     if group is None or not queue.is_held_back(job):
         return waits
     holders = tuple(other.id for other in jobs.values() if _holds(other, group.group))
-    return replace(waits, group=group.group, group_holders=holders)
+    return waits._replace(group=group.group, group_holders=holders)
 
 
 def dependents_after(

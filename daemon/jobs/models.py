@@ -1,9 +1,15 @@
-"""The values that the queue is made of. Frozen; a change makes a new value. Times are microseconds since the epoch."""
+"""The values that the queue is made of. Frozen; a change makes a new value. Times are microseconds since the epoch.
+
+Named tuples where nothing but the values matters: they are made, hashed and defined several times as quickly as
+frozen dataclasses. Their fields are given by name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason, LogSummary, SandboxRecord
@@ -13,16 +19,14 @@ MAX_LOSSES = 3
 """How often a job is run again after its agent-runner died, before it is FAILED/LOST (DESIGN §6)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentIdentity:
+class AgentIdentity(NamedTuple):
     """One start of one agent-runner."""
 
     name: str
     incarnation: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseRef:
+class LeaseRef(NamedTuple):
     """The exclusive right to one attempt; every write of an attempt is checked against it."""
 
     job_id: str
@@ -98,16 +102,14 @@ class Attempt:
         return LeaseRef(job_id=self.job_id, attempt=self.number, lease_token=self.lease_token)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(NamedTuple):
     """An attempt that was just given to an agent-runner."""
 
     lease: LeaseRef
     spec: JobSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobEvent:
+class JobEvent(NamedTuple):
     """One change of a job, numbered by the store without gaps in what it keeps."""
 
     id: int
@@ -119,8 +121,7 @@ class JobEvent:
     exit_code: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Renewal:
+class Renewal(NamedTuple):
     """The answer to a renewal of leases."""
 
     lost: tuple[LeaseRef, ...] = ()
@@ -129,32 +130,28 @@ class Renewal:
     """Held, but the job was cancelled: stop and report."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobPage:
+class JobPage(NamedTuple):
     """A page of jobs, newest first."""
 
     jobs: tuple[Job, ...]
     next_page_token: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentOffer:
+class AgentOffer(NamedTuple):
     """What an agent-runner can take when it claims."""
 
     agent: AgentIdentity
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NextMoments:
+class NextMoments(NamedTuple):
     """When the next waiting job may start, on each of the two clocks; None where none waits."""
 
     wall_us: int | None = None
     steady_us: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waits:
+class Waits(NamedTuple):
     """What keeps a job from being claimed. All of it is empty for one that runs or has ended."""
 
     dependencies: tuple[str, ...] = ()
@@ -169,8 +166,7 @@ class Waits:
     """How many jobs with just the same labels may be claimed now and come before it; of a group, only its next job counts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueChange:
+class QueueChange(NamedTuple):
     """What a change brought about beside what its caller asked for."""
 
     jobs: tuple[Job, ...] = ()
@@ -181,8 +177,7 @@ class QueueChange:
     """A job began to wait for a moment."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Excess:
+class Excess(NamedTuple):
     """What is to be removed of the jobs that have ended: whatever breaks any of these bounds."""
 
     before_us: int = 0
@@ -193,16 +188,14 @@ class Excess:
     """So many of the oldest that their logs come to this."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Removed:
+class Removed(NamedTuple):
     """What was removed in one step."""
 
     jobs: int = 0
     log_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemovedLog:
+class RemovedLog(NamedTuple):
     """The logs of a removed job, which may still be on the disk."""
 
     job_id: str

@@ -10,7 +10,6 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -221,7 +220,7 @@ class SqliteJobStore:
         holders = tuple(row[0] for row in self._read(statements.LIST_HOLDING, (group.group,)))
         if len(holders) < group.limit:
             return waits
-        return replace(waits, group=group.group, group_holders=holders)
+        return waits._replace(group=group.group, group_holders=holders)
 
     async def newest_retry(self, job_id: str) -> Job | None:
         """Return the newest job that repeats this one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from functools import partial
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -20,7 +21,6 @@ from daemon.server.completions import Completions
 from daemon.server.config import ServerConfig
 from daemon.server.dispatcher import Dispatcher
 from daemon.server.endpoints import bind_socket, bind_tcp
-from daemon.server.explain import Explainer
 from daemon.server.inspection import Inspections
 from daemon.server.interceptor import ServerInterceptor
 from daemon.server.job_service import JobServicer
@@ -158,6 +158,22 @@ class JobServer:
         """Wait until no agent-runner is connected."""
         await self._dispatcher.wait_disconnected()
 
+    async def _explain(
+        self, log_reader: LogReader, inspections: Inspections, job_id: str
+    ) -> job_service_pb2.ExplainJobResponse:
+        # Late, because few ask, and everybody waits for the start.
+        from daemon.server.explain import Explainer  # noqa: PLC0415
+
+        explainer = Explainer(
+            store=self._store,
+            logs=self._logs,
+            log_reader=log_reader,
+            dispatcher=self._dispatcher,
+            inspections=inspections,
+            clock=self._clock,
+        )
+        return await explainer.explain(job_id)
+
     def _add_services(self) -> None:
         log_reader = LogReader(self._store, self._logs, self._signals)
         inspections = Inspections()
@@ -169,14 +185,7 @@ class JobServer:
                 dispatcher=self._dispatcher,
                 signals=self._signals,
                 completions=self._completions,
-                explainer=Explainer(
-                    store=self._store,
-                    logs=self._logs,
-                    log_reader=log_reader,
-                    dispatcher=self._dispatcher,
-                    inspections=inspections,
-                    clock=self._clock,
-                ),
+                explain=partial(self._explain, log_reader, inspections),
             ),
             self._server,
         )

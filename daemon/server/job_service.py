@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeAlias
 
 from agent_runner.wire import time_from_pb
 from daemon.errors import UsageError
@@ -13,7 +13,6 @@ from daemon.jobs.store import JobStore
 from daemon.server.completions import Completions
 from daemon.server.convert import event_to_pb, job_to_pb, states_from_pb
 from daemon.server.dispatcher import Dispatcher
-from daemon.server.explain import Explainer
 from daemon.server.job_watch import JobWatch
 from daemon.server.log_reader import LogReader
 from daemon.server.pending_limit import PendingLimit
@@ -25,6 +24,7 @@ from runner.v1 import job_service_pb2_grpc as rpc
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000
+Explain: TypeAlias = Callable[[str], Awaitable[pb.ExplainJobResponse]]
 MAX_PAGE_BYTES = 3 << 20
 """Specifications can be large, and a message holds 4 MiB."""
 
@@ -41,7 +41,7 @@ class JobServicer(rpc.JobServiceServicer):
         dispatcher: Dispatcher,
         signals: Signals,
         completions: Completions,
-        explainer: Explainer,
+        explain: Explain,
     ) -> None:
         self._store = store
         self._pending = pending
@@ -50,7 +50,7 @@ class JobServicer(rpc.JobServiceServicer):
         self._dispatcher = dispatcher
         self._signals = signals
         self._completions = completions
-        self._explainer = explainer
+        self._explain = explain
 
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
         """Accept one job; answered after it is durable."""
@@ -118,7 +118,7 @@ class JobServicer(rpc.JobServiceServicer):
         self, request: pb.ExplainJobRequest, context: Any
     ) -> pb.ExplainJobResponse:
         """Say why a job is where it is."""
-        return await self._explainer.explain(request.job_id)
+        return await self._explain(request.job_id)
 
     async def ReadLog(
         self, request: pb.ReadLogRequest, context: Any

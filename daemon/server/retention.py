@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 
 from daemon.clock import Clock
 from daemon.jobs.log_files import LogFiles
@@ -67,8 +66,7 @@ class Retention:
             if not removed.jobs:
                 break
             total += removed.jobs
-            excess = replace(
-                excess,
+            excess = excess._replace(
                 jobs=max(0, excess.jobs - removed.jobs),
                 log_bytes=max(0, excess.log_bytes - removed.log_bytes),
             )

@@ -49,10 +49,10 @@ async def store(
 def not_held(lease: LeaseRef) -> list[LeaseRef]:
     """Return leases that differ from a held one in each part."""
     return [
-        replace(lease, job_id="nobody"),
-        replace(lease, attempt=0),
-        replace(lease, attempt=lease.attempt + 1),
-        replace(lease, lease_token="guess"),
+        lease._replace(job_id="nobody"),
+        lease._replace(attempt=0),
+        lease._replace(attempt=lease.attempt + 1),
+        lease._replace(lease_token="guess"),
     ]
 
 
@@ -208,7 +208,7 @@ class TestFinish:
     async def test_never_shows_the_token(self, store: JobStore):
         """The text of the error is safe to log."""
         claim = await running(store)
-        lease = replace(claim.lease, attempt=2)
+        lease = claim.lease._replace(attempt=2)
 
         with pytest.raises(LeaseLostError) as caught:
             await store.finish(lease, SUCCESS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -219,7 +218,7 @@ class TestGiveBack:
         """Ended meanwhile is as good; nobody else's attempt is touched."""
         first, second = await running(store), await running(store)
         await store.finish(first.lease, SUCCESS)
-        forged = replace(second.lease, lease_token="guess")
+        forged = second.lease._replace(lease_token="guess")
         before = await store.last_event_id()
 
         assert await store.give_back([first.lease, forged, first.lease], [forged]) == []

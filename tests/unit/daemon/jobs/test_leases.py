@@ -37,7 +37,7 @@ def test_grant():
 def test_held():
     """Only the exact lease of a living attempt is held."""
     assert is_held(ATTEMPT.lease, ATTEMPT)
-    assert not is_held(replace(ATTEMPT.lease, lease_token=""), ATTEMPT)
+    assert not is_held(ATTEMPT.lease._replace(lease_token=""), ATTEMPT)
     assert not is_held(ATTEMPT.lease, ENDED)
     assert not is_held(ATTEMPT.lease, None)
 
@@ -47,7 +47,7 @@ def test_same_report():
     assert ended_by(ENDED.lease, ENDED, OUTCOME)
     assert not ended_by(ATTEMPT.lease, ATTEMPT, OUTCOME)
     assert not ended_by(ENDED.lease, None, OUTCOME)
-    assert not ended_by(replace(ENDED.lease, lease_token=""), ENDED, OUTCOME)
+    assert not ended_by(ENDED.lease._replace(lease_token=""), ENDED, OUTCOME)
 
 
 @pytest.mark.parametrize(
