@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.errors import SandboxBrokenError
+from sandbox.filesystem.job_users import JobUsers
 from sandbox.filesystem.workspace_pool import WorkspacePool
 
 JOB_UIDS = range(64123, 64123 + 1000)
@@ -38,6 +39,7 @@ class Lanes:
         """Remember where workspaces are, and whose they are; None: this process' own user, in any number."""
         self._root = root
         self._uids = uids
+        self._users = JobUsers()
         self._made = 0
         self._lanes: dict[int, Lane] = {}
         self._free: list[int] = []
@@ -52,11 +54,9 @@ class Lanes:
         if self._free:
             return self._lanes[heapq.heappop(self._free)]
         number = self._made
-        while (
-            self._uids is not None
-            and number < len(self._uids)
-            and self._uids[number] in self._avoided
-        ):
+        while self._uids is not None and number < len(self._uids):
+            if self._uids[number] not in self._avoided and self._users.reserve(self._uids[number]):
+                break
             number += 1
         if self._uids is not None and number >= len(self._uids):
             raise SandboxBrokenError(
@@ -94,3 +94,4 @@ class Lanes:
         """Remove the folders that wait. Idempotent."""
         for lane in self._lanes.values():
             lane.pool.close()
+        self._users.close()

@@ -20,6 +20,7 @@ import queue
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sandbox.errors import SandboxBrokenError, SandboxError, SandboxUnavailableError
 from sandbox.filesystem.landlock import restrict_thread
@@ -73,8 +74,10 @@ class Spawner:
         """
         self._changes_user = changes_user
         self._for_good = for_good
-        self._work: queue.SimpleQueue[_Spawning | None] = queue.SimpleQueue()
+        self._work: _Work = queue.SimpleQueue()
         self._started = False
+        self._refused = False
+        """The thread could not give up what it must: the next command gets another one."""
 
     async def spawn(
         self,
@@ -93,10 +96,12 @@ class Spawner:
         Raises:
             OSError: The program cannot be executed.
             SandboxUnavailableError: The restriction cannot be applied.
+            SandboxBrokenError: The host has no thread, descriptor or memory for it now.
         """
+        if self._refused:
+            self.close()
         if not self._started:
-            self._started = True
-            _thread.start_new_thread(self._run, ())
+            self._begin()
         spawning = _Spawning(start, uid, ruleset_fd)
         self._work.put(spawning)
         try:
@@ -112,15 +117,26 @@ class Spawner:
             self._started = False
             self._work.put(None)
 
-    def _run(self) -> None:
-        refused: SandboxUnavailableError | None = None
+    def _begin(self) -> None:
+        self._work, self._refused = queue.SimpleQueue(), False
+        try:
+            _thread.start_new_thread(self._run, (self._work,))
+        except RuntimeError as error:
+            raise SandboxBrokenError(f"a thread could not be started: {error}") from error
+        self._started = True
+
+    def _run(self, work: _Work) -> None:
+        refused: SandboxError | None = None
         try:
             _give_up_for_all(changes_user=self._changes_user)
             if self._for_good is not None:
                 self._for_good()
-        except SandboxUnavailableError as error:
+        except SandboxError as error:
             refused = error
-        while (spawning := self._work.get()) is not None:
+        except Exception as error:  # noqa: BLE001 - whatever it is, a command waits for this thread
+            refused = SandboxBrokenError(f"a thread could not be restricted: {error}")
+        self._refused = refused is not None
+        while (spawning := work.get()) is not None:
             if refused is not None:
                 spawning.fail(refused)
             elif spawning.needs_own_thread:
@@ -128,6 +144,9 @@ class Spawner:
             else:
                 spawning.run()
             del spawning  # what it holds must not live until the next one comes
+
+
+_Work: TypeAlias = "queue.SimpleQueue[_Spawning | None]"
 
 
 class _Spawning:

@@ -186,6 +186,20 @@ async def test_a_user_that_has_processes_at_the_start_is_not_handed_out(reachabl
     assert lanes.take().uid == 8
     with pytest.raises(SandboxBrokenError):
         lanes.take()
+    lanes.close()
+
+
+async def test_two_runners_of_root_never_share_a_user(reachable_dir):
+    """Each reserves the users that it hands out; what one gives up at its end the other may have."""
+    one, other = (Lanes(reachable_dir, range(7, 10)) for _ in range(2))
+    assert [one.take().uid, other.take().uid, one.take().uid] == [7, 8, 9]
+    with pytest.raises(SandboxBrokenError):
+        other.take()
+    one.close()
+    third = Lanes(reachable_dir, range(7, 10))
+    assert [third.take().uid, third.take().uid] == [7, 9]
+    third.close()
+    other.close()
 
 
 async def test_a_retired_user_is_not_handed_out_again(reachable_dir):
@@ -199,3 +213,4 @@ async def test_a_retired_user_is_not_handed_out_again(reachable_dir):
     assert [lanes.take().uid, lanes.take().uid] == [7, 9]
     with pytest.raises(SandboxBrokenError, match="7 to 9"):
         lanes.take()
+    lanes.close()

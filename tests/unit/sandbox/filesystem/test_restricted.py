@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.errors import SandboxBrokenError, SandboxUnavailableError
 from sandbox.filesystem.restricted import Spawner
 from sandbox.process import spawn
 from tests.waiting import wait_until
@@ -87,3 +89,45 @@ async def test_a_spawner_that_was_closed_can_begin_again(spawner):
     await output_of(spawner, "/bin/true")
     spawner.close()
     await output_of(spawner, "/bin/true")
+
+
+async def test_a_host_that_has_no_thread_for_a_moment_costs_one_command(monkeypatch):
+    """The command fails, as the host's fault, and the next one runs."""
+    made = Spawner(changes_user=False)
+    start_new_thread = _thread.start_new_thread
+
+    def refuse(*_: object) -> int:
+        monkeypatch.setattr(_thread, "start_new_thread", start_new_thread)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    with pytest.raises(SandboxBrokenError, match="thread"):
+        await made.spawn(true)
+    async with asyncio.timeout(10):
+        popen = await made.spawn(true)
+    assert await asyncio.to_thread(popen.wait) == 0
+    made.close()
+
+
+async def test_a_thread_that_could_not_be_restricted_is_replaced():
+    """Whatever it failed by: the command fails, and the next one gets another thread."""
+    failures: list[Exception] = [OSError(24, "Too many open files"), SandboxUnavailableError("no")]
+
+    def for_good() -> None:
+        if failures:
+            raise failures.pop()
+
+    made = Spawner(changes_user=False, for_good=for_good)
+    async with asyncio.timeout(10):
+        with pytest.raises(SandboxUnavailableError):
+            await made.spawn(true)
+        with pytest.raises(SandboxBrokenError, match="Too many"):
+            await made.spawn(true)
+        popen = await made.spawn(true)
+    assert await asyncio.to_thread(popen.wait) == 0
+    made.close()
+
+
+def true() -> subprocess.Popen[bytes]:
+    with open(os.devnull, "wb") as nowhere:
+        return spawn(["/bin/true"], env={}, output_fd=nowhere.fileno())
