@@ -89,9 +89,10 @@ class LogWriter:
 
         Raises:
             LogGapError: The stored log is shorter, or another; send the bytes from there first.
-            UsageError: The stored log is longer, or ``append`` raises it.
+            UsageError: The stored log is longer though nothing was cut off what was reported, or ``append`` raises it.
         """
         stored = await self.append(lease, offset, tail)
+        outcome = _with_all_stored(outcome, stored)
         length = outcome.log.length
         if stored < length:
             raise LogGapError(stored)
@@ -110,7 +111,9 @@ class LogWriter:
         return replace(outcome, log=replace(outcome.log, truncated=DAMAGED))
 
     async def with_hash(self, lease: LeaseRef, outcome: Outcome) -> Outcome:
-        """Return the outcome with the hash of the stored log, where its reporter made none."""
+        """Return the outcome with the hash of the stored log, where its reporter made none or one of less than is stored."""
+        if outcome.log.truncated:
+            outcome = _with_all_stored(outcome, self._logs.length(lease.job_id, lease.attempt))
         if outcome.log.sha256:
             return outcome
         return replace(outcome, log=replace(outcome.log, sha256=await self._sha256(lease)))
@@ -124,3 +127,13 @@ class LogWriter:
         """Let go of the log of an attempt that has ended."""
         self._logs.close_attempt(lease.job_id, lease.attempt)
         self._signals.log_grown(lease.job_id)
+
+
+def _with_all_stored(outcome: Outcome, stored: int) -> Outcome:
+    """Return what is to be recorded of a log that was cut back by its reporter, whose disk is full, to what it knew to be here.
+
+    More had been sent by then and has arrived: it belongs to the log, and the reporter's hash is not of all of it.
+    """
+    if not outcome.log.truncated or stored <= outcome.log.length:
+        return outcome
+    return replace(outcome, log=replace(outcome.log, length=stored, sha256=""))

@@ -105,6 +105,38 @@ async def test_follow_goes_on_to_the_next_attempt(client: Client):
     assert [(attempt.number, attempt.log_bytes) for attempt in attempts] == [(1, 4), (2, 5)]
 
 
+async def test_log_cut_back_by_a_full_disk(client: Client):
+    """Bytes that were under way when the agent-runner gave up what was not acknowledged count; so does its report, twice."""
+    agent = await FakeAgent(client).connect()
+    job = await client.submit("true")
+    lease = (await agent.assignment()).lease
+    log = await agent.append(lease)
+    await log.send(0, b"known, and more")
+    kept = sha256(b"known")
+
+    for _ in range(2):
+        await agent.finish(
+            lease, b"", log_offset=5, log_bytes=5, log_sha256=kept, log_truncated="disk_full"
+        )
+
+    data, end = await client.log(job.id)
+    assert (data, end.length, end.truncated) == (b"known, and more", 15, "disk_full")
+    assert end.sha256 == sha256(data)
+    assert (await client.get(job.id)).attempts[0].log_bytes == 15
+
+
+async def test_longer_log_than_reported_is_refused(client: Client):
+    """Nothing was cut off, so one of the two is wrong."""
+    agent = await FakeAgent(client).connect()
+    await client.submit("true")
+    lease = (await agent.assignment()).lease
+    log = await agent.append(lease)
+    await log.send(0, b"known, and more")
+
+    async with refused(Code.INVALID_ARGUMENT, "INVALID_REQUEST"):
+        await agent.finish(lease, b"", log_offset=5, log_bytes=5)
+
+
 async def test_lost_log_is_hashed_once(tmp_path, monkeypatch):
     """Nobody reported its hash; the first reader's work is kept, over restarts too, and read by everybody."""
     hashed = []
