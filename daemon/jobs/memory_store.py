@@ -244,9 +244,9 @@ class MemoryJobStore(MemoryJobs):
     async def remove_ended(self, excess: Excess, spared: Collection[str], limit: int) -> Removed:
         """Remove up to ``limit`` ended jobs with their attempts and events, the oldest first."""
         jobs = log_bytes = 0
-        for job in self._removable(spared)[:limit]:
+        for job in self._removable(spared):
             over = jobs < excess.jobs or log_bytes < excess.log_bytes
-            if over or (job.end_us or 0) < excess.before_us:
+            if jobs < limit and (over or (job.end_us or 0) < excess.before_us):
                 jobs += 1
                 log_bytes += log_bytes_of(self._attempts.get(job.id, ()))
                 self._remove(job)

@@ -181,8 +181,8 @@ class JobStore(Protocol):
     async def remove_ended(self, excess: Excess, spared: Collection[str], limit: int) -> Removed:
         """Remove ended jobs with their attempts, events and request ids; called once a minute until nothing is left to remove.
 
-        Looks at the ``limit`` jobs that were submitted first among those that have ended, and removes of them, in that
-        order, whatever ``excess`` names. It passes over: a job among ``spared``, one that a job which has not ended
+        The oldest are those that were submitted first. At most ``limit`` are removed, first the oldest of all as far as
+        ``excess`` counts jobs or bytes, then the oldest of those that ended too long ago. It passes over: a job among ``spared``, one that a job which has not ended
         depends on, the newest job of all, and the job of the newest event. The logs of what is removed are listed by
         ``removed_logs`` from the same moment, so that a crash between the two loses neither.
         """

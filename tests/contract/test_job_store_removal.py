@@ -1,0 +1,78 @@
+"""What every JobStore does when jobs that have ended are removed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from daemon.clock import FixedClock
+from daemon.jobs.models import Excess, Removed
+from daemon.jobs.states import JobState
+from daemon.jobs.store import JobStore
+from tests.contract.job_store_backends import (
+    BACKENDS,
+    LEASE_S,
+    OFFER,
+    SUCCESS,
+    finished,
+    submitted,
+)
+
+LIMIT = 3
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock()
+
+
+@pytest.fixture(params=BACKENDS)
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: FixedClock
+) -> AsyncIterator[JobStore]:
+    store = BACKENDS[request.param](tmp_path, clock)
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def end_all(store: JobStore) -> None:
+    for claim in await store.claim(OFFER, 1000, LEASE_S):
+        await store.finish(claim.lease, SUCCESS)
+
+
+async def test_by_age_behind_younger_ones(store: JobStore, clock: FixedClock):
+    """What waited long and ended late keeps nobody who ended before it; of many, each call takes its limit."""
+    late = await submitted(store, LIMIT + 1, priority=-1)
+    early = await submitted(store, LIMIT + 1)
+    for _ in early:
+        await finished(store)
+    clock.advance(10)
+    await end_all(store)
+    await submitted(store)
+    over_age = Excess(before_us=clock.now_us() - 5_000_000)
+
+    removed = [await store.remove_ended(over_age, (), LIMIT) for _ in range(3)]
+
+    assert [step.jobs for step in removed] == [LIMIT, 1, 0]
+    kept = {job.id for job in (await store.list([JobState.SUCCEEDED], 100, "")).jobs}
+    assert kept == {*late}
+
+
+async def test_by_count_and_by_age(store: JobStore, clock: FixedClock):
+    """The count takes the oldest first, and what it takes counts for the limit."""
+    late = await submitted(store, 2, priority=-1)
+    early = await submitted(store, 3)
+    for _ in early:
+        await finished(store)
+    clock.advance(10)
+    await end_all(store)
+    (newest,) = await submitted(store)
+    excess = Excess(before_us=clock.now_us() - 5_000_000, jobs=1)
+
+    assert await store.remove_ended(excess, (), LIMIT) == Removed(jobs=LIMIT, log_bytes=9)
+
+    kept = [job.id for job in (await store.list((), 100, "")).jobs]
+    assert kept == [newest, early[2], late[1]]
