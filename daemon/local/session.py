@@ -21,7 +21,7 @@ from daemon.local.first_spawn import handover_payload
 from daemon.local.launch import exec_daemon, spawn_daemon, state_of
 from daemon.local.progress import Progress
 from daemon.local.service_manager import notify
-from daemon.local.session_files import SessionFiles, adopt_spools
+from daemon.local.session_files import SessionFiles, adopt_spools, retired_workspaces
 from daemon.local.state_watch import await_loss
 from daemon.supervisor.control import ControlConnection, ControlServer
 from daemon.supervisor.process import (
@@ -132,7 +132,7 @@ class Session:
         """Return None when all runs or the start was called off, else the failure's line."""
         try:
             self._files.open()
-            adopt_spools(self._state, self._agent_runners())
+            await self._take_over()
             await control.open()
             self._progress.send({"process": "daemon", "pid": os.getpid(), "state": "ready"})
             start = asyncio.ensure_future(self._supervisor.start(self._child_ready))
@@ -162,6 +162,15 @@ class Session:
         notify(self._document.get("notify_socket", ""), "READY=1")
         logger.info("The daemon is ready", extra={"action": "daemon_ready"})
         return None
+
+    async def _take_over(self) -> None:
+        """End what agent-runners have left that are not to run any more, and keep what they did not deliver."""
+        retired = retired_workspaces(self._state, self._agent_runners())
+        if retired:
+            from daemon.local.retirement import retire  # noqa: PLC0415 - most starts do without
+
+            await retire(self._state, retired)
+        adopt_spools(self._state, self._agent_runners())
 
     async def _finish(
         self, control: ControlServer, failure: dict[str, Any] | None, survivors: list[str]

@@ -5,11 +5,27 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from daemon import VERSION
 from daemon.paths import StateDir
 from daemon.supervisor import pid_files
+
+
+def retired_workspaces(state: StateDir, agent_runners: int) -> list[Path]:
+    """Return the folders of workspaces of the numbered agent-runners that are no more, also of those that have only a spool.
+
+    Called by the daemon before ``adopt_spools``. Almost always there is none.
+    """
+    found = set()
+    for place in (state.spool, state.workspaces / "agent-runner"):
+        for folder in place.parent.glob(f"{place.name}-*"):
+            number = folder.name.removeprefix(f"{place.name}-")
+            numbered = number.isascii() and number.isdecimal() and str(int(number)) == number
+            if numbered and int(number) > agent_runners:
+                found.add(state.workspaces / f"agent-runner-{number}")
+    return sorted(found)
 
 
 def adopt_spools(state: StateDir, agent_runners: int) -> None:

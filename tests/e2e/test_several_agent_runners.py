@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections import Counter
 
 import pytest
 
-from tests.e2e.instance import Instance
+from daemon.paths import StateDir
+from sandbox import procfs
+from sandbox.env import OWNER_MARKER
+from tests.e2e.instance import Instance, alive
 from tests.waiting import wait_until
 
 
@@ -20,6 +25,22 @@ def instance(tmp_path):
 
 def agents(instance: Instance, ids: list[str]) -> Counter[str]:
     return Counter(instance.job(job_id)["attempts"][-1]["agent"] for job_id in ids)
+
+
+def marked(instance: Instance, suffix: str) -> list[int]:
+    """Return the processes of the jobs of one agent-runner."""
+    label = StateDir(instance.state, instance.state).id + suffix
+    pids = procfs.snapshot()
+    return [pid for pid in pids if procfs.environ_value(pid, OWNER_MARKER) == label]
+
+
+def kill_everything(instance: Instance) -> None:
+    """Kill all processes of the installation at once, so that nobody cleans up."""
+    pids = [process["pid"] for process in instance.status()["processes"].values()]
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            os.kill(pid, number)
+    wait_until(lambda: not any(alive(pid) for pid in pids), 10)
 
 
 def test_they_share_the_work(instance: Instance):
@@ -80,6 +101,29 @@ def test_a_result_of_one_that_is_no_more_is_delivered(instance: Instance):
     assert not left.parent.exists()
     assert (instance.state / "spool" / left.name).exists()
     assert instance.wait(instance.submit("true"))["state"] == "SUCCEEDED"
+
+
+def test_what_one_that_is_no_more_has_left_running_is_killed(instance: Instance):
+    """Without a namespace its jobs outlive a killed installation; their next attempts must not run beside them."""
+    plain = ("--slots", "1", "--sandbox-tier", "plain", "--allow-unsandboxed")
+    instance.start("--agent-runners", "2", *plain)
+    ids = [instance.submit("echo up; sleep 1000") for _ in range(2)]
+    for job_id in ids:
+        instance.wait_log(job_id, b"up")
+    left = marked(instance, "-2")
+    assert left
+    kill_everything(instance)
+    assert all(alive(pid) for pid in left)
+
+    instance.start("--agent-runners", "1", *plain)
+
+    assert not any(alive(pid) for pid in left)
+    wait_until(lambda: not any("agent-runner-2" in path for path in instance.workspaces()), 20)
+    assert not (instance.state / "spool-2").exists()
+    assert "agent_runner_retired" in (instance.state / "logs" / "daemon.log").read_text()
+    for job_id in ids:
+        instance.ok("jobs", "cancel", job_id)
+        assert instance.wait(job_id)["state"] == "CANCELLED"
 
 
 @pytest.mark.parametrize("number", ["0", "17", "many"])
