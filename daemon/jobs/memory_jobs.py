@@ -106,7 +106,7 @@ class MemoryJobs:
     def _removable(self, spared: Collection[str]) -> list[Job]:
         kept = {*spared, *self._by_seq[-1:], self._events.newest_job_id()}
         for job_id, dependents in self._dependents.items():
-            if any(not self._jobs[i].state.final for i in dependents if i in self._jobs):
+            if any(not self._jobs[i].state.final for i in dependents):
                 kept.add(job_id)
         return [job for job in self._jobs.values() if job.state.final and job.id not in kept]
 
@@ -114,6 +114,10 @@ class MemoryJobs:
         del self._jobs[job.id], self._seqs[job.id]
         self._attempts.pop(job.id, None)
         self._dependents.pop(job.id, None)
+        for other in job.spec.depends_on:
+            dependents = self._dependents.get(other, [])
+            if job.id in dependents:
+                dependents.remove(job.id)
         self._counts[job.state] -= 1
         self._events.remove(job.id)
         self._requests = {name: new for name, new in self._requests.items() if new.id != job.id}

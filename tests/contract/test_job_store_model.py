@@ -218,6 +218,23 @@ class StoresAgree(RuleBasedStateMachine):
     def cancel(self, index: int) -> None:
         self.agree(lambda store, _: store.cancel(f"job{index}"))
 
+    @rule(ends=st.booleans())
+    def abandon(self, ends: bool) -> None:
+        """Remove a job that depended on one which ends afterwards, now or later."""
+        first, dependent, last = ids = [f"job{self._jobs + offset}" for offset in range(3)]
+        self._jobs += len(ids)
+        specs = [JobSpec(argv=("x",), depends_on=others) for others in ((), (first,), ())]
+        jobs = [
+            NewJob(id=job_id, spec=spec, request_id=None, payload_sha256="")
+            for job_id, spec in zip(ids, specs, strict=True)
+        ]
+        self.agree(lambda store, _: store.submit(jobs))
+        self.agree(lambda store, _: store.cancel(dependent))
+        self.agree(lambda store, _: store.cancel(last))
+        self.agree(lambda store, _: store.remove_ended(Excess(jobs=99), (), 99))
+        if ends:
+            self.agree(lambda store, _: store.cancel(first))
+
     @rule(agent=AGENTS)
     def end_predecessors(self, agent: AgentIdentity) -> None:
         self.agree(lambda store, _: store.end_predecessors(agent))

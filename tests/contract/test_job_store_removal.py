@@ -17,7 +17,9 @@ from tests.contract.job_store_backends import (
     OFFER,
     SUCCESS,
     finished,
+    running,
     submitted,
+    submitted_one,
 )
 
 LIMIT = 3
@@ -76,3 +78,16 @@ async def test_by_count_and_by_age(store: JobStore, clock: FixedClock):
 
     kept = [job.id for job in (await store.list((), 100, "")).jobs]
     assert kept == [newest, early[2], late[1]]
+
+
+async def test_end_of_a_job_whose_dependent_is_gone(store: JobStore):
+    """It ends as any other."""
+    claim = await running(store)
+    dependent = await submitted_one(store, depends_on=(claim.lease.job_id,))
+    await store.cancel(dependent)
+    await submitted(store)
+
+    assert (await store.remove_ended(Excess(jobs=9), (), 9)).jobs == 1
+    job = await store.finish(claim.lease, SUCCESS)
+
+    assert job.state is JobState.SUCCEEDED
