@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def gc(ctx: click.Context, *, dry_run: bool, force: bool, as_json: bool) -> int:
     if dry_run:
         actions = [_kept(one, force=force) or "would remove" for one in found]
     else:
-        actions = _remove(found, force=force)
+        actions = remove_leftovers(found, force=force)
     documents = [_document(one, act, now_s) for one, act in zip(found, actions, strict=True)]
     if as_json:
         print_json(documents)
@@ -64,8 +65,8 @@ def _kept(one: Leftover, *, force: bool) -> str:
     return f"keep: {one.keep}"
 
 
-def _remove(found: Sequence[Leftover], *, force: bool) -> list[str]:
-    """Remove what is nobody's; return what became of each."""
+def remove_leftovers(found: Sequence[Leftover], *, force: bool) -> list[str]:
+    """Remove what is nobody's, under the lock of whose it was; return what became of each."""
     actions = []
     with contextlib.ExitStack() as locks:
         held = {
@@ -73,14 +74,24 @@ def _remove(found: Sequence[Leftover], *, force: bool) -> list[str]:
             for guard in {one.guard for one in found if one.guard is not None}
         }
         held_or_free = [one for one in found if one.guard is None or held[one.guard]]
-        for owner in {one.owner for one in held_or_free if one.kind == "process"}:
-            asyncio.run(kill_marked(OWNER_MARKER, owner, lambda _name: False))
+        _kill([one for one in held_or_free if one.kind == "process"])
         for one in found:
             action = _kept(one, force=force)
             if not action and one not in held_or_free:
                 action = "keep: its installation has just started"
             actions.append(action or _removed(one))
     return actions
+
+
+def _kill(processes: Sequence[Leftover]) -> None:
+    """Kill the sandboxes that were found, with what they have started since; a name that was not found is somebody's."""
+    for owner in {one.owner for one in processes}:
+        found = frozenset(one.sandbox for one in processes if one.owner == owner)
+        asyncio.run(kill_marked(OWNER_MARKER, owner, partial(_is_other, found)))
+
+
+def _is_other(found: frozenset[str], sandbox: str) -> bool:
+    return sandbox not in found
 
 
 @contextlib.contextmanager

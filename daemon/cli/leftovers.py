@@ -32,7 +32,6 @@ SOCKETS = frozenset({"server.sock", "daemon.sock"})
 _ATTEMPT = re.compile(r"([0-9a-z]{8,64})-([0-9]{1,6})")
 _AGENT_RUNNER = re.compile(r"agent-runner(|-[0-9]+)")
 _SPOOL = re.compile(r"spool(|-[0-9]+)")
-_AGENT_MARK = re.compile(r"-[0-9]+$")
 _INSTALLATION = re.compile(r"[0-9a-f]{12}")
 
 
@@ -59,6 +58,8 @@ class Leftover:
     """The state directory that must stay locked while it is removed, so that nobody starts to use it."""
     owner: str = ""
     """Of a process: the mark of its agent-runner."""
+    sandbox: str = ""
+    """Of a process: the mark of its sandbox, which no later attempt has; its number where it has none."""
     job_id: str | None = None
     attempt: int | None = None
     measure: Measure
@@ -82,14 +83,17 @@ def find_leftovers(state: StateDir, env: Mapping[str, str], now_s: float) -> Ite
     spools = (
         [] if running else [path for path in _entries(state.root) if _SPOOL.fullmatch(path.name)]
     )
-    # Each agent-runner has a spool, and marks its processes with the number of that.
-    dead = [state.id + path.name.removeprefix("spool") for path in spools]
+    # Each agent-runner has a spool, and marks its processes with the number of that. To each mark, its guard.
+    own = str(state.root)
+    dead: dict[str, str | None] = {
+        state.id + path.name.removeprefix("spool"): own for path in spools
+    }
     found: list[Leftover] = []
     for parent in _workspace_parents(state):
         known = state if parent == state.workspaces else None
         for folder in _entries(parent):
             found += _of_start(folder, known, dead, running=running and known is not None)
-    yield from _processes(dead, state)
+    yield from _processes(dead)
     yield from found
     for folder in spools:
         yield from _spooled(folder, state)
@@ -106,27 +110,32 @@ def _workspace_parents(state: StateDir) -> list[Path]:
 
 
 def _of_start(
-    folder: Path, state: StateDir | None, dead: list[str], *, running: bool
+    folder: Path, state: StateDir | None, dead: dict[str, str | None], *, running: bool
 ) -> list[Leftover]:
     """Return what one start of an agent-runner or run-local has left; nothing if it may live."""
     claim = read_claim(folder)
     state_dir = state.root if state else claim.state_dir if claim else None
+    label = None if state_dir is None else str(state_dir)
+    # Who runs something here and now takes no lock, and uses no folder of another.
+    guard = None if folder.name.startswith(RUN_LOCAL) else label
+    installation = folder.parent.name if state is None else state.id
     keep = _foreign(folder)
     if folder.name.startswith(RUN_LOCAL):
         if _run_local_lives(folder.name):
             return []
-        dead.append(f"{folder.parent.name if state is None else state.id}-{folder.name}")
+        dead[f"{installation}-{folder.name}"] = guard
     elif not _AGENT_RUNNER.fullmatch(folder.name):
         keep = keep or "no agent-runner has made it"
-    elif running or (claim is not None and claim.held) or _is_running(state, claim):
+    elif (claim is not None and claim.held) or _is_running(state, claim):
         return []
-    elif state is None and claim is None:
+    elif running:
+        if state is None or _has_agent_runner(state, folder.name):
+            return []
+        keep = keep or "its installation runs: the next start removes it"
+    elif label is None:
         keep = keep or "nothing tells which installation it belongs to"
-    elif state is None:
-        dead.append(folder.parent.name + folder.name.removeprefix("agent-runner"))
-    label = None if state_dir is None else str(state_dir)
-    # Who runs something here and now takes no lock, and uses no folder of another.
-    guard = None if folder.name.startswith(RUN_LOCAL) else label
+    else:
+        dead[installation + folder.name.removeprefix("agent-runner")] = guard
     found = []
     for path in _entries(folder):
         attempt = _ATTEMPT.fullmatch(path.name)
@@ -158,6 +167,11 @@ def _of_start(
     ]
 
 
+def _has_agent_runner(state: StateDir, name: str) -> bool:
+    """Tell whether a running installation runs this agent-runner: it has made its spool, and taken over all others."""
+    return (state.root / name.replace("agent-runner", "spool", 1)).is_dir()
+
+
 def _is_running(state: StateDir | None, claim: Claim | None) -> bool:
     """Tell whether the installation runs that a claim names, although this agent-runner of it is dead."""
     if state is not None or claim is None:
@@ -174,19 +188,21 @@ def _run_local_lives(name: str) -> bool:
     return found is not None and found.start_ticks == int(ticks)
 
 
-def _processes(dead: list[str], state: StateDir) -> Iterator[Leftover]:
+def _processes(dead: Mapping[str, str | None]) -> Iterator[Leftover]:
     """Yield the processes that carry the mark of a dead agent-runner."""
     ticks_per_s = os.sysconf("SC_CLK_TCK")
     for found in procfs.snapshot().values():
         owner = procfs.environ_value(found.pid, OWNER_MARKER)
-        if not found.alive or owner not in dead or found.pid == os.getpid():
+        if not found.alive or owner is None or owner not in dead or found.pid == os.getpid():
             continue
-        attempt = _ATTEMPT.fullmatch(procfs.environ_value(found.pid, SANDBOX_MARKER) or "")
+        sandbox = procfs.environ_value(found.pid, SANDBOX_MARKER) or ""
+        attempt = _ATTEMPT.fullmatch(sandbox)
         yield Leftover(
             kind="process",
             path=str(found.pid),
             owner=owner,
-            guard=str(state.root) if _AGENT_MARK.sub("", owner) == state.id else None,
+            sandbox=sandbox or str(found.pid),
+            guard=dead[owner],
             job_id=attempt[1] if attempt else None,
             attempt=int(attempt[2]) if attempt else None,
             measure=Measure(0, boot_s() + found.start_ticks / ticks_per_s),
