@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ class Terminal:
             env={"TERM": term, "LANG": "C.UTF-8"},
             dimensions=(ROWS, COLUMNS),
             timeout=DEADLINE_S,
+            # Under nohup it would inherit that a hangup is ignored.
+            preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
         )
         self.process.delaybeforesend = None
         # Held open, so that the terminal and its modes outlive the process.
