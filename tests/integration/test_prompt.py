@@ -12,7 +12,6 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +60,10 @@ def _open_peer(master: int) -> int:
     return fcntl.ioctl(master, 0x5441, os.O_RDWR | os.O_NOCTTY)
 
 
+def _hear_hangups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Terminal:
     """A process on a terminal of its own, and the screen that a person sees."""
 
@@ -76,7 +79,7 @@ class Terminal:
             dimensions=(ROWS, COLUMNS),
             timeout=DEADLINE_S,
             # Under nohup it would inherit that a hangup is ignored.
-            preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
+            preexec_fn=_hear_hangups,
         )
         self.process.delaybeforesend = None
         # Held open, so that the terminal and its modes outlive the process.
