@@ -1,7 +1,12 @@
-"""Pages of jobs out of the database, newest first, each by a few ranges of an index however many jobs there are."""
+"""Pages of jobs out of the database, newest first, each by a few ranges of an index however many jobs there are.
+
+Only a page with a time bound may read every job: submits are not in the order of their times where the wall clock was
+set back, and an index of times would cost every submit. It is read in blocks, between which others have their turn.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
@@ -15,8 +20,11 @@ from daemon.jobs.states import JobState
 
 Read = Callable[[str, Row], list[Row]]
 
+BLOCK = 5000
+"""Submits that are looked through in one go for those since a time: about a millisecond."""
 
-def read_page(  # noqa: PLR0913 - the filters of the port
+
+async def read_page(  # noqa: PLR0913 - the filters of the port
     read: Read,
     states: Collection[JobState],
     page_size: int,
@@ -28,20 +36,16 @@ def read_page(  # noqa: PLR0913 - the filters of the port
     """Return a page of jobs; arguments and errors are those of ``JobStore.list``."""
     check_page_size(page_size)
     before = decode_page_token(page_token)
-    first = _first_since(read, since_us) if since_us else 0
-    bounds = (first, since_us, before, page_size + 1)
-    if labels:
-        ranges = [
-            read(statements.LIST_JOBS_WITH_LABELS, (key, state, *bounds))
-            for key in _label_keys(read, labels)
-            for state in states or JobState
-        ]
-    elif states:
-        # One range of the index for each state: filtering by scanning would read the whole table.
-        ranges = [read(statements.LIST_JOBS_IN_STATE, (state, *bounds)) for state in set(states)]
-    else:
-        ranges = [read(statements.LIST_JOBS, bounds)]
-    rows = [*islice(heapq.merge(*ranges, key=_position, reverse=True), page_size + 1)]
+    label_keys = [*_label_keys(read, labels)] if labels else None
+    rows: list[Row] = []
+    for bounds in _blocks(read, since_us, before):
+        ranges = _ranges(read, states, label_keys, (*bounds, page_size + 1))
+        merged = heapq.merge(*ranges, key=_position, reverse=True)
+        rows += islice(merged, page_size + 1 - len(rows))
+        if len(rows) > page_size:
+            break
+        if since_us:
+            await asyncio.sleep(0)
     page = rows[:page_size]
     more = len(rows) > page_size
     return JobPage(
@@ -59,19 +63,35 @@ def _label_keys(read: Read, labels: Mapping[str, str]) -> Iterator[str]:
             yield key
 
 
-def _first_since(read: Read, since_us: int) -> int:
-    """Return where in the order of submits a time begins, by bisection: an index would cost every submit."""
+def _blocks(read: Read, since_us: int, before: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the parts of the order of submits to look through, the newest first, each with the time bound in its middle."""
+    if not since_us:
+        yield 0, 0, before
+        return
     ((low, high),) = read(statements.SEQ_BOUNDS, ())
     if low is None:
-        return 0
-    while low <= high:
-        middle = (low + high) // 2
-        ((create_us,),) = read(statements.CREATED_FROM, (middle,))
-        if create_us < since_us:
-            low = middle + 1
-        else:
-            high = middle - 1
-    return int(low)
+        return
+    before = min(before, high + 1)
+    while before > low:
+        first = max(before - BLOCK, low)
+        yield first, since_us, before
+        before = first
+
+
+def _ranges(
+    read: Read, states: Collection[JobState], label_keys: list[str] | None, bounds: Row
+) -> list[list[Row]]:
+    """Return the jobs of one part, from each range of an index that holds some."""
+    if label_keys is not None:
+        return [
+            read(statements.LIST_JOBS_WITH_LABELS, (key, state, *bounds))
+            for key in label_keys
+            for state in states or JobState
+        ]
+    if states:
+        # One range of the index for each state: filtering by scanning would read the whole table.
+        return [read(statements.LIST_JOBS_IN_STATE, (state, *bounds)) for state in set(states)]
+    return [read(statements.LIST_JOBS, bounds)]
 
 
 def _position(row: Row) -> int:

@@ -349,7 +349,7 @@ class SqliteJobStore:
         Raises:
             UsageError: The page token is not one of ours.
         """
-        return read_page(
+        return await read_page(
             self._read, states, page_size, page_token, labels=labels or {}, since_us=since_us
         )
 

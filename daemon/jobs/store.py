@@ -244,8 +244,7 @@ class JobStore(Protocol):
             page_size: How many jobs at most.
             page_token: That of an earlier page; empty for the first one.
             labels: Keeps jobs that have all of them.
-            since_us: Keeps jobs with this ``create_us`` or a later one. Where the wall clock was set back between two
-                submits, jobs from before that may be left out although they have a later one.
+            since_us: Keeps jobs with this ``create_us`` or a later one.
 
         Raises:
             UsageError: The page token is not one of ours, or the page size is below 1.

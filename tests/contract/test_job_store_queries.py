@@ -119,6 +119,43 @@ class TestQueries:
 
         assert seen == ids[::-1]
 
+    async def test_since_a_time_although_the_clock_was_set_back(
+        self, store: JobStore, clock: FixedClock
+    ):
+        """Every job with that time or a later one is listed, in the order of submits, whatever stands between."""
+        early = await submitted(store, 2)
+        clock.advance(10)
+        late = await submitted(store, 3)
+        since_us = clock.now_us()
+        clock.advance(-8)
+        await submitted(store, 8)
+        clock.advance(8)
+        late += await submitted(store, 2)
+
+        first = await store.list((), 3, "", since_us=since_us)
+        second = await store.list((), 3, first.next_page_token, since_us=since_us)
+
+        assert [job.id for job in first.jobs + second.jobs] == late[::-1]
+        assert second.next_page_token == ""
+        everything = await store.list((), 99, "", since_us=since_us - 10_000_000)
+        assert {*early} < {job.id for job in everything.jobs}
+        pending = await store.list([JobState.PENDING], 99, "", since_us=since_us)
+        assert [job.id for job in pending.jobs] == late[::-1]
+
+    async def test_since_a_time_over_many_jobs(self, store: JobStore, clock: FixedClock):
+        """More than are looked through in one go."""
+        wanted = [*await submitted(store, 2)]
+        since_us = clock.now_us()
+        clock.advance(-5)
+        for _ in range(6):
+            await submitted(store, 1000)
+
+        page = await store.list((), 1, "", since_us=since_us)
+        assert [job.id for job in page.jobs] == wanted[1:]
+        page = await store.list((), 1, page.next_page_token, since_us=since_us)
+        assert [job.id for job in page.jobs] == wanted[:1]
+        assert page.next_page_token == ""
+
     async def test_no_page_after_the_last(self, store: JobStore):
         """A page that ends with the oldest job says so, even when it is full."""
         assert await store.list((), 3, "") == await store.list([JobState.FAILED], 3, "")
