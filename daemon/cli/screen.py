@@ -35,6 +35,7 @@ class Screen:
         handlers = {
             signal.SIGTERM: self._ended,
             signal.SIGHUP: self._ended,
+            signal.SIGQUIT: self._ended,
             signal.SIGWINCH: self._changed,
             signal.SIGTSTP: self._stopped,
         }

@@ -181,6 +181,15 @@ def test_a_terminated_table_gives_the_terminal_back(started: Instance, table: Te
     assert b"\x1b[?25h\x1b[?1049l" in table.raw[size:]
 
 
+def test_a_table_that_is_quit_gives_the_terminal_back(started: Instance, table: Terminal) -> None:
+    """Ctrl-\\ is a key, too: it leaves no hidden cursor and no foreign page."""
+    table.wait_for("jobs: ")
+    size = len(table.raw)
+    table.child.sendcontrol("\\")
+    assert table.end() == 131
+    assert b"\x1b[?25h\x1b[?1049l" in table.raw[size:]
+
+
 def test_retry_and_list(started: Instance) -> None:
     """A job that ended runs again under another id; the filters of the list find both, and only these."""
     path = started.job_file("job_command: 'echo again; exit 4'\nname: flaky\n")
