@@ -200,7 +200,7 @@ class JobWriter:
             known = read(connection, statements.SELECT_JOB_BY_REQUEST, (new.request_id,))
             if known:
                 payload_sha256, *row = known[0]
-                check_payload(new, payload_sha256)
+                check_payload(new.request_id, new.payload_sha256, payload_sha256)
                 return job_from_row(tuple(row))
         now_us = self._clock.now_us()
         states: dict[str, JobState] = {}

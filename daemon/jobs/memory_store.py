@@ -66,7 +66,7 @@ class MemoryJobStore(MemoryJobs):
         for new in jobs:
             first = None if new.request_id is None else requests.get(new.request_id)
             if first is not None:
-                check_payload(new, first.payload_sha256)
+                check_payload(new.request_id, new.payload_sha256, first.payload_sha256)
                 continue
             if new.id in self._jobs or new.id in accepted:
                 raise RuntimeError(f"job id {new.id} is already taken")
@@ -83,6 +83,18 @@ class MemoryJobStore(MemoryJobs):
     async def known_requests(self, request_ids: Collection[str]) -> set[str]:
         """Return those request ids that have made a job."""
         return {request_id for request_id in request_ids if request_id in self._requests}
+
+    async def requested(self, request_id: str, payload_sha256: str) -> Job | None:
+        """Return the job that a request id has made; None if it has made none.
+
+        Raises:
+            RequestIdReusedError: It has made one of another payload.
+        """
+        first = self._requests.get(request_id)
+        if first is None:
+            return None
+        check_payload(request_id, payload_sha256, first.payload_sha256)
+        return self._jobs[first.id]
 
     async def claim(self, offer: AgentOffer, limit: int, lease_s: float) -> list[Claim]:
         """Give up to ``limit`` pending jobs to an agent-runner, best first."""

@@ -42,6 +42,7 @@ from daemon.jobs.models import (
     Waits,
 )
 from daemon.jobs.removal import remove_ended
+from daemon.jobs.request_ids import check_payload
 from daemon.jobs.rows import (
     STEADY_HOLD,
     WALL_HOLD,
@@ -119,6 +120,17 @@ class SqliteJobStore:
         """Return those request ids that have made a job."""
         rows = self._read(statements.SELECT_KNOWN_REQUESTS, (json.dumps([*request_ids]),))
         return {request_id for (request_id,) in rows}
+
+    async def requested(self, request_id: str, payload_sha256: str) -> Job | None:
+        """Return the job that a request id has made; None if it has made none.
+
+        Raises:
+            RequestIdReusedError: It has made one of another payload.
+        """
+        for known_sha256, *row in self._read(statements.SELECT_JOB_BY_REQUEST, (request_id,)):
+            check_payload(request_id, payload_sha256, known_sha256)
+            return job_from_row(tuple(row))
+        return None
 
     async def claim(self, offer: AgentOffer, limit: int, lease_s: float) -> list[Claim]:
         """Give up to ``limit`` pending jobs to an agent-runner, best first."""

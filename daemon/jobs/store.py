@@ -71,6 +71,14 @@ class JobStore(Protocol):
         """Return those request ids that have made a job; called when a submit finds the queue full."""
         ...
 
+    async def requested(self, request_id: str, payload_sha256: str) -> Job | None:
+        """Return the job that a request id has made; None if it has made none. Called per retry with a request id.
+
+        Raises:
+            RequestIdReusedError: It has made one of another payload.
+        """
+        ...
+
     async def claim(self, offer: AgentOffer, limit: int, lease_s: float) -> list[Claim]:
         """Give up to ``limit`` pending jobs to an agent-runner, best first.
 

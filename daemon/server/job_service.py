@@ -16,7 +16,7 @@ from daemon.server.dispatcher import Dispatcher
 from daemon.server.job_watch import JobWatch
 from daemon.server.log_reader import LogReader
 from daemon.server.pending_limit import PendingLimit
-from daemon.server.resubmission import repeated
+from daemon.server.resubmission import repeated, repeated_before
 from daemon.server.signals import Signals
 from daemon.server.submission import new_jobs
 from runner.v1 import job_service_pb2 as pb
@@ -110,8 +110,10 @@ class JobServicer(rpc.JobServiceServicer):
 
     async def RetryJob(self, request: pb.RetryJobRequest, context: Any) -> pb.RetryJobResponse:
         """Submit a job again that has ended; answered after the new one is durable."""
-        job = await repeated(self._store, request.job_id, request.request_id)
-        (accepted,) = await self._submit((job,))
+        accepted = await repeated_before(self._store, request.job_id, request.request_id)
+        if accepted is None:
+            job = await repeated(self._store, request.job_id, request.request_id)
+            (accepted,) = await self._submit((job,))
         return pb.RetryJobResponse(job=job_to_pb(accepted))
 
     async def ExplainJob(

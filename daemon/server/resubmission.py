@@ -13,6 +13,19 @@ from daemon.jobs.store import JobStore
 from daemon.server.submission import checked_request_id
 
 
+async def repeated_before(store: JobStore, job_id: str, request_id: str) -> Job | None:
+    """Return what the same call made of the job before, if it did; called per RetryJob, before anything else is checked.
+
+    What the call depends on may have changed since, up to the removal of the old job.
+
+    Raises:
+        RequestIdReusedError: The request id was used for something else.
+        UsageError: The request id is malformed.
+    """
+    checked = checked_request_id(request_id)
+    return None if checked is None else await store.requested(checked, _payload_sha256(job_id))
+
+
 async def repeated(store: JobStore, job_id: str, request_id: str) -> NewJob:
     """Return the job that repeats another one; called per RetryJob.
 
@@ -35,10 +48,14 @@ async def repeated(store: JobStore, job_id: str, request_id: str) -> NewJob:
         id=new_job_id(),
         spec=replace(old.spec, depends_on=depends_on),
         request_id=checked,
-        # Of what was asked for, not of the outcome: the dependencies may be others at the next call.
-        payload_sha256=hashlib.sha256(f"retry of {job_id}".encode()).hexdigest(),
+        payload_sha256=_payload_sha256(job_id),
         retry_of=job_id,
     )
+
+
+def _payload_sha256(job_id: str) -> str:
+    # Of what is asked for, not of the outcome: the dependencies may be others at the next call.
+    return hashlib.sha256(f"retry of {job_id}".encode()).hexdigest()
 
 
 async def _dependency(store: JobStore, old: Job, job_id: str) -> str:

@@ -214,6 +214,10 @@ class StoresAgree(RuleBasedStateMachine):
     def known_requests(self, request_ids: list[str]) -> None:
         self.agree(lambda store, _: store.known_requests(request_ids))
 
+    @rule(request_id=st.sampled_from("rstu"), payload=st.sampled_from(["one", "two"]))
+    def requested(self, request_id: str, payload: str) -> None:
+        self.agree(lambda store, _: store.requested(request_id, payload))
+
     @rule(index=INDEXES)
     def cancel(self, index: int) -> None:
         self.agree(lambda store, _: store.cancel(f"job{index}"))

@@ -225,6 +225,20 @@ async def test_retry_follows_retried_dependencies(client: Client):
     assert again.state == job_pb2.JOB_STATE_BLOCKED
 
 
+async def test_repeated_retry_is_answered_whatever_happened_since(client: Client):
+    """The old job could not be retried any more: what was retried in place of its dependency has failed too."""
+    build = await client.submit()
+    deploy = await client.submit(depends_on=[build.id])
+    await client.cancel(build.id)
+    built = await retry(client, build.id)
+    again = await retry(client, deploy.id, "deploy again")
+    await client.cancel(built.id)
+
+    assert (await retry(client, deploy.id, "deploy again")).id == again.id
+    async with refused(Code.ALREADY_EXISTS, "REQUEST_ID_REUSED"):
+        await retry(client, build.id, "deploy again")
+
+
 async def test_delayed_job_file_is_idempotent(timed_client: Client):
     """The delay counts from the first call; the same file with the same request id is the same job."""
     file = pb.JobFile(name="a.yaml", content=b"job_command: 'true'\nnot_before: 1h\n", base_dir="/")
