@@ -96,7 +96,8 @@ class Session:
     async def _stay(self) -> None:
         """Wait for the word to stop, or for the state directory to go from under us."""
         token, lock_fd = str(self._document["token"]), self._document["lock_fd"]
-        lost = asyncio.ensure_future(await_loss(self._state, token, lock_fd))
+        watch = await_loss(self._state, token, lock_fd, self._agent_runners())
+        lost = asyncio.ensure_future(watch)
         wanted = asyncio.ensure_future(self._stop_wanted.wait())
         try:
             await asyncio.wait((lost, wanted), return_when=asyncio.FIRST_COMPLETED)

@@ -41,21 +41,25 @@ class Local:
         self.state = StateDir(root / "state", root / "run")
         self.server_words: tuple[str, ...] = ("listen=127.0.0.1:7",)
         self.agent_words: tuple[str, ...] = ()
+        self.agents = 1
         self.lines: list[dict[str, Any]] = []
 
     def children(self, *_: Any) -> list[dict[str, Any]]:
         base = [sys.executable, "-P", STAND_IN]
         return [
             {"name": "job-server", "argv": [*base, *self.server_words], "env": {}, "grace_s": 0.3},
-            {
-                "name": "agent-runner",
-                "argv": [*base, *self.agent_words],
-                "env": {"PATH": "/usr/bin:/bin"},
-                "grace_s": 0.3,
-                "gets_secrets": True,
-                "drains": True,
-                "leaves_orphans": True,
-            },
+            *(
+                {
+                    "name": "agent-runner" + (f"-{number}" if number > 1 else ""),
+                    "argv": [*base, *self.agent_words],
+                    "env": {"PATH": "/usr/bin:/bin"},
+                    "grace_s": 0.3,
+                    "gets_secrets": True,
+                    "drains": True,
+                    "leaves_orphans": True,
+                }
+                for number in range(1, self.agents + 1)
+            ),
         ]
 
     def start(self, **bounds: float) -> StartResult:

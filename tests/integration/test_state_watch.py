@@ -60,3 +60,15 @@ def test_a_token_file_and_folders_that_are_removed_come_back(local):
     assert local.state.token.read_bytes() == token
     assert local.state.token.stat().st_mode & 0o777 == 0o600
     assert status_local(local.state)["processes"]["daemon"]["state"] == "RUNNING"
+
+
+def test_the_spool_of_each_agent_runner_comes_back(local):
+    """Whichever is removed; and none is made of one that does not run."""
+    local.agents = 3
+    local.start()
+    for number in (2, 3):
+        local.state.spool_of(number).rmdir()
+    wait_until(lambda: all(local.state.spool_of(n).is_dir() for n in (2, 3)), 20)
+    assert local.state.spool_of(3).stat().st_mode & 0o777 == 0o700
+    assert not local.state.spool_of(4).exists()
+    assert "folder_restored" in local.state.log_file("daemon").read_text()
