@@ -28,7 +28,7 @@ from runner.v1 import job_pb2
 from sandbox.base import LiveProcess
 
 MAX_MESSAGE_BYTES = 2 << 20
-"""Of reports before the last one, which holds at most 1 MiB; a message holds 4 MiB."""
+"""Of reports and inspections before the last one, which holds at most 1 MiB; a message holds 4 MiB."""
 REPORT_TIMEOUT_S = 20.0
 HOLD_S = 0.01
 """How long a report waits at most for the answer to those before it. What is reported while an answer is under way
@@ -43,8 +43,9 @@ class GrpcWorkStream:
     def __init__(self, call: Any) -> None:
         self._call = call
         self._said = pb.WorkRequest()
-        """What is to be sent besides reports."""
+        """What is to be sent besides reports and inspections."""
         self._reports: deque[pb.FinishAttemptRequest] = deque()
+        self._inspections: deque[pb.AttemptProcesses] = deque()
         self._answers: dict[_Key, asyncio.Future[bool]] = {}
         self._unanswered: set[_Key] = set()
         """Reports that were sent last."""
@@ -79,10 +80,12 @@ class GrpcWorkStream:
 
     async def answer(self, inspection: Inspection) -> None:
         """Tell what runs in the sandbox of an attempt."""
-        self._said.processes.add(
-            inspection=inspection.number,
-            processes=map(_process_to_pb, inspection.processes),
-            unknown=inspection.unknown,
+        self._inspections.append(
+            pb.AttemptProcesses(
+                inspection=inspection.number,
+                processes=map(_process_to_pb, inspection.processes),
+                unknown=inspection.unknown,
+            )
         )
         await self._send()
 
@@ -124,24 +127,29 @@ class GrpcWorkStream:
 
     async def _send_all(self) -> None:
         try:
-            while (self._reports and not self._unanswered) or self._said.ByteSize():
-                said, self._said = self._said, pb.WorkRequest()
-                if not self._unanswered:
-                    said.reports.extend(self._pack())
-                    self._unanswered.update(_key(report.lease) for report in said.reports)
+            while (said := self._next()) is not None:
                 await send(self._call, said)
         except ServerUnavailableError:
             self._end()
             raise
 
-    def _pack(self) -> list[pb.FinishAttemptRequest]:
-        reports = []
+    def _next(self) -> pb.WorkRequest | None:
+        """Return what is to be sent now, if anything."""
+        reports = () if self._unanswered else self._reports
+        if not reports and not self._inspections and not self._said.ByteSize():
+            return None
+        said, self._said = self._said, pb.WorkRequest()
         size = 0
-        while self._reports and size < MAX_MESSAGE_BYTES:
+        while reports and size < MAX_MESSAGE_BYTES:
             report = self._reports.popleft()
-            reports.append(report)
+            said.reports.append(report)
+            self._unanswered.add(_key(report.lease))
             size += report.ByteSize()
-        return reports
+        while self._inspections and size < MAX_MESSAGE_BYTES:
+            inspection = self._inspections.popleft()
+            said.processes.append(inspection)
+            size += inspection.ByteSize()
+        return said
 
     def _answer(self, leases: Sequence[pb.LeaseRef], *, accepted: bool) -> None:
         for lease in leases:
@@ -166,6 +174,7 @@ class GrpcWorkStream:
         """Let everybody who waits for an answer ask by a call."""
         self._ended = True
         self._reports.clear()
+        self._inspections.clear()
         if self._holding is not None:
             self._holding.cancel()
         for answer in self._answers.values():

@@ -1,0 +1,39 @@
+"""The agent-runner's end of the Work stream against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent_runner.client import Assigned, Inspection, Welcome
+from agent_runner.grpc_client import GrpcDaemonClient
+from agent_runner.outcome import SandboxRecord
+from sandbox.base import LiveProcess
+from tests.integration.grpc_server import DEADLINE_S, TOKEN, serving
+
+PROCESSES = [
+    LiveProcess(pid=pid, parent_pid=1, command="x" * 200, state="S", cpu_s=1.5, start_s=1e9)
+    for pid in range(500)
+]
+"""As many as are ever told of one attempt, with commands as long as they are told."""
+
+
+async def test_many_inspections_at_once(tmp_path):
+    """Their answers are too large for one message; the stream lives on and takes a job."""
+    async with serving(tmp_path) as server, asyncio.timeout(DEADLINE_S):
+        client = GrpcDaemonClient(f"unix:{server.config.socket}", TOKEN, "agent", "1")
+        try:
+            await client.register(1, {}, SandboxRecord())
+            stream = await client.work((), draining=False)
+            answers = [Inspection(number=number, processes=PROCESSES) for number in range(40)]
+            await asyncio.gather(*map(stream.answer, answers))
+            job = await server.submit("true")
+
+            messages = stream.messages()
+            assert isinstance(await anext(messages), Welcome)
+            assigned = await anext(messages)
+
+            assert isinstance(assigned, Assigned)
+            assert assigned.lease.job_id == job.id
+            stream.close()
+        finally:
+            await client.close()
