@@ -92,7 +92,7 @@ def since_moment(text: str, now_us: int) -> int:
     """Return the moment that ``--since`` names, in microseconds since the epoch.
 
     Raises:
-        UsageError: It is neither a span nor a moment.
+        UsageError: It is neither a span nor a moment, or a moment that no timestamp can hold.
     """
     span = _SPAN.fullmatch(text)
     if span:
@@ -103,6 +103,10 @@ def since_moment(text: str, now_us: int) -> int:
         raise UsageError(
             f"--since {text}: must be a span such as 30m, 2h or 7d, or a moment such as 2026-01-31T08:00:00Z"
         ) from None
-    # A moment without a zone is one of this place.
-    aware = moment.astimezone() if moment.tzinfo is None else moment
-    return max(0, (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
+    try:
+        utc = moment.astimezone(UTC)  # one without a zone is of this place
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"--since {text}: out of range, it must lie in the years 1 to 9999 of UTC"
+        ) from None
+    return max(0, (utc - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))

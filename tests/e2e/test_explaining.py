@@ -210,7 +210,9 @@ def test_retry_and_list(started: Instance) -> None:
     since = json.loads(started.ok("jobs", "list", "--since", after, "--json"))
     assert [job["id"] for job in since][-1] == again["id"]
     assert json.loads(started.ok("jobs", "list", "--label", "gpu=none", "--json")) == []
-    started.fails("jobs", "list", "--since", "soon", code=2)
+    for moment in ("soon", "0001-01-01", "9999-12-31T23:59:59-14:00"):
+        started.fails("jobs", "list", "--since", moment, code=2)
+    assert started.ok("jobs", "list", "--since", "9999-12-31T23:59:59Z", "--json") == "[]\n"
     running = started.submit("sleep 100")
     started.fails("jobs", "retry", running, code=1)
     started.ok("jobs", "cancel", running)

@@ -47,6 +47,24 @@ def test_anything_else_is_refused_with_both_shapes(text):
         since_moment(text, NOW_US)
 
 
+@pytest.mark.parametrize(
+    "text", ["0001-01-01", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
+)
+def test_a_moment_outside_the_calendar_is_refused(text):
+    """Such a moment has no year between 1 and 9999 in UTC, so the protocol cannot say it."""
+    with pytest.raises(UsageError, match="out of range"):
+        since_moment(text, NOW_US)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0001-01-01T00:00:00Z", 0), ("9999-12-31T23:59:59Z", 253_402_300_799)],
+)
+def test_the_first_and_the_last_moment_are_taken(text, seconds):
+    """What was before the epoch is all there is."""
+    assert since_moment(text, NOW_US) == seconds * 1_000_000
+
+
 def test_labels_are_pairs():
     assert label_pairs(("a=b", "c=", "d=e=f", "a=b")) == {"a": "b", "c": "", "d": "e=f"}
 
