@@ -25,9 +25,8 @@ class JobWatch:
         """Return the event to start after; called once per watcher.
 
         Raises:
-            JobNotFoundError: One of the jobs does not exist, so nothing would ever come of it.
+            JobNotFoundError: One of the jobs does not exist (any more), so nothing would ever come of it.
             UsageError: The event id is malformed, or there are too many job ids.
-            JobNotFoundError: One of the jobs does not exist (any more).
             EventsRemovedError: Events after this one were removed with their jobs.
         """
         if after_event_id < NEWEST:
@@ -38,8 +37,6 @@ class JobWatch:
             raise UsageError(
                 f"job_ids must hold at most {MAX_JOB_IDS} ids; watch all instead: leave it empty"
             )
-        for job_id in job_ids:
-            await self._store.get(job_id)
         for job_id in job_ids:
             await self._store.get(job_id)
         if after_event_id == NEWEST:
