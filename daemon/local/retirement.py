@@ -31,9 +31,10 @@ async def retire(state: StateDir, folders: Sequence[Path]) -> None:
         killed = await kill_marked(OWNER_MARKER, label, lambda _name: False)
         facts = {"agent_runner": folder.name, "killed": ", ".join(killed)}
         logger.info("An agent-runner is no more", extra={"action": "agent_runner_retired", **facts})
-    # Beside the start, and given up with this process: a job may have left more files than a person waits for.
     there = [Workspace(folder, None) for folder in folders if folder.is_dir()]
-    threading.Thread(target=_discard, args=(there,), name="retirement", daemon=True).start()
+    if there:
+        # Beside the start, and given up with this process: a job may have left more files than a person waits for.
+        threading.Thread(target=_discard, args=(there,), name="retirement", daemon=True).start()
 
 
 def _discard(folders: Sequence[Workspace]) -> None:
