@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from daemon.errors import StoreUnavailableError
+from daemon.jobs.models import Job
 from daemon.server import reaper
 from runner.v1 import job_pb2
 from tests.integration.grpc_server import DEADLINE_S, FakeAgent, serving
@@ -32,7 +33,7 @@ async def test_standstill_is_forgiven_although_the_store_fails_at_first(tmp_path
             await extend(lease_s)
             looked.put_nowait("extended")
 
-        async def noted() -> list[object]:
+        async def noted() -> list[Job]:
             looked.put_nowait("reaped")
             return await expire()
 
