@@ -19,6 +19,7 @@ from daemon.clock import Clock
 from daemon.errors import JobNotFoundError, StoreUnavailableError, StoreUnusableError
 from daemon.jobs import migrator, statements
 from daemon.jobs.group_commit import GroupCommit
+from daemon.jobs.job_events import read_events
 from daemon.jobs.job_pages import read_page
 from daemon.jobs.job_writer import JobWriter
 from daemon.jobs.labels import label_key
@@ -48,7 +49,6 @@ from daemon.jobs.rows import (
     WALL_HOLD,
     Row,
     attempt_from_row,
-    event_from_row,
     job_from_row,
 )
 from daemon.jobs.sqlite_failures import store_unusable
@@ -279,12 +279,7 @@ class SqliteJobStore:
 
     async def events(self, after_id: int, limit: int, job_ids: Collection[str]) -> list[JobEvent]:
         """Return events after an id, oldest first; empty ``job_ids`` keeps all."""
-        if job_ids:
-            ids = json.dumps(list(job_ids))
-            rows = self._read(statements.LIST_EVENTS_OF_JOBS, (after_id, ids, limit))
-        else:
-            rows = self._read(statements.LIST_EVENTS, (after_id, limit))
-        return [event_from_row(row) for row in rows]
+        return read_events(self._read, after_id, limit, job_ids)
 
     async def last_event_id(self) -> int:
         """Return the id of the newest event; 0 if there is none."""

@@ -141,9 +141,17 @@ COUNT_JOBS = "SELECT count(*) FROM jobs INDEXED BY jobs_by_state WHERE state = ?
 _EVENT = ", ".join(("id", *EVENT_COLUMNS))
 LIST_EVENTS = f"SELECT {_EVENT} FROM events WHERE id > ? ORDER BY id LIMIT ?"
 LIST_EVENTS_OF_JOBS = (
+    f"SELECT {_EVENT} FROM events WHERE id IN ("
+    "SELECT number.value FROM json_each(?2) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value "
+    "CROSS JOIN json_each('[' || jobs.event_ids || ']') AS number WHERE number.value > ?1"
+    ") ORDER BY id LIMIT ?3"
+)
+"""Reads what is kept with each of the jobs, however many events there are."""
+LIST_NEWEST_EVENTS_OF_JOBS = (
     f"SELECT {_EVENT} FROM events "
     "WHERE id > ? AND job_id IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?"
 )
+"""Reads every event after the given one."""
 LAST_EVENT_ID = "SELECT coalesce(max(id), 0) FROM events"
 
 _IN_LANE = "jobs INDEXED BY jobs_in_lane WHERE state = 'PENDING' AND ready_us IS NULL"
