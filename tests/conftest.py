@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,14 @@ import pytest
 from tests.waiting import wait_until
 
 PROCESS_TIERS = ("integration", "e2e", "contract", "chaos")
+
+
+def pytest_configure() -> None:
+    """Undo what a caller in the background has done: a shell starts such with SIGINT ignored, nohup with SIGHUP, and children inherit it."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            default = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if default else signal.SIG_DFL)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -6,6 +6,8 @@ import json
 import select
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -88,11 +90,23 @@ def test_why_of_waiting_jobs(started: Instance) -> None:
     assert "depends on did not succeed" in why(started, blocked)["summary"]
 
 
+@contextmanager
+def killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End a process that a failing test would wait for without an end."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 def test_watch_tells_every_change_once_over_a_dead_server(started: Instance) -> None:
     """A watcher that lives through the death of the server has seen what happened meanwhile, in order."""
     held = started.submit("sleep 1000")
     started.wait_running(held)
-    with started.popen("jobs", "watch", "--json", stdout=subprocess.PIPE) as watching:
+    with (
+        started.popen("jobs", "watch", "--json", stdout=subprocess.PIPE) as watching,
+        killed_at_the_end(watching),
+    ):
         assert watching.stdout is not None
         # It tells what happens after its start, which takes as long as this host is busy.
         while not select.select([watching.stdout], [], [], 0.5)[0]:
