@@ -26,8 +26,9 @@ def local_children(
     Called by ``start_local``, ``restart_local`` and ``run_foreground``; ``secrets`` only keeps
     variables of these names out of the environment.
     """
-    # gRPC's own lines on standard error are no JSON and tell an operator nothing below ERROR.
-    base = allowed_environment(env, secrets) | {"GRPC_VERBOSITY": "ERROR"}
+    # gRPC's own lines on standard error are no JSON and tell an operator nothing below ERROR. Its many threads would
+    # each get an arena of the C library, 2 MB of idle memory in all.
+    base = allowed_environment(env, secrets) | {"GRPC_VERBOSITY": "ERROR", "MALLOC_ARENA_MAX": "2"}
     python = [sys.executable, "-P", "-m"]
     server = {
         "name": "job-server",
