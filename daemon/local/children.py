@@ -27,7 +27,7 @@ def local_children(
     variables of these names out of the environment.
     """
     # gRPC's own lines on standard error are no JSON and tell an operator nothing below ERROR. Its many threads would
-    # each get an arena of the C library, 2 MB of idle memory in all.
+    # each get an arena of the C library (idle memory of all three 76, with this 73 MB; measured once).
     base = allowed_environment(env, secrets) | {"GRPC_VERBOSITY": "ERROR", "MALLOC_ARENA_MAX": "2"}
     python = [sys.executable, "-P", "-m"]
     server = {
