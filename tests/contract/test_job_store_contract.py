@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +17,6 @@ from daemon.jobs.models import AgentOffer, Job, NewJob
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from tests.contract.job_store_backends import (
-    BACKENDS,
     LEASE_S,
     OFFER,
     OTHER_OFFER,
@@ -28,21 +25,6 @@ from tests.contract.job_store_backends import (
     new_job,
     submitted,
 )
-
-
-@pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture(params=BACKENDS)
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: FixedClock
-) -> AsyncIterator[JobStore]:
-    store = BACKENDS[request.param](tmp_path, clock)
-    await store.open()
-    yield store
-    await store.close()
 
 
 class TestSubmit:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +14,6 @@ from daemon.jobs.models import NextMoments, QueueChange, Waits
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from tests.contract.job_store_backends import (
-    BACKENDS,
     INTERRUPTED,
     LEASE_S,
     OFFER,
@@ -29,21 +26,6 @@ from tests.contract.job_store_backends import (
 )
 
 FAILURE = Outcome(end_reason=EndReason.EXITED, exit_code=1)
-
-
-@pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture(params=BACKENDS)
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: FixedClock
-) -> AsyncIterator[JobStore]:
-    store = BACKENDS[request.param](tmp_path, clock)
-    await store.open()
-    yield store
-    await store.close()
 
 
 async def state(store: JobStore, job_id: str) -> JobState:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from agent_runner.job_spec import ConcurrencySpec, RetryPolicy
@@ -14,7 +11,6 @@ from daemon.jobs.models import AgentIdentity, AgentOffer, QueueChange, Waits
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from tests.contract.job_store_backends import (
-    BACKENDS,
     INTERRUPTED,
     LEASE_S,
     OFFER,
@@ -28,21 +24,6 @@ ONE = ConcurrencySpec(group="deploy")
 TWO = ConcurrencySpec(group="deploy", limit=2)
 NEXT = AgentIdentity(name=OFFER.agent.name, incarnation="2")
 WIDE = AgentOffer(agent=OFFER.agent, labels={"os": "linux"})
-
-
-@pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture(params=BACKENDS)
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: FixedClock
-) -> AsyncIterator[JobStore]:
-    store = BACKENDS[request.param](tmp_path, clock)
-    await store.open()
-    yield store
-    await store.close()
 
 
 class TestGroups:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +15,6 @@ from daemon.jobs.models import MAX_LOSSES, AgentIdentity, AgentOffer, LeaseRef
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from tests.contract.job_store_backends import (
-    BACKENDS,
     INTERRUPTED,
     LEASE_S,
     OFFER,
@@ -29,21 +26,6 @@ from tests.contract.job_store_backends import (
 )
 
 NEXT = AgentIdentity(name=OFFER.agent.name, incarnation="2")
-
-
-@pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture(params=BACKENDS)
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: FixedClock
-) -> AsyncIterator[JobStore]:
-    store = BACKENDS[request.param](tmp_path, clock)
-    await store.open()
-    yield store
-    await store.close()
 
 
 def not_held(lease: LeaseRef) -> list[LeaseRef]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from agent_runner.outcome import EndReason, LogSummary
@@ -14,7 +11,6 @@ from daemon.jobs.models import MAX_LOSSES, AgentIdentity, AgentOffer
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from tests.contract.job_store_backends import (
-    BACKENDS,
     LEASE_S,
     OFFER,
     OTHER_OFFER,
@@ -25,21 +21,6 @@ from tests.contract.job_store_backends import (
 )
 
 NEXT = AgentIdentity(name=OFFER.agent.name, incarnation="2")
-
-
-@pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture(params=BACKENDS)
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: FixedClock
-) -> AsyncIterator[JobStore]:
-    store = BACKENDS[request.param](tmp_path, clock)
-    await store.open()
-    yield store
-    await store.close()
 
 
 class TestLoss:

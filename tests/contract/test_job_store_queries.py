@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from agent_runner.outcome import EndReason, Outcome
@@ -17,28 +14,12 @@ from daemon.errors import (
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from tests.contract.job_store_backends import (
-    BACKENDS,
     LEASE_S,
     OFFER,
     SUCCESS,
     running,
     submitted,
 )
-
-
-@pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture(params=BACKENDS)
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: FixedClock
-) -> AsyncIterator[JobStore]:
-    store = BACKENDS[request.param](tmp_path, clock)
-    await store.open()
-    yield store
-    await store.close()
 
 
 class TestCancel:

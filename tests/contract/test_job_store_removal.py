@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
-
 from daemon.clock import FixedClock
 from daemon.jobs.models import Excess, Removed
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from tests.contract.job_store_backends import (
-    BACKENDS,
     LEASE_S,
     OFFER,
     SUCCESS,
@@ -23,21 +17,6 @@ from tests.contract.job_store_backends import (
 )
 
 LIMIT = 3
-
-
-@pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture(params=BACKENDS)
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: FixedClock
-) -> AsyncIterator[JobStore]:
-    store = BACKENDS[request.param](tmp_path, clock)
-    await store.open()
-    yield store
-    await store.close()
 
 
 async def end_all(store: JobStore) -> None:

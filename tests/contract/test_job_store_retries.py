@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from agent_runner.job_spec import RetryPolicy
@@ -14,7 +11,6 @@ from daemon.jobs.models import AgentIdentity, NextMoments, QueueChange
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from tests.contract.job_store_backends import (
-    BACKENDS,
     INTERRUPTED,
     LEASE_S,
     OFFER,
@@ -27,21 +23,6 @@ from tests.contract.job_store_backends import (
 NEXT = AgentIdentity(name=OFFER.agent.name, incarnation="2")
 FAILURE = Outcome(end_reason=EndReason.EXITED, exit_code=1, message="no")
 SECOND_US = 1_000_000
-
-
-@pytest.fixture
-def clock() -> FixedClock:
-    return FixedClock()
-
-
-@pytest.fixture(params=BACKENDS)
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: FixedClock
-) -> AsyncIterator[JobStore]:
-    store = BACKENDS[request.param](tmp_path, clock)
-    await store.open()
-    yield store
-    await store.close()
 
 
 def failure(code: int | None = None, reason: EndReason = EndReason.EXITED) -> Outcome:

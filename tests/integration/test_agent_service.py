@@ -22,12 +22,6 @@ from tests.integration.grpc_server import (
 Code = grpc.StatusCode
 
 
-@pytest.fixture
-async def client(tmp_path):
-    async with serving(tmp_path) as connected:
-        yield connected
-
-
 async def nothing_sent(agent: FakeAgent) -> bool:
     """Tell whether the server has nothing to say: what it says to a renewal comes after all before it."""
     probe = agent_pb.LeaseRef(job_id="probe", attempt=1, lease_token="x")

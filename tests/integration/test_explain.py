@@ -12,13 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from runner.v1 import agent_service_pb2 as agent_pb
 from runner.v1 import job_pb2
 from runner.v1 import job_service_pb2 as pb
-from tests.integration.grpc_server import Client, FakeAgent, refused, serving
-
-
-@pytest.fixture
-async def client(tmp_path):
-    async with serving(tmp_path) as found:
-        yield found
+from tests.integration.grpc_server import Client, FakeAgent, refused
 
 
 async def explain(client: Client, job_id: str) -> pb.ExplainJobResponse:

@@ -8,7 +8,6 @@ import threading
 from typing import Any
 
 import grpc
-import pytest
 
 from daemon.errors import StoreUnavailableError
 from daemon.jobs.log_files import LogFiles
@@ -24,12 +23,6 @@ from tests.integration.grpc_server import (
 )
 
 Code = grpc.StatusCode
-
-
-@pytest.fixture
-async def client(tmp_path):
-    async with serving(tmp_path) as connected:
-        yield connected
 
 
 async def test_log_of_a_finished_job(client: Client):

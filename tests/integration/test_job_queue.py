@@ -29,12 +29,6 @@ GROUP = job_pb2.ConcurrencySpec(group="deploy")
 
 
 @pytest.fixture
-async def client(tmp_path):
-    async with serving(tmp_path) as connected:
-        yield connected
-
-
-@pytest.fixture
 async def timed_client(tmp_path):
     """A server whose time passes."""
     async with serving(tmp_path, clock=SystemClock()) as connected:

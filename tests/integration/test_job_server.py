@@ -28,12 +28,6 @@ from tests.integration.grpc_server import (
 Code = grpc.StatusCode
 
 
-@pytest.fixture
-async def client(tmp_path):
-    async with serving(tmp_path) as connected:
-        yield connected
-
-
 @pytest.mark.parametrize(
     ("metadata", "why"),
     [

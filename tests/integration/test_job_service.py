@@ -21,12 +21,6 @@ from tests.integration.grpc_server import (
 Code = grpc.StatusCode
 
 
-@pytest.fixture
-async def client(tmp_path):
-    async with serving(tmp_path) as connected:
-        yield connected
-
-
 async def test_submit_returns_the_job_with_defaults_written_out(client: Client):
     """What is not said is filled in once, by the server."""
     job = await client.submit("echo", "hi")

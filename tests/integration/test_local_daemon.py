@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,20 +28,6 @@ from daemon.supervisor import pid_files
 from tests.integration.local_daemon import CONFIG, SECRET, Local, alive
 from tests.integration.stand_in import digest
 from tests.waiting import wait_until
-
-
-@pytest.fixture
-def local() -> Iterator[Local]:
-    """A short path, because of the sockets; everything is stopped at the end."""
-    root = Path(tempfile.mkdtemp(prefix="runner-"))
-    made = Local(root)
-    yield made
-    try:
-        made.stop(now=True)
-    except NotRunningError:
-        pass
-    finally:
-        shutil.rmtree(root)
 
 
 def test_start_reports_in_order_and_stop_leaves_nothing(local):

@@ -3,30 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from daemon.errors import NotRunningError
 from daemon.local.status import status_local
-from tests.integration.local_daemon import Local, alive
+from tests.integration.local_daemon import alive
 from tests.waiting import wait_until
-
-
-@pytest.fixture
-def local() -> Iterator[Local]:
-    """A short path, because of the sockets; everything is stopped at the end."""
-    root = Path(tempfile.mkdtemp(prefix="runner-"))
-    made = Local(root)
-    yield made
-    try:
-        made.stop(now=True)
-    except NotRunningError:
-        pass
-    finally:
-        shutil.rmtree(root)
 
 
 def test_a_state_directory_that_is_removed_ends_the_installation(local):

@@ -1,0 +1,35 @@
+"""Fixtures of the integration tier: a job server with a client, and a local installation with stand-in children."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon.errors import NotRunningError
+from tests.integration.grpc_server import Client, serving
+from tests.integration.local_daemon import Local
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    """A job server with the default settings, and a client with its token."""
+    async with serving(tmp_path) as connected:
+        yield connected
+
+
+@pytest.fixture
+def local() -> Iterator[Local]:
+    """A short path, because of the sockets; everything is stopped at the end."""
+    root = Path(tempfile.mkdtemp(prefix="runner-"))
+    made = Local(root)
+    yield made
+    try:
+        made.stop(now=True)
+    except NotRunningError:
+        pass
+    finally:
+        shutil.rmtree(root)
