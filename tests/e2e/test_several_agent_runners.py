@@ -16,13 +16,6 @@ from tests.e2e.instance import Instance, alive
 from tests.waiting import wait_until
 
 
-@pytest.fixture
-def instance(tmp_path):
-    made = Instance(tmp_path)
-    yield made
-    made.stop()
-
-
 def agents(instance: Instance, ids: list[str]) -> Counter[str]:
     return Counter(instance.job(job_id)["attempts"][-1]["agent"] for job_id in ids)
 
@@ -90,17 +83,33 @@ def test_one_that_dies_costs_only_its_own_jobs(instance: Instance):
 
 
 def test_a_result_of_one_that_is_no_more_is_delivered(instance: Instance):
-    """What lies in its spool is taken over by the first one when there are fewer after a restart."""
-    instance.start("--agent-runners", "2")
-    left = instance.state / "spool-2" / "not-a-lease.spool"
-    left.write_bytes(b"")
+    """The end of an attempt that lies in its spool arrives, with its whole log, when there are fewer after a crash."""
+    instance.start("--agent-runners", "2", "--slots", "1")
+    ids = [instance.submit("echo up; sleep 3; echo done") for _ in range(2)]
+    for job_id in ids:
+        instance.wait_log(job_id, b"up")
+    os.kill(instance.pid("job-server"), signal.SIGSTOP)  # nobody takes the ends
+    sealed = [f"spool*/{job_id}-1-*.spool" for job_id in ids]
+    wait_until(
+        lambda: all(
+            b'"end_reason"' in path.read_bytes()
+            for pattern in sealed
+            for path in instance.state.glob(pattern)
+        ),
+        30,
+        "both ends are in the spools",
+    )
+    assert len(list((instance.state / "spool-2").iterdir())) == 1
+    kill_everything(instance)
 
-    instance.ok("local", "restart", "--agent-runners", "1")
+    instance.start("--agent-runners", "1", "--slots", "1")
 
     assert list(instance.status()["processes"]) == ["daemon", "job-server", "agent-runner"]
-    assert not left.parent.exists()
-    assert (instance.state / "spool" / left.name).exists()
-    assert instance.wait(instance.submit("true"))["state"] == "SUCCEEDED"
+    for job_id in ids:
+        job = instance.wait(job_id)
+        assert (job["state"], len(job["attempts"])) == ("SUCCEEDED", 1)
+        assert instance.log(job_id) == b"up\ndone\n"
+    assert not (instance.state / "spool-2").exists()
 
 
 def test_what_one_that_is_no_more_has_left_running_is_killed(instance: Instance):
