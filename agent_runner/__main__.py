@@ -27,6 +27,8 @@ from agent_runner.grpc_client import GrpcDaemonClient
 from agent_runner.handover import Handover
 from agent_runner.hardening import harden
 from agent_runner.outcome import SandboxRecord
+from agent_runner.secret_refs import LOCAL_PATH, SecretRef
+from agent_runner.secret_source import DaemonSecrets
 from agent_runner.worker import Worker
 from agent_runner.workspace_claim import claim
 from sandbox.base import Capabilities, SandboxProvider, Tier
@@ -118,13 +120,13 @@ async def _start(
     )
     token, secrets = handover.payload["token"], handover.payload["secrets"]
     client = GrpcDaemonClient(config.endpoint, token, config.name, secrets_module.token_hex(8))
-    values = {("local", name): value for name, value in secrets.items()}
+    gathered = {SecretRef(LOCAL_PATH, name): value for name, value in secrets.items()}
     worker = Worker(
         config=config,
         client=client,
         provider=provider,
         sandbox=record,
-        secrets=values,
+        secrets=DaemonSecrets(gathered, handover.secrets_fd),
         on_ready=lambda: _announce(config, capabilities, handover),
     )
     received = 0

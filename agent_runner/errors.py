@@ -41,6 +41,13 @@ class SecretMissingError(AgentRunnerError):
     reason: ClassVar[str] = "SECRET_MISSING"
 
 
+class SecretSourceGoneError(AgentRunnerError):
+    """Whoever holds the secret store does not answer any more: the daemon has died."""
+
+    reason: ClassVar[str] = "SECRET_SOURCE_GONE"
+    retryable: ClassVar[bool] = True
+
+
 class LeaseLostError(AgentRunnerError):
     """The server gave the attempt to somebody else, or ended it."""
 

@@ -7,18 +7,23 @@ AttemptControl. Whatever goes wrong becomes an Outcome; only a defect raises.
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
-import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from agent_runner.errors import InvalidJobSpecError, SecretMissingError, SourceError
+from agent_runner.attempt_control import AttemptControl, CommandStopper, StopReason
+from agent_runner.errors import (
+    InvalidJobSpecError,
+    SecretMissingError,
+    SecretSourceGoneError,
+    SourceError,
+)
 from agent_runner.job_environment import job_environment
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
-from agent_runner.secret_refs import find_refs, resolve
+from agent_runner.secret_refs import SecretRef, find_refs, resolve
+from agent_runner.secret_source import Found, SecretSource
 from agent_runner.source import prepare_source
 from sandbox.base import (
     Command,
@@ -39,15 +44,14 @@ logger = logging.getLogger(__name__)
 
 WITHHELD = b"\n[runner: output withheld, masking failed]\n"
 DEFAULT_GRACE_S = 10.0
+ORPHAN_BOUND_S = 5.0
+"""How long an attempt without a daemon waits for its end before it ends by itself."""
 MAX_COMMAND_CHARS = 200
 """Of a command line that is shown to a person (job.proto)."""
 MIN_COMMAND_S = 0.001
 """What is left for a command whose preparation took nearly all of the time-out."""
 
 T = TypeVar("T")
-
-SecretValues = Mapping[tuple[str, str], str]
-"""Values by (path, key); only these can be referenced."""
 
 
 class LogWriter(Protocol):
@@ -66,73 +70,6 @@ class LogWriter(Protocol):
         ...
 
 
-class StopReason(enum.IntEnum):
-    """Why a running attempt has to end early; a higher one overrules a lower one."""
-
-    CANCEL = 1
-    """Somebody cancelled the job."""
-    INTERRUPT = 2
-    """The agent-runner is going away; the attempt does not count."""
-    LOST = 3
-    """The lease is held no more; nothing is to be reported."""
-
-
-class AttemptControl:
-    """Carries the request to stop from the worker to the executor; used on one event loop."""
-
-    def __init__(self) -> None:
-        self.reason: StopReason | None = None
-        self._deadline = math.inf
-        self._changed = asyncio.Event()
-        self.on_request: Callable[[], None] | None = None
-        """Called at each request that made it more urgent, by whoever runs a command now."""
-
-    @property
-    def grace_s(self) -> float:
-        """Return how much of the grace is left: a second request never gives back what has passed."""
-        return max(0.0, self._deadline - asyncio.get_running_loop().time())
-
-    def stop(self, reason: StopReason, grace_s: float) -> None:
-        """Ask for the end. Repeating it can only make it more urgent."""
-        deadline = asyncio.get_running_loop().time() + grace_s
-        if self.reason is None or reason > self.reason or deadline < self._deadline:
-            self.reason = reason if self.reason is None else max(reason, self.reason)
-            self._deadline = min(self._deadline, deadline)
-            self._changed.set()
-            if self.on_request is not None:
-                self.on_request()
-
-    async def asked(self) -> None:
-        """Wait until there is a request."""
-        await self._changed.wait()
-
-
-class _Stopper:
-    """Stops one command at each request; a later, more urgent one shortens the grace of the first."""
-
-    def __init__(self, command: Command, control: AttemptControl) -> None:
-        self._command = command
-        self._control = control
-        self._running: asyncio.Task[None] | None = None
-        control.on_request = self._stop
-        if control.reason is not None:
-            self._stop()
-
-    async def close(self) -> None:
-        """Listen no more, and wait for what was begun."""
-        self._control.on_request = None
-        if self._running is not None:
-            await asyncio.wait([self._running])
-
-    def _stop(self) -> None:
-        grace_s = self._control.grace_s
-        urgent = self._control.reason is StopReason.LOST or grace_s <= 0
-        stop = self._command.kill() if urgent else self._command.stop(grace_s)
-        previous, self._running = self._running, asyncio.ensure_future(stop)
-        if previous is not None:
-            previous.cancel()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRequest:
     """One attempt to run."""
@@ -149,7 +86,7 @@ class AttemptRun:
         self,
         provider: SandboxProvider,
         request: AttemptRequest,
-        secrets: SecretValues,
+        secrets: SecretSource,
         log: LogWriter,
         control: AttemptControl,
     ) -> None:
@@ -200,15 +137,10 @@ class AttemptRun:
             await self._sandbox.destroy()
 
     async def _run(self) -> Outcome:
-        env = resolve(self._spec.env, self._secrets)
-        for ref in find_refs(self._spec.env):
-            name = f"{ref.path}:{ref.key}"
-            if not self._masker.add(name, self._secrets[ref.path, ref.key]):
-                logger.warning(
-                    "a secret is too short or too common to be masked",
-                    extra={"action": "secret_not_masked", "secret": name},
-                )
         began = asyncio.get_running_loop().time()
+        env = await self._environment()
+        if env is None:
+            return self._stopped() if self._control.reason is not None else self._timed_out()
         sandbox = await self._prepared()
         left_s = self._spec.timeout_s - (asyncio.get_running_loop().time() - began)
         if sandbox is None:
@@ -229,7 +161,7 @@ class AttemptRun:
             )
         )
         self._command = command
-        stopper = _Stopper(command, self._control)
+        stopper = CommandStopper(command, self._control)
         try:
             await self._pump(command)
             return self._outcome(await command.wait())
@@ -237,6 +169,37 @@ class AttemptRun:
             raise SourceError(f"the command could not be started: {error}") from error
         finally:
             await stopper.close()
+
+    async def _environment(self) -> dict[str, str] | None:
+        """Return the job's variables with their references filled in and masked from here on; None as ``_unless_stopped``."""
+        refs = find_refs(self._spec.env)
+        at_hand = self._secrets.at_hand
+        values, why_missing = {ref: at_hand[ref] for ref in refs if ref in at_hand}, ""
+        if len(values) < len(refs):
+            asked = [ref for ref in refs if ref not in values]
+            found = await self._unless_stopped(self._ask(asked))
+            if found is None:
+                return None
+            values |= found.values
+            why_missing = found.why_missing
+        for ref, value in values.items():
+            name = f"{ref.path}:{ref.key}"
+            if not self._masker.add(name, value):
+                logger.warning(
+                    "a secret is too short or too common to be masked",
+                    extra={"action": "secret_not_masked", "secret": name},
+                )
+        return resolve(self._spec.env, values, why_missing)
+
+    async def _ask(self, refs: Sequence[SecretRef]) -> Found:
+        try:
+            return await self._secrets.ask(refs)
+        except SecretSourceGoneError as error:
+            # The daemon has died, and this process learns it at once by its life pipe: the attempt is given back.
+            await asyncio.sleep(ORPHAN_BOUND_S)
+            raise SecretMissingError(
+                f"no value for {', '.join(map(str, refs))}: {error}"
+            ) from error
 
     async def _prepared(self) -> Sandbox | None:
         """Return the sandbox with its source; None if the attempt has to end before there is a command."""

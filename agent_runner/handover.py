@@ -1,4 +1,4 @@
-"""How the daemon hands a child what it needs, and how the child answers: four inherited descriptors.
+"""How the daemon hands a child what it needs, and how the child answers: inherited descriptors.
 
 Secrets and the token never stand in argv, a file or the environment of a long-lived process, so they come through
 a pipe. The numbers of the descriptors come in the environment; the child closes none of them to its own children
@@ -10,6 +10,7 @@ because Python makes every descriptor non-inheritable on exec (PEP 446).
 | ``RUNNER_READY_FD`` | out | one JSON line: ``{"ready": {…}}`` or ``{"error": "…"}`` |
 | ``RUNNER_LIFE_FD`` | in | never any byte; end of file means that the daemon has died |
 | ``RUNNER_LOCK_FD`` | - | the state directory's lock, held until the last process of the installation has gone |
+| ``RUNNER_SECRETS_FD`` | both | agent-runners only: questions for values of the secret store, see ``secret_source`` |
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent_runner.descriptors import HANDOVER_FD, LIFE_FD, LOCK_FD, READY_FD
+from agent_runner.descriptors import HANDOVER_FD, LIFE_FD, LOCK_FD, READY_FD, SECRETS_FD
 from agent_runner.errors import InvalidConfigError
 
 MAX_HANDOVER_BYTES = 64 << 20
@@ -34,6 +35,8 @@ class Handover:
     life_fd: int
     """Becomes readable (end of file) when the daemon dies; -1 without a daemon."""
     _ready_fd: int
+    secrets_fd: int = -1
+    """A socket to ask the daemon for values of the store; -1 for a child that gets no secrets."""
 
     def ready(self, facts: Mapping[str, Any]) -> None:
         """Tell the daemon that this process works; called once. A daemon that is gone is no error here."""
@@ -69,7 +72,16 @@ def receive(env: Mapping[str, str]) -> Handover:
                 f"{name} is not set; this process is started by `runner local start`"
             )
         numbers[name] = int(text)
-        os.set_inheritable(numbers[name], False)
+    secrets_text = env.get(SECRETS_FD, "")
+    if secrets_text.isdecimal():
+        numbers[SECRETS_FD] = int(secrets_text)
+    for number in numbers.values():
+        os.set_inheritable(number, False)
     with os.fdopen(numbers[HANDOVER_FD], "rb") as pipe:
         payload = json.loads(pipe.read(MAX_HANDOVER_BYTES))
-    return Handover(payload=payload, life_fd=numbers[LIFE_FD], _ready_fd=numbers[READY_FD])
+    return Handover(
+        payload=payload,
+        life_fd=numbers[LIFE_FD],
+        _ready_fd=numbers[READY_FD],
+        secrets_fd=numbers.get(SECRETS_FD, -1),
+    )

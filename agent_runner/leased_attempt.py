@@ -7,16 +7,12 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from agent_runner.attempt_control import AttemptControl, StopReason
 from agent_runner.client import Assigned, DaemonClient
 from agent_runner.delivery import Delivery
-from agent_runner.executor import (
-    AttemptControl,
-    AttemptRequest,
-    AttemptRun,
-    SecretValues,
-    StopReason,
-)
+from agent_runner.executor import AttemptRequest, AttemptRun
 from agent_runner.outcome import EndReason, Outcome
+from agent_runner.secret_source import SecretSource
 from agent_runner.spool import Spool
 from sandbox.base import LiveProcess, SandboxProvider
 
@@ -31,7 +27,7 @@ class LeasedAttempt:
         assigned: Assigned,
         client: DaemonClient,
         provider: SandboxProvider,
-        secrets: SecretValues,
+        secrets: SecretSource,
         spool_dir: Path,
     ) -> None:
         self.lease = assigned.lease

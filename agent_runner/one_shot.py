@@ -13,14 +13,16 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from agent_runner.executor import AttemptControl, AttemptRequest, AttemptRun, StopReason
+from agent_runner.attempt_control import AttemptControl, StopReason
+from agent_runner.executor import AttemptRequest, AttemptRun
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason, LogSummary, Outcome
+from agent_runner.secret_source import SecretSource
 from sandbox import procfs
 from sandbox.base import Capabilities, SandboxProvider, Tier
 from sandbox.errors import SandboxError
@@ -43,8 +45,7 @@ class OneShot:
 
     job_id: str
     spec: JobSpec
-    secrets: Mapping[str, str]
-    """Values of ``${secret:local:NAME}`` by NAME."""
+    secrets: SecretSource
     workspaces: Path
     """Parent of the folder that this run makes for itself and removes."""
     owner_label: str
@@ -189,9 +190,8 @@ async def _attempt(
     provider = _open(shot, _own_name(os.getpid()))
     try:
         on_start(await provider.probe())
-        values = {("local", name): value for name, value in shot.secrets.items()}
         request = AttemptRequest(job_id=shot.job_id, attempt=1, spec=shot.spec)
-        run = AttemptRun(provider, request, values, output, control)
+        run = AttemptRun(provider, request, shot.secrets, output, control)
         try:
             return await run.run()
         finally:

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent_runner.errors import InvalidJobSpecError, SecretMissingError
-from agent_runner.job_spec import MAX_ENV_VALUE_BYTES
+from agent_runner.job_spec import MAX_ENV_VALUE_BYTES, JobSpec
 
 LOCAL_PATH = "local"
-"""The path of what `runner local start` gathered, or `run-local` took from its caller."""
+"""The path of what `runner local start` gathered, or `run-local` took from its caller; in the store beneath that."""
 
 _OPENING = re.compile(r"\$?\$\{secret:")
 _PATH = re.compile(r"[A-Za-z0-9_-]{1,64}(?:/[A-Za-z0-9_-]{1,64}){0,7}")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_REFERENCE = re.compile(rf"\$\{{secret:({_PATH.pattern}):({_KEY.pattern})\}}")
+_NUMBER = re.compile(r"-?[0-9]+")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SecretRef:
+class SecretRef(NamedTuple):
     """The name of a secret value; holds no value."""
 
     path: str
@@ -30,6 +31,46 @@ class SecretRef:
 
     def __str__(self) -> str:
         return f"${{secret:{self.path}:{self.key}}}"
+
+
+SecretValues = Mapping[SecretRef, str]
+"""Only what stands in here can be referenced."""
+
+
+def check_refs(spec: JobSpec) -> None:
+    """Refuse references that are malformed, and references anywhere but in values of ``env``.
+
+    Called at each submit and by ``run-local``, so that a job is not accepted with them.
+
+    Raises:
+        InvalidJobSpecError: Names the field, not its text.
+    """
+    find_refs(spec.env)
+    names = [*spec.labels, *spec.labels.values()]
+    group = spec.concurrency.group if spec.concurrency else ""
+    _refuse("name", spec.name)
+    _refuse("job_command", *spec.argv)
+    _refuse("source_path", spec.source.path)
+    _refuse("code_dir", spec.code_dir)
+    _refuse("job_dir", spec.job_dir)
+    _refuse("labels", *names)
+    _refuse("concurrency", group)
+
+
+def _refuse(field: str, *texts: str) -> None:
+    for text in texts:
+        if "${secret:" in text and any(map(_is_meant, _REFERENCE.finditer(text))):
+            problem = (
+                "holds a secret reference, which would show the value in `ps` and in the job's record; "
+                "references are filled in in env only: put it there and use the variable"
+            )
+            raise InvalidJobSpecError(field, problem)
+
+
+def _is_meant(match: re.Match[str]) -> bool:
+    """Tell a reference from an escaped one, and from a shell's ``${secret:0:4}``, a part of $secret."""
+    escaped = match.string[: match.start()].endswith("$")
+    return not escaped and not all(_NUMBER.fullmatch(part) for part in match.groups())
 
 
 def find_refs(env: Mapping[str, str]) -> list[SecretRef]:
@@ -48,34 +89,37 @@ def find_refs(env: Mapping[str, str]) -> list[SecretRef]:
     return list(found)
 
 
-def resolve(env: Mapping[str, str], values: Mapping[tuple[str, str], str]) -> dict[str, str]:
+def resolve(
+    env: Mapping[str, str], values: Mapping[SecretRef, str], why_missing: str = ""
+) -> dict[str, str]:
     """Return the environment with every reference replaced by its value.
 
     Called once per attempt, right before the command is started.
 
     Args:
         env: Variables as the job file has them.
-        values: Secret values by path and key.
+        values: Secret values by reference.
+        why_missing: What to do where the store has no value; by default how to put one in.
 
     Raises:
         InvalidJobSpecError: A reference is malformed, or a finished variable cannot be passed on.
         SecretMissingError: At least one reference has no value; names all of them.
     """
-    missing = [ref for ref in find_refs(env) if (ref.path, ref.key) not in values]
+    missing = [ref for ref in find_refs(env) if ref not in values]
     if missing:
-        raise SecretMissingError(_missing_text(missing))
+        raise SecretMissingError(_missing_text(missing, why_missing))
     return {name: _fill(name, value, values) for name, value in env.items()}
 
 
-def _fill(name: str, value: str, values: Mapping[tuple[str, str], str]) -> str:
-    filled = "".join(
-        values[part.path, part.key] if isinstance(part, SecretRef) else part
-        for part in _parts(name, value)
-    )
+def _fill(name: str, value: str, values: Mapping[SecretRef, str]) -> str:
+    parts = list(_parts(name, value))
+    filled = "".join(values[part] if isinstance(part, SecretRef) else part for part in parts)
+    refs = ", ".join(dict.fromkeys(str(part) for part in parts if isinstance(part, SecretRef)))
     if "\0" in filled:
-        raise InvalidJobSpecError(f"env.{name}", "holds a NUL byte once its secrets are filled in")
+        raise InvalidJobSpecError(f"env.{name}", f"holds a NUL byte once {refs} is filled in")
     if len(name) + len(filled.encode("utf-8", "surrogatepass")) > MAX_ENV_VALUE_BYTES:
-        problem = "is longer than a variable can be (131,000 bytes) once its secrets are filled in"
+        most = f"{MAX_ENV_VALUE_BYTES:,} bytes"
+        problem = f"is longer than a variable can be ({most}) once {refs or 'it'} is filled in"
         raise InvalidJobSpecError(f"env.{name}", problem)
     return filled
 
@@ -108,7 +152,7 @@ def _ref(name: str, body: str) -> SecretRef:
     return SecretRef(path, key)
 
 
-def _missing_text(missing: list[SecretRef]) -> str:
+def _missing_text(missing: list[SecretRef], why: str) -> str:
     local = [ref for ref in missing if ref.path == LOCAL_PATH]
     other = [ref for ref in missing if ref.path != LOCAL_PATH]
     texts = []
@@ -119,8 +163,6 @@ def _missing_text(missing: list[SecretRef]) -> str:
             f"set {', '.join(ref.key for ref in local)} in the environment of `runner run-local`"
         )
     if other:
-        texts.append(
-            f"no value for {', '.join(map(str, other))}: the secret store is not available in this "
-            "version yet; use ${secret:local:NAME}"
-        )
+        how = why or "`runner secrets set PATH KEY` puts a value into the store"
+        texts.append(f"no value for {', '.join(map(str, other))}: {how}")
     return "; ".join(texts)

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from agent_runner.attempt_control import StopReason
 from agent_runner.backoff import Backoff
 from agent_runner.client import (
     Assigned,
@@ -29,9 +30,9 @@ from agent_runner.client import (
 from agent_runner.config import AgentRunnerConfig
 from agent_runner.delivery import Delivery
 from agent_runner.errors import AgentReplacedError, ServerRefusedError, ServerUnavailableError
-from agent_runner.executor import SecretValues, StopReason
 from agent_runner.leased_attempt import LeasedAttempt
 from agent_runner.outcome import SandboxRecord
+from agent_runner.secret_source import SecretSource
 from agent_runner.spool import leftovers
 from sandbox.base import SandboxProvider
 
@@ -51,7 +52,7 @@ class Worker:
         client: DaemonClient,
         provider: SandboxProvider,
         sandbox: SandboxRecord,
-        secrets: SecretValues,
+        secrets: SecretSource,
         on_ready: Callable[[], None],
     ) -> None:
         self._config = config

@@ -36,6 +36,8 @@ def run_local(
     """Run one job file here, without the daemon; exit with the command's exit code."""
     from agent_runner.hardening import harden  # noqa: PLC0415 - as late as it is needed
     from agent_runner.one_shot import OneShot, run_one_shot  # noqa: PLC0415
+    from agent_runner.secret_refs import LOCAL_PATH, SecretRef  # noqa: PLC0415
+    from agent_runner.secret_source import GivenSecrets  # noqa: PLC0415
     from daemon.jobfile.loader import load_job_file  # noqa: PLC0415 - pydantic and ruamel are heavy
     from daemon.jobs.ids import new_job_id  # noqa: PLC0415
 
@@ -44,12 +46,12 @@ def run_local(
     state = state_of(ctx)
     state.prepare()
     harden()
-    secrets = _gather_secrets(spec, may_ask=not no_input)
+    values = _gather_secrets(spec, may_ask=not no_input)
     config = load(environ(), {"local.allow_unsandboxed": allow_unsandboxed or None})
     shot = OneShot(
         job_id=new_job_id(),
         spec=spec,
-        secrets=secrets,
+        secrets=GivenSecrets({SecretRef(LOCAL_PATH, name): one for name, one in values.items()}),
         workspaces=state.workspaces,
         owner_label=state.id,
         tier=str(config["local.sandbox_tier"].value),

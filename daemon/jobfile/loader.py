@@ -23,7 +23,7 @@ from agent_runner.job_spec import (
     shell_command,
 )
 from agent_runner.outcome import EndReason
-from agent_runner.secret_refs import find_refs
+from agent_runner.secret_refs import check_refs
 from daemon.clock import SystemClock
 from daemon.jobfile.dialect import FlatJob
 from daemon.jobfile.dialect import Path as FieldPath
@@ -207,7 +207,7 @@ def _broken_rules(spec: JobSpec, flat: FlatJob) -> list[Problem]:
         return problems
     try:
         spec.validate()
-        find_refs(spec.env)
+        check_refs(spec)
     except InvalidJobSpecError as exc:
         return [flat.problem(_field_path(exc.field), exc.problem)]
     return []

@@ -12,6 +12,7 @@ from pathlib import Path
 from agent_runner import wire
 from agent_runner.errors import InvalidJobSpecError
 from agent_runner.job_spec import MAX_SPEC_BYTES, JobSpec
+from agent_runner.secret_refs import check_refs
 from daemon.errors import InvalidJobFileError, UsageError
 from daemon.jobs.ids import new_job_id
 from daemon.jobs.models import NewJob
@@ -55,6 +56,7 @@ async def _new_job(request: job_service_pb2.SubmitJobRequest, files: _Files) -> 
     request_id = checked_request_id(request.request_id)
     spec = await _spec(request, files)
     spec.validate()
+    check_refs(spec)
     serialised = _serialised(spec)
     job = NewJob(
         id=new_job_id(),

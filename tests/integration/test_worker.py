@@ -15,6 +15,7 @@ from agent_runner.config import AgentRunnerConfig
 from agent_runner.errors import ServerRefusedError
 from agent_runner.grpc_client import GrpcDaemonClient
 from agent_runner.outcome import SandboxRecord
+from agent_runner.secret_source import GivenSecrets
 from agent_runner.worker import Worker
 from daemon.clock import SystemClock
 from daemon.jobs.sqlite_store import SqliteJobStore
@@ -120,7 +121,7 @@ class Rig:
             client=client,
             provider=provider,
             sandbox=record,
-            secrets={},
+            secrets=GivenSecrets({}),
             on_ready=ready.set,
         )
         task = asyncio.create_task(worker.run())

@@ -9,15 +9,12 @@ from typing import Any
 
 import pytest
 
-from agent_runner.executor import (
-    WITHHELD,
-    AttemptControl,
-    AttemptRequest,
-    AttemptRun,
-    StopReason,
-)
+from agent_runner.attempt_control import AttemptControl, StopReason
+from agent_runner.executor import WITHHELD, AttemptRequest, AttemptRun
 from agent_runner.job_spec import JobSpec, SandboxSpec, SourceSpec
 from agent_runner.outcome import EndReason, LogSummary, Outcome
+from agent_runner.secret_refs import SecretRef
+from agent_runner.secret_source import GivenSecrets, SecretSource
 from sandbox.base import SandboxProvider
 from sandbox.factory import open_provider
 from sandbox.masking import MaskingStream
@@ -52,11 +49,13 @@ class Bench:
         )
         self.log = Recorder()
         self.control = AttemptControl()
+        self.source: SecretSource | None = None
 
     async def run(self, secrets: dict[str, str] | None = None, **spec: Any) -> Outcome:
         request = AttemptRequest(job_id="j", attempt=1, spec=JobSpec(argv=("x",), **spec))
-        values = {("local", name): value for name, value in (secrets or {}).items()}
-        run = AttemptRun(self.provider, request, values, self.log, self.control)
+        values = {SecretRef("local", name): value for name, value in (secrets or {}).items()}
+        source = self.source or GivenSecrets(values)
+        run = AttemptRun(self.provider, request, source, self.log, self.control)
         try:
             return await asyncio.wait_for(run.run(), 30)
         finally:

@@ -12,6 +12,7 @@ import pytest
 from agent_runner.job_spec import JobSpec
 from agent_runner.one_shot import OneShot, one_shot
 from agent_runner.outcome import EndReason
+from agent_runner.secret_source import GivenSecrets
 from sandbox.base import Capabilities
 from sandbox.errors import SandboxBrokenError, SandboxUnavailableError
 from sandbox.scripted import ScriptedProvider
@@ -51,7 +52,7 @@ def a_shot(folder: Path, failures: dict[str, Exception] | None = None, **env: st
     return OneShot(
         job_id="job",
         spec=JobSpec(argv=("true",), env=env),
-        secrets={},
+        secrets=GivenSecrets({}),
         workspaces=folder / "workspaces",
         owner_label="test",
         providers=providers,

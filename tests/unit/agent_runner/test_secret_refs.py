@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_runner.errors import InvalidJobSpecError, SecretMissingError
-from agent_runner.secret_refs import SecretRef, find_refs, resolve
+from agent_runner.job_spec import ConcurrencySpec, JobSpec, SourceSpec
+from agent_runner.secret_refs import SecretRef, check_refs, find_refs, resolve
 
 VALUE = secrets.token_hex(12)
 TOKEN = SecretRef("local", "NPM_TOKEN")
@@ -84,10 +85,12 @@ def test_all_missing_values_are_named_at_once():
     assert VALUE not in text
 
 
-def test_store_reference_says_that_there_is_no_store():
-    """A path other than local names the missing store."""
-    with pytest.raises(SecretMissingError, match="store is not available"):
+def test_a_missing_value_of_the_store():
+    """A path other than local says how a value gets into the store, or why there is none."""
+    with pytest.raises(SecretMissingError, match="runner secrets set"):
         resolve({"A": "${secret:team/db:URL}"}, {})
+    with pytest.raises(SecretMissingError, match=r"team/db:URL}: locked$"):
+        resolve({"A": "${secret:team/db:URL}"}, {}, "locked")
 
 
 def test_no_second_expansion():
@@ -100,7 +103,9 @@ def test_no_second_expansion():
 @pytest.mark.parametrize("value", ["x\0y", "x" * 131_000])
 def test_value_that_no_variable_can_carry(value):
     """A finished variable with a NUL byte or beyond the kernel's limit is refused by name."""
-    with pytest.raises(InvalidJobSpecError, match=r"^env\.A: .* once its secrets"):
+    with pytest.raises(
+        InvalidJobSpecError, match=r"^env\.A: .* once \${secret:local:X} is filled in"
+    ):
         resolve({"A": "${secret:local:X}"}, {("local", "X"): value})
 
 
@@ -125,3 +130,31 @@ def test_escaped_text_comes_back(text):
 def test_reference_prints_as_written():
     """The text of a reference is the one of the job file."""
     assert str(TOKEN) == "${secret:local:NPM_TOKEN}"
+
+
+@pytest.mark.parametrize(
+    ("field", "spec"),
+    [
+        ("name", {"name": "a ${secret:a:K}"}),
+        ("job_command", {"argv": ("sh", "-c", "echo ${secret:a/b:K}")}),
+        ("labels", {"labels": {"x": "${secret:a:K}"}}),
+        ("job_dir", {"job_dir": "/job/${secret:a:K}"}),
+        ("source_path", {"source": SourceSpec(kind="copy", path="/x/${secret:a:K}")}),
+        ("concurrency", {"concurrency": ConcurrencySpec(group="${secret:a:K}")}),
+        ("env.A", {"env": {"A": "${secret:a}"}}),
+    ],
+)
+def test_reference_outside_env_is_refused(field, spec):
+    """Anywhere else a value would be seen in ps or in the record of the job."""
+    with pytest.raises(InvalidJobSpecError) as caught:
+        check_refs(JobSpec(**{"argv": ("x",), **spec}))
+
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "command", ["echo ${secret:0:4} ${secret:2:-1}", "echo '$${secret:a:K}'", "echo ${secret:$a:1}"]
+)
+def test_a_shell_may_take_a_part_of_its_own_variable(command):
+    """What a shell understands, and the escaped text, are no references."""
+    check_refs(JobSpec(argv=("sh", "-c", command)))
