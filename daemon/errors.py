@@ -163,6 +163,52 @@ class SecretNeededError(DaemonError):
     exit_code: ClassVar[int] = 8
 
 
+class SecretStoreError(DaemonError):
+    """The secret store cannot be read or written; nothing was changed."""
+
+    reason: ClassVar[str] = "SECRET_STORE_FAILED"
+
+
+class WrongPasswordError(SecretStoreError):
+    """The password does not open the secret store."""
+
+    reason: ClassVar[str] = "WRONG_PASSWORD"
+    exit_code: ClassVar[int] = 4
+
+
+class SecretKeyStaleError(WrongPasswordError):
+    """The key that a process was handed opens the secret store no more: the password was changed since."""
+
+    reason: ClassVar[str] = "SECRET_KEY_STALE"
+
+
+class NoSecretStoreError(SecretStoreError):
+    """There is no secret store."""
+
+    reason: ClassVar[str] = "NO_SECRET_STORE"
+    exit_code: ClassVar[int] = 5
+
+
+class DamagedSecretStoreError(SecretStoreError):
+    """The secret store is damaged, was changed, or was written by a newer runner."""
+
+    reason: ClassVar[str] = "SECRET_STORE_DAMAGED"
+    exit_code: ClassVar[int] = 6
+
+
+class SecretNotFoundError(DaemonError):
+    """The secret store has no such path or key; names it."""
+
+    reason: ClassVar[str] = "SECRET_NOT_FOUND"
+    exit_code: ClassVar[int] = 3
+
+
+class KeyringUnusableError(DaemonError):
+    """The keyring of the desktop cannot be used: absent, locked, refused, or too slow. Callers go on to the next source."""
+
+    reason: ClassVar[str] = "KEYRING_UNUSABLE"
+
+
 class StateDirError(DaemonError):
     """The state directory cannot be used: not writable, foreign, or too open."""
 

@@ -43,13 +43,20 @@ NEVER_SENT = frozenset(
     {
         "INTERRUPTED",
         "INVALID_CONFIG",
+        "KEYRING_UNUSABLE",
+        "NO_SECRET_STORE",
         "NOT_RUNNING",
+        "SECRET_KEY_STALE",
+        "SECRET_NOT_FOUND",
+        "SECRET_STORE_DAMAGED",
+        "SECRET_STORE_FAILED",
         "SERVER_REFUSED",
         "SERVER_UNAVAILABLE",
         "SOURCE_FAILED",
         "START_FAILED",
         "STATE_DIR_UNUSABLE",
         "STOP_FAILED",
+        "WRONG_PASSWORD",
     }
 )
 """Reasons of errors that no call raises: of the CLI, of a start, of an agent-runner. A defect if one does."""

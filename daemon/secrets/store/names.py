@@ -1,0 +1,45 @@
+"""What a secret is called: a path of segments, and a key. ASCII only, so that no two names look alike."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from daemon.errors import UsageError
+
+PATH = re.compile(r"[A-Za-z0-9_-]{1,64}(?:/[A-Za-z0-9_-]{1,64}){0,7}")
+KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
+PATH_RULE = "1 to 8 parts of 1 to 64 letters, digits, '_' or '-', joined by '/'"
+KEY_RULE = "1 to 128 letters, digits, '_' or '-'"
+
+
+class SecretName(NamedTuple):
+    """Where a value lies: ``${secret:path:key}``. Made by ``parse_name``, which checks it."""
+
+    path: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.key}"
+
+
+def parse_name(path: str, key: str) -> SecretName:
+    """Return a checked name; called for each name that a person or a file gives.
+
+    Raises:
+        UsageError: It does not follow the grammar. The text is not repeated: it may be a value in the wrong place.
+    """
+    check_path(path)
+    if not KEY.fullmatch(key):
+        raise UsageError(f"a key must be {KEY_RULE}")
+    return SecretName(path, key)
+
+
+def check_path(path: str) -> None:
+    """Check a path.
+
+    Raises:
+        UsageError: It does not follow the grammar.
+    """
+    if not PATH.fullmatch(path):
+        raise UsageError(f"a path must be {PATH_RULE}")

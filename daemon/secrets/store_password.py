@@ -1,0 +1,159 @@
+"""Where the password of the secret store comes from.
+
+In this order, and the first that is there counts: ``--password-fd``, ``--password-file``, ``RUNNER_SECRETS_PASSWORD``, the keyring
+(only by choice), the person at the terminal. Each but the last is found without asking; a wrong one is not tried again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.errors import KeyringUnusableError, SecretNeededError, UsageError
+from daemon.secrets.values import SecretValue
+
+VARIABLE = "RUNNER_SECRETS_PASSWORD"
+KEYRING_SERVICE = "runner-secrets"
+_MAX_PASSWORD_BYTES = 64 << 10
+
+Ask = Callable[[str], str | None]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordOptions:
+    """What the command line and the configuration say about the password."""
+
+    fd: int | None = None
+    file: Path | None = None
+    keyring: bool = False
+    """Whether the person has chosen to keep it in the keyring."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPassword:
+    """A password and where it was: ``descriptor``, ``file``, ``environment``, ``keyring`` or ``terminal``."""
+
+    value: SecretValue
+    source: str
+
+
+def find_password(
+    env: Mapping[str, str],
+    store_dir: Path,
+    options: PasswordOptions,
+    say: Say,
+    ask: Ask | None = None,
+) -> FoundPassword | None:
+    """Return the password from the first source that has one; None if none has.
+
+    Called once per run: a descriptor can be read only once.
+
+    Args:
+        env: The caller's environment; an empty variable counts as unset.
+        store_dir: Folder of the store, by which the keyring knows it.
+        options: Which sources were chosen.
+        say: Prints one line for the person; never gets a password.
+        ask: The prompt; None where nobody can be asked.
+
+    Raises:
+        UsageError: A source that was chosen cannot be read, or holds no password.
+        Interrupted: Ctrl-C at the prompt.
+    """
+    if options.fd is not None and options.file is not None:
+        raise UsageError("give --password-fd or --password-file, not both")
+    if options.fd is not None:
+        return FoundPassword(read_password_fd(options.fd, "--password-fd"), "descriptor")
+    if options.file is not None:
+        return FoundPassword(read_password_file(options.file, "--password-file", say), "file")
+    if env.get(VARIABLE):
+        return FoundPassword(SecretValue(env[VARIABLE]), "environment")
+    if options.keyring and (kept := _from_keyring(store_dir, say)) is not None:
+        return FoundPassword(kept, "keyring")
+    return None if ask is None else ask_password(store_dir, ask)
+
+
+def ask_password(store_dir: Path, ask: Ask) -> FoundPassword | None:
+    """Return what the person types; None for nothing.
+
+    Raises:
+        Interrupted: Ctrl-C.
+    """
+    typed = ask(f"Password of the secret store in {store_dir}: ")
+    return FoundPassword(SecretValue(typed), "terminal") if typed else None
+
+
+def needed() -> SecretNeededError:
+    """Return the error for a store that nothing opens."""
+    return SecretNeededError(
+        f"no password for the secret store: set {VARIABLE}, give --password-file or --password-fd, "
+        "or run this in a terminal, which asks for it"
+    )
+
+
+def read_password_fd(fd: int, option: str) -> SecretValue:
+    """Return the password that a descriptor of this process holds, and close it.
+
+    Raises:
+        UsageError: It is no descriptor that can be read, or holds no password.
+    """
+    try:
+        os.set_inheritable(fd, False)
+        with os.fdopen(fd, "rb") as pipe:
+            data = pipe.read(_MAX_PASSWORD_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{option} {fd}: {error.strerror}") from None
+    return _password(data, f"{option} {fd}")
+
+
+def read_password_file(path: Path, option: str, say: Say) -> SecretValue:
+    """Return the password that a file holds; warns when others can read it.
+
+    Raises:
+        UsageError: It cannot be read, or holds no password.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            data = file.read(_MAX_PASSWORD_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{option} {path}: {error.strerror}") from None
+    if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
+        say(f"warning: {path} can be read by others; `chmod 600` it")
+    return _password(data, f"{option} {path}")
+
+
+def keyring_name(store_dir: Path) -> str:
+    """Return under which name the keyring keeps the password of a store."""
+    return hashlib.sha256(os.fsencode(store_dir)).hexdigest()[:16]
+
+
+def _from_keyring(store_dir: Path, say: Say) -> SecretValue | None:
+    from daemon.secrets import os_keyring  # noqa: PLC0415 - only by choice
+
+    try:
+        kept = os_keyring.load(KEYRING_SERVICE, keyring_name(store_dir))
+    except KeyringUnusableError as error:
+        say(f"keyring: {error}; going on without it")
+        return None
+    return SecretValue(kept) if kept else None
+
+
+def _password(data: bytes, where: str) -> SecretValue:
+    if len(data) > _MAX_PASSWORD_BYTES:
+        raise UsageError(f"{where}: too long for a password (64 KiB)")
+    for end in (b"\r\n", b"\n"):
+        if data.endswith(end):
+            data = data.removesuffix(end)
+            break
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{where}: the password is not valid UTF-8") from None
+    if not text:
+        raise UsageError(f"{where}: holds no password")
+    return SecretValue(text)
