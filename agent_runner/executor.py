@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from agent_runner.attempt_control import AttemptControl, CommandStopper, StopReason
+from agent_runner.attempt_control import AttemptControl, CommandStopper
 from agent_runner.errors import (
     InvalidJobSpecError,
     SecretMissingError,
@@ -22,22 +22,20 @@ from agent_runner.errors import (
 from agent_runner.job_environment import job_environment
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
+from agent_runner.sandbox_terms import sandbox_record, sandbox_request
 from agent_runner.secret_refs import SecretRef, find_refs, resolve
 from agent_runner.secret_source import Found, SecretSource
 from agent_runner.source import prepare_source
+from agent_runner.verdict import command_end, early_end
 from sandbox.base import (
     Command,
     ExecRequest,
     ExecResult,
     LiveProcess,
-    Network,
     Sandbox,
     SandboxProvider,
-    SandboxRequest,
-    Tier,
 )
 from sandbox.errors import CommandNotStartedError, SandboxError
-from sandbox.limits import DEFAULT_OUTPUT_BYTES, Limits
 from sandbox.masking import Masker, MaskingStream
 
 logger = logging.getLogger(__name__)
@@ -96,7 +94,7 @@ class AttemptRun:
         self._secrets = secrets
         self._log = log
         self._control = control
-        self._limits = _limits(request.spec)
+        self._sandbox_request = sandbox_request(request.job_id, request.attempt, request.spec)
         self._masker = Masker()
         self._sandbox: Sandbox | None = None
         self._command: Command | None = None
@@ -120,7 +118,9 @@ class AttemptRun:
         return replace(
             outcome,
             message=_sendable(self._masker.mask_text(outcome.message)),
-            sandbox=self._sandbox_record(),
+            sandbox=SandboxRecord()
+            if self._sandbox is None
+            else sandbox_record(self._sandbox.info),
             log=log,
         )
 
@@ -140,11 +140,11 @@ class AttemptRun:
         began = asyncio.get_running_loop().time()
         env = await self._environment()
         if env is None:
-            return self._stopped() if self._control.reason is not None else self._timed_out()
+            return early_end(self._spec, self._control.reason)
         sandbox = await self._prepared()
         left_s = self._spec.timeout_s - (asyncio.get_running_loop().time() - began)
         if sandbox is None:
-            return self._stopped() if self._control.reason is not None else self._timed_out()
+            return early_end(self._spec, self._control.reason)
         command = await sandbox.exec(
             ExecRequest(
                 argv=self._spec.argv,
@@ -164,7 +164,7 @@ class AttemptRun:
         stopper = CommandStopper(command, self._control)
         try:
             await self._pump(command)
-            return self._outcome(await command.wait())
+            return self._ended(await command.wait())
         except CommandNotStartedError as error:
             raise SourceError(f"the command could not be started: {error}") from error
         finally:
@@ -210,7 +210,7 @@ class AttemptRun:
         return sandbox if self._control.reason is None else None
 
     async def _prepare(self) -> Sandbox:
-        self._sandbox = await self._provider.create(self._sandbox_request())
+        self._sandbox = await self._provider.create(self._sandbox_request)
         await prepare_source(self._spec, self._sandbox)
         return self._sandbox
 
@@ -263,7 +263,7 @@ class AttemptRun:
         return replace(process, command=_sendable(command))
 
     def _write(self, data: bytes) -> None:
-        room = self._limits.output_bytes - self._written
+        room = self._sandbox_request.limits.output_bytes - self._written
         if len(data) > room:
             self._truncated = True
             data = data[:room]
@@ -271,64 +271,13 @@ class AttemptRun:
             self._written += len(data)
             self._log.write(data)
 
-    def _outcome(self, result: ExecResult) -> Outcome:
-        message = ""
+    def _ended(self, result: ExecResult) -> Outcome:
         if result.survivors:
-            message = f"processes survived KILL: {', '.join(result.survivors)}"
             logger.error(
                 "processes survived KILL",
-                extra={"action": "processes_survived", "processes": message},
+                extra={"action": "processes_survived", "processes": ", ".join(result.survivors)},
             )
-        if result.stopped and self._control.reason is not None:
-            # Whatever the exit code: many programs exit 0 on TERM without having done their work.
-            return replace(self._stopped(), exit_code=result.exit_code, message=message)
-        if result.timed_out:
-            return replace(self._timed_out(), exit_code=result.exit_code)
-        if result.idle_timed_out:
-            reason = EndReason.IDLE_TIMED_OUT
-            message = f"printed nothing for {self._spec.idle_timeout_s or 0:g} s"
-        elif result.oom_killed:
-            reason, message = EndReason.OUT_OF_MEMORY, "needed more memory than it may have"
-        elif result.signal is not None:
-            reason, message = EndReason.SIGNALED, message or f"ended by signal {result.signal}"
-        else:
-            reason = EndReason.EXITED
-        return Outcome(end_reason=reason, exit_code=result.exit_code, message=message)
-
-    def _timed_out(self) -> Outcome:
-        message = f"ran longer than {self._spec.timeout_s:g} s"
-        return Outcome(end_reason=EndReason.TIMED_OUT, message=message)
-
-    def _stopped(self) -> Outcome:
-        interrupted = self._control.reason is not StopReason.CANCEL
-        return Outcome(end_reason=EndReason.CANCELLED, interrupted=interrupted)
-
-    def _sandbox_request(self) -> SandboxRequest:
-        return SandboxRequest(
-            name=f"{self._request.job_id}-{self._request.attempt}",
-            min_tier=Tier.parse(self._spec.sandbox.min),
-            network=Network(self._spec.sandbox.network),
-            limits=self._limits,
-        )
-
-    def _sandbox_record(self) -> SandboxRecord:
-        if self._sandbox is None:
-            return SandboxRecord()
-        info = self._sandbox.info
-        return SandboxRecord(
-            kind=info.kind,
-            tier=info.tier.label,
-            walls_not_held=tuple(str(wall) for wall in info.walls_not_held),
-        )
-
-
-def _limits(spec: JobSpec) -> Limits:
-    asked = spec.sandbox
-    return Limits(
-        memory_bytes=asked.memory_bytes or None,
-        pids=asked.pids or None,
-        output_bytes=asked.output_bytes or DEFAULT_OUTPUT_BYTES,
-    )
+        return command_end(self._spec, result, self._control.reason)
 
 
 def _sendable(text: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 
 class EndReason(enum.StrEnum):
@@ -24,6 +26,15 @@ class EndReason(enum.StrEnum):
     DEPENDENCY_FAILED = "DEPENDENCY_FAILED"
 
 
+class LimitRecord(NamedTuple):
+    """One bound of a sandbox, in the words of the wire and the store."""
+
+    name: str
+    value: float
+    by: str
+    """What keeps it; empty if nothing could."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxRecord:
     """The sandbox that an attempt really got, in the words of the wire and the store."""
@@ -31,6 +42,8 @@ class SandboxRecord:
     kind: str = ""
     tier: str = ""
     walls_not_held: tuple[str, ...] = ()
+    limits: tuple[LimitRecord, ...] = ()
+    """The bounds that the job asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,3 +73,8 @@ class Outcome:
     def succeeded(self) -> bool:
         """Tell whether this end is a success of the job."""
         return self.end_reason is EndReason.EXITED and self.exit_code == 0
+
+
+def limits_from(values: Iterable[list[Any]]) -> tuple[LimitRecord, ...]:
+    """Return bounds that were written as JSON, where each is a list."""
+    return tuple(LimitRecord(*value) for value in values)

@@ -21,7 +21,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from agent_runner.client import Lease
-from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
+from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord, limits_from
 
 MAX_AHEAD_BYTES = 16 << 20
 """How far a command may run ahead of a server that is there; then it is stopped by back-pressure."""
@@ -221,7 +221,11 @@ def _read_footer(fd: int, size: int, lease: Lease) -> tuple[Outcome | None, int]
             **document,
             "end_reason": EndReason(document["end_reason"]),
             "sandbox": SandboxRecord(
-                **{**record, "walls_not_held": tuple(record["walls_not_held"])}
+                **{
+                    **record,
+                    "walls_not_held": tuple(record["walls_not_held"]),
+                    "limits": limits_from(record.get("limits", ())),
+                }
             ),
             "log": LogSummary(**document["log"]),
         }

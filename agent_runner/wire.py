@@ -20,7 +20,7 @@ from agent_runner.job_spec import (
     SandboxSpec,
     SourceSpec,
 )
-from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
+from agent_runner.outcome import EndReason, LimitRecord, LogSummary, Outcome, SandboxRecord
 from runner.v1 import agent_service_pb2, job_pb2
 
 _NANOSECONDS = 1_000_000_000
@@ -56,6 +56,11 @@ def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
             memory_bytes=sandbox.memory_bytes,
             pids=sandbox.pids,
             output_bytes=sandbox.output_bytes,
+            cpus=sandbox.cpus,
+            disk_bytes=sandbox.disk_bytes,
+            open_files=sandbox.open_files,
+            hosts=sandbox.hosts,
+            require=sandbox.require,
         ),
         labels=spec.labels,
         priority=spec.priority,
@@ -98,6 +103,11 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
             memory_bytes=sandbox.memory_bytes,
             pids=sandbox.pids,
             output_bytes=sandbox.output_bytes,
+            cpus=sandbox.cpus,
+            disk_bytes=sandbox.disk_bytes,
+            open_files=sandbox.open_files,
+            hosts=tuple(sandbox.hosts),
+            require=tuple(sandbox.require),
         ),
         labels=dict(message.labels),
         priority=message.priority,
@@ -145,14 +155,22 @@ def _end_reasons_from_pb(numbers: Iterable[int]) -> tuple[EndReason, ...]:
 def sandbox_to_pb(record: SandboxRecord) -> job_pb2.SandboxInfo:
     """Return the message of the sandbox that an attempt really got."""
     return job_pb2.SandboxInfo(
-        kind=record.kind, tier=record.tier, walls_not_held=record.walls_not_held
+        kind=record.kind,
+        tier=record.tier,
+        walls_not_held=record.walls_not_held,
+        limits=[
+            job_pb2.SandboxLimit(name=name, value=value, by=by) for name, value, by in record.limits
+        ],
     )
 
 
 def sandbox_from_pb(message: job_pb2.SandboxInfo) -> SandboxRecord:
     """Return the sandbox that a message describes."""
     return SandboxRecord(
-        kind=message.kind, tier=message.tier, walls_not_held=tuple(message.walls_not_held)
+        kind=message.kind,
+        tier=message.tier,
+        walls_not_held=tuple(message.walls_not_held),
+        limits=tuple(LimitRecord(each.name, each.value, each.by) for each in message.limits),
     )
 
 

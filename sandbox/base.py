@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sandbox.limits import Limits
+from sandbox.limits import KeptLimit, Limit, Limits
 
 
 class Tier(enum.IntEnum):
@@ -49,7 +49,11 @@ class Network(enum.StrEnum):
     """What a command may reach."""
 
     ON = "on"
+    """Other hosts."""
     OFF = "off"
+    """A loopback of its own, or nothing at all."""
+    HOSTS = "hosts"
+    """The hosts of a list, through a proxy that looks names up itself."""
 
 
 class Wall(enum.StrEnum):
@@ -64,7 +68,7 @@ class Wall(enum.StrEnum):
     TREE_KILL = "tree_kill"
     """No descendant outlives the command, whatever it does."""
     NETWORK = "network"
-    """The network is as the job asked for."""
+    """The network is as the job asked for, and the loopback and the abstract sockets of the host are out of reach."""
     JOB_UID = "job_uid"
     """A runner that was started by root runs the command as somebody else."""
 
@@ -87,6 +91,8 @@ class SandboxInfo:
     kind: str
     tier: Tier
     walls_not_held: tuple[Wall, ...] = ()
+    limits: tuple[KeptLimit, ...] = ()
+    """The bounds that were asked for, in the order of ``Limit``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +104,11 @@ class SandboxRequest:
     min_tier: Tier = Tier.LANDLOCK
     """The weakest tier that is acceptable. ``Tier.PLAIN`` is the job's consent to no walls."""
     network: Network = Network.ON
+    hosts: tuple[str, ...] = ()
+    """What may be reached, for ``Network.HOSTS``; see ``sandbox.network.rules``."""
     limits: Limits = field(default_factory=Limits)
+    require: frozenset[str] = frozenset()
+    """Names of walls, and of limits that are asked for, without which there must be no sandbox."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +149,8 @@ class ExecResult:
     does not tell, because a command may trap TERM. The end of the output says nothing about it:
     a command may close its output and go on.
     """
-    oom_killed: bool = False
+    exceeded: Limit | None = None
+    """The bound for which processes of the tree were killed, by the kernel or by us; the disk or the memory."""
     survivors: tuple[str, ...] = ()
     """``pid command`` of each process that was still there after KILL; empty in a healthy world."""
 
@@ -272,7 +283,8 @@ class SandboxProvider(Protocol):
         """Make an empty sandbox: folders ``src`` and ``ci`` exist below its job root.
 
         Raises:
-            SandboxUnavailableError: This host cannot reach ``request.min_tier``, or plain was not allowed.
+            SandboxUnavailableError: This host cannot reach ``request.min_tier``, or hold what ``request.require`` names,
+                or plain was not allowed.
             SandboxBrokenError: It could have, and failed.
         """
         ...

@@ -75,7 +75,14 @@ def _attempt_dict(attempt: job_pb2.Attempt) -> JobDict:
 def _sandbox(info: job_pb2.SandboxInfo) -> Mapping[str, Any] | None:
     if not info.kind:
         return None
-    return {"kind": info.kind, "tier": info.tier, "walls_not_held": list(info.walls_not_held)}
+    return {
+        "kind": info.kind,
+        "tier": info.tier,
+        "walls_not_held": list(info.walls_not_held),
+        "limits": [
+            {"name": each.name, "value": each.value, "by": each.by or None} for each in info.limits
+        ],
+    }
 
 
 def state_name(number: int) -> str:

@@ -74,7 +74,7 @@ NOT_YET = frozenset(
 )
 _NOT_YET_INSIDE = {
     "source": frozenset({"url", "ref"}),
-    "sandbox": frozenset({"cpus", "disk", "nested_docker", "user"}),
+    "sandbox": frozenset({"nested_docker", "user"}),
 }
 _NOT_YET_VALUES = {
     "source_type": frozenset({"git"}),
@@ -175,8 +175,6 @@ class FlatJob:
             problem = _later_value(name, inner, entry.node)
             if name in _NOT_YET_INSIDE["sandbox"]:
                 problem = Problem(entry.mark, inner, _LATER)
-            elif name == "network" and isinstance(entry.node, Sequence):
-                problem = Problem(entry.node.mark, inner, f"a list of hosts {_LATER}")
             if problem:
                 self.problems.append(problem)
             else:

@@ -125,8 +125,9 @@ def _check_shape(flat: FlatJob) -> JobFields | None:
 
 def _shape_problem(error: ErrorDetails, flat: FlatJob) -> Problem:
     path: FieldPath = error["loc"]
-    if path[:1] == ("job_command",):
-        path = (*path[:1], *path[2:])  # the second part names a branch of the union
+    for union in (("job_command",), ("sandbox", "network")):
+        if path[: len(union)] == union:
+            path = (*union, *path[len(union) + 1 :])  # what comes first names a branch of the union
     if error["type"] == "extra_forbidden":
         hint = did_you_mean(str(path[-1]), INNER_FIELDS.get(str(path[0]), ()))
         return flat.problem(path, f"unknown field{hint}", at_key=True)
@@ -159,10 +160,15 @@ def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec
         sandbox=SandboxSpec(
             kind=sandbox.kind,
             min=sandbox.min,
-            network=sandbox.network,
+            network="hosts" if isinstance(sandbox.network, list) else sandbox.network,
             memory_bytes=sandbox.memory,
             pids=sandbox.pids,
             output_bytes=sandbox.output,
+            cpus=sandbox.cpus,
+            disk_bytes=sandbox.disk,
+            open_files=sandbox.open_files,
+            hosts=tuple(sandbox.network) if isinstance(sandbox.network, list) else (),
+            require=tuple(sandbox.require),
         ),
         labels=fields.labels,
         priority=fields.priority,
@@ -218,4 +224,6 @@ def _field_path(field: str) -> FieldPath:
     outer, _, inner = field.partition(".")
     if outer == "depends_on" and inner:
         return (outer, int(inner))
+    if inner.startswith("network."):
+        return (outer, "network", int(inner.removeprefix("network.")))
     return (outer, inner) if inner else (outer,)

@@ -57,11 +57,19 @@ def _command_kind(value: Any) -> str | None:
     return "list" if isinstance(value, list) else None
 
 
+def _network_kind(value: Any) -> str:
+    return "list" if isinstance(value, list) else "text"
+
+
 RetriedEnd = Annotated[
     int | EndReason, PlainValidator(_retried_end, json_schema_input_type=int | str)
 ]
 NotBefore = Annotated[Moment, PlainValidator(_moment, json_schema_input_type=str)]
 Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=int | str)]
+NetworkField = Annotated[
+    Annotated[Literal["on", "off"], Tag("text")] | Annotated[list[str], Tag("list")],
+    Discriminator(_network_kind),
+]
 Command = Annotated[
     Annotated[str, Tag("text")] | Annotated[list[str], Tag("list")], Discriminator(_command_kind)
 ]
@@ -76,10 +84,14 @@ class SandboxFields(_Fields):
 
     kind: Literal["auto", "filesystem"] = "auto"
     min: Literal["bwrap", "landlock", "plain"] = "landlock"
-    network: Literal["on", "off"] = "on"
+    network: NetworkField = "on"
     memory: Size = 0
+    cpus: float = 0.0
     pids: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    disk: Size = 0
+    open_files: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     output: Size = 0
+    require: list[str] = Field(default_factory=list)
 
 
 class RetryFields(_Fields):

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SandboxSpec, SourceSpec
-from agent_runner.outcome import EndReason, LogSummary, SandboxRecord
+from agent_runner.outcome import EndReason, LogSummary, SandboxRecord, limits_from
 from daemon.errors import StoreUnusableError
 from daemon.jobs.labels import label_key
 from daemon.jobs.models import AgentIdentity, Attempt, Job, JobEvent, NewJob
@@ -19,6 +19,8 @@ Row = tuple[Any, ...]
 
 SPARED = frozenset({"retries", "concurrency", "depends_on", "not_before_us", "max_attempts"})
 """Fields of a specification that are not written if they ask for nothing."""
+SPARED_BY_SANDBOX = frozenset({"cpus", "disk_bytes", "open_files", "hosts", "require"})
+"""The same of its ``sandbox``."""
 
 KNOWN_SPECS = 512
 MAX_KNOWN_CHARS = 8192
@@ -40,6 +42,7 @@ JOB_STATE_COLUMNS = (
     "sandbox_kind",
     "sandbox_tier",
     "walls_not_held",
+    "sandbox_limits",
 )
 """What changes in the life of a job; a read job has ``id``, ``create_us``, ``spec`` and ``retry_of`` before them."""
 
@@ -62,6 +65,7 @@ ATTEMPT_END_COLUMNS = (
     "sandbox_kind",
     "sandbox_tier",
     "walls_not_held",
+    "sandbox_limits",
     "log_length",
     "log_sha256",
     "log_truncated",
@@ -274,6 +278,12 @@ def _plain(value: object) -> object:
             if not fields[name]:
                 del fields[name]
         return fields
+    if type(value) is SandboxSpec:
+        return {
+            name: field
+            for name in SandboxSpec.__dataclass_fields__
+            if (field := getattr(value, name)) or name not in SPARED_BY_SANDBOX
+        }
     if is_dataclass(value):
         return {name: getattr(value, name) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):
@@ -286,14 +296,22 @@ def _reason(name: str | None) -> EndReason | None:
 
 
 def _sandbox_values(sandbox: SandboxRecord) -> Row:
-    walls = sandbox.walls_not_held
-    return (sandbox.kind, sandbox.tier, json.dumps(walls) if walls else "[]")
+    walls, limits = sandbox.walls_not_held, sandbox.limits
+    return (
+        sandbox.kind,
+        sandbox.tier,
+        json.dumps(walls) if walls else "[]",
+        json.dumps(limits) if limits else "[]",
+    )
 
 
 def _sandbox(values: list[Any]) -> SandboxRecord:
-    kind, tier, walls = values
+    kind, tier, walls, limits = values
     return SandboxRecord(
-        kind=kind, tier=tier, walls_not_held=() if walls == "[]" else tuple(json.loads(walls))
+        kind=kind,
+        tier=tier,
+        walls_not_held=() if walls == "[]" else tuple(json.loads(walls)),
+        limits=() if limits == "[]" else limits_from(json.loads(limits)),
     )
 
 
@@ -301,13 +319,20 @@ def _decode(text: str) -> JobSpec:
     values = json.loads(text)
     values["argv"] = tuple(values["argv"])
     values["source"] = SourceSpec(**values["source"])
-    values["sandbox"] = SandboxSpec(**values["sandbox"])
+    values["sandbox"] = _decode_sandbox(values["sandbox"])
     values["depends_on"] = tuple(values.get("depends_on", ()))
     if (retries := values.get("retries")) is not None:
         values["retries"] = _decode_retries(retries)
     if (concurrency := values.get("concurrency")) is not None:
         values["concurrency"] = ConcurrencySpec(**concurrency)
     return JobSpec(**values)
+
+
+def _decode_sandbox(values: dict[str, Any]) -> SandboxSpec:
+    for name in ("hosts", "require"):
+        if name in values:
+            values[name] = tuple(values[name])
+    return SandboxSpec(**values)
 
 
 def _decode_retries(values: dict[str, Any]) -> RetryPolicy:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent_runner import spool as spool_module
 from agent_runner.client import Lease
-from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
+from agent_runner.outcome import EndReason, LimitRecord, LogSummary, Outcome, SandboxRecord
 from agent_runner.spool import MAX_AHEAD_BYTES, Spool, leftovers
 
 LEASE = Lease(job_id="j1", attempt=2, token="t-o_k")
@@ -18,7 +18,12 @@ OUTCOME = Outcome(
     end_reason=EndReason.EXITED,
     exit_code=3,
     message="é",
-    sandbox=SandboxRecord(kind="k", tier="t", walls_not_held=("a", "b")),
+    sandbox=SandboxRecord(
+        kind="k",
+        tier="t",
+        walls_not_held=("a", "b"),
+        limits=(LimitRecord("memory", 1.0, "rlimit"),),
+    ),
 )
 
 

@@ -30,7 +30,9 @@ job_dir: /job/src/lib
 env: { TOKEN: "${secret:local:TOKEN}", VERSION: 1.10, DEBUG: true, OCTAL: 010, ANSWER: on }
 timeout_seconds: 90
 idle_timeout_seconds: 2.5
-sandbox: { kind: filesystem, min: bwrap, network: off, memory: 2GiB, pids: 512, output: 1.5GB }
+sandbox:
+  { kind: filesystem, min: bwrap, network: off, memory: 2GiB, pids: 512, output: 1.5GB,
+    cpus: 1.5, disk: 10GiB, open_files: 99, require: [network, memory] }
 labels: { gpu: "1" }
 priority: -5
 retries: { max: 3, backoff_seconds: 2.5, on: [75, TIMED_OUT] }
@@ -57,6 +59,12 @@ def test_every_field():
     )
     assert (spec.sandbox.memory_bytes, spec.sandbox.pids) == (2 << 30, 512)
     assert spec.sandbox.output_bytes == 1_500_000_000
+    assert (spec.sandbox.cpus, spec.sandbox.disk_bytes, spec.sandbox.open_files) == (
+        1.5,
+        10 << 30,
+        99,
+    )
+    assert spec.sandbox.require == ("network", "memory")
     assert spec.retries == RetryPolicy(
         max=3, backoff_s=2.5, exit_codes=(75,), end_reasons=(EndReason.TIMED_OUT,)
     )
@@ -159,9 +167,14 @@ def test_utf8_byte_order_mark():
         ("agent: {use: [x]}", "1:1: agent: is not supported by this version yet"),
         ("job_command: x\nsource_type: git", "2:14: source_type: git is not supported by this version yet"),
         ("job_command: x\nsource: {url: y}", "2:10: source.url: is not supported by this version yet"),
-        ("job_command: x\nsandbox: {cpus: 2}", "2:11: sandbox.cpus: is not supported by this version yet"),
+        ("job_command: x\nsandbox: {cpus: -2}", "2:17: sandbox.cpus: must lie between 0 and 4096"),
+        ("job_command: x\nsandbox: {require: [memory]}", "2:20: sandbox.require: memory needs a bound in sandbox.memory"),
+        ("job_command: x\nsandbox: {require: [luck]}", "2:20: sandbox.require: 'luck' is none of fs_write, fs_read, processes, tree_kill, network, job_uid, memory, cpus, pids, disk"),
         ("job_command: x\nsandbox: {kind: container}", "2:17: sandbox.kind: container is not supported by this version yet"),
-        ("job_command: x\nsandbox: {network: [a]}", "2:20: sandbox.network: a list of hosts is not supported by this version yet"),
+        ("job_command: x\nsandbox: {network: []}", "2:20: sandbox.network: lists no host; say off for none"),
+        ("job_command: x\nsandbox: {network: maybe}", "2:20: sandbox.network: must be one of on, off"),
+        ("job_command: x\nsandbox: {network: [a, 3]}", "2:24: sandbox.network.1: must be text; put it in quotes"),
+        ("job_command: x\nsandbox: {network: [a, 'http://b']}", "2:24: sandbox.network.1: 'http://b' is no host with or without :PORT"),
         ("a: 1\nb: 2\na: 3", "3:1: a: is given twice (first in line 1)"),
         ("job_command: x\nenv:\n  A: 1\n  A: 2", "4:3: env.A: is given twice (first in line 3)"),
         ("a: &x 1\nb: *x", "2:4: aliases (*name) are not supported; write the value out"),

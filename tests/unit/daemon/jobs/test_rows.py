@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SandboxSpec, SourceSpec
-from agent_runner.outcome import EndReason, SandboxRecord
+from agent_runner.outcome import EndReason, LimitRecord, SandboxRecord
 from daemon.errors import StoreUnusableError
 from daemon.jobs.models import AgentIdentity, Attempt, Job, NewJob
 from daemon.jobs.rows import (
@@ -106,7 +106,7 @@ def test_damaged_attempt():
         lease_token="t",
         start_us=0,
         expire_us=0,
-        sandbox=SandboxRecord(walls_not_held=("pids",)),
+        sandbox=SandboxRecord(walls_not_held=("pids",), limits=(LimitRecord("pids", 5.0, ""),)),
     )
     row = attempt_values(attempt)
     assert attempt_from_row(row) == attempt

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agent_runner import wire
 from agent_runner.errors import InvalidJobSpecError
 from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SandboxSpec, SourceSpec
-from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
+from agent_runner.outcome import EndReason, LimitRecord, LogSummary, Outcome, SandboxRecord
 from daemon.errors import UsageError
 from daemon.jobs.models import AgentIdentity, Attempt, Job, JobEvent, LeaseRef
 from daemon.jobs.states import JobState
@@ -122,7 +122,12 @@ def test_outcome_survives_the_wire(exit_code):
         end_reason=EndReason.SIGNALED,
         exit_code=exit_code,
         message="no",
-        sandbox=SandboxRecord(kind="filesystem", tier="bwrap", walls_not_held=("network",)),
+        sandbox=SandboxRecord(
+            kind="filesystem",
+            tier="bwrap",
+            walls_not_held=("network",),
+            limits=(LimitRecord("cpus", 1.5, "cgroup-v1"),),
+        ),
         log=LogSummary(length=5, sha256="ab", truncated="size_limit"),
         interrupted=True,
     )

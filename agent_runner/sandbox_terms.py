@@ -1,0 +1,40 @@
+"""The words of a job and of a record, and those of the Sandbox port: what is asked for, and what was got."""
+
+from __future__ import annotations
+
+from agent_runner.job_spec import JobSpec
+from agent_runner.outcome import LimitRecord, SandboxRecord
+from sandbox.base import Network, SandboxInfo, SandboxRequest, Tier
+from sandbox.limits import DEFAULT_OPEN_FILES, DEFAULT_OUTPUT_BYTES, Limits
+
+
+def sandbox_request(job_id: str, attempt: int, spec: JobSpec) -> SandboxRequest:
+    """Return what one attempt asks of a provider."""
+    asked = spec.sandbox
+    return SandboxRequest(
+        name=f"{job_id}-{attempt}",
+        min_tier=Tier.parse(asked.min),
+        network=Network(asked.network),
+        hosts=asked.hosts,
+        limits=Limits(
+            memory_bytes=asked.memory_bytes or None,
+            cpus=asked.cpus or None,
+            pids=asked.pids or None,
+            disk_bytes=asked.disk_bytes or None,
+            open_files=asked.open_files or DEFAULT_OPEN_FILES,
+            output_bytes=asked.output_bytes or DEFAULT_OUTPUT_BYTES,
+        ),
+        require=frozenset(asked.require),
+    )
+
+
+def sandbox_record(info: SandboxInfo) -> SandboxRecord:
+    """Return what is recorded of a sandbox."""
+    return SandboxRecord(
+        kind=info.kind,
+        tier=info.tier.label,
+        walls_not_held=tuple(str(wall) for wall in info.walls_not_held),
+        limits=tuple(
+            LimitRecord(str(kept.limit), kept.value, str(kept.by)) for kept in info.limits
+        ),
+    )
