@@ -83,7 +83,10 @@ async def _serve(config: AgentRunnerConfig, handover: Handover) -> int:
         tier=None if config.sandbox_tier == "auto" else Tier.parse(config.sandbox_tier),
         allow_plain=config.allow_unsandboxed,
     )
-    starting = asyncio.ensure_future(_start(config, handover, provider))
+    gathered = handover.payload["secrets"]
+    values = {SecretRef(LOCAL_PATH, name): value for name, value in gathered.items()}
+    secrets = DaemonSecrets(values, handover.secrets_fd)
+    starting = asyncio.ensure_future(_start(config, handover, provider, secrets))
     _on_signals(handover, starting.cancel, starting.cancel)
     try:
         worker = await starting
@@ -91,6 +94,7 @@ async def _serve(config: AgentRunnerConfig, handover: Handover) -> int:
     except asyncio.CancelledError:
         logger.info("told to leave before the start was done", extra={"action": "start_given_up"})
     finally:
+        secrets.close()
         await provider.close()
         with contextlib.suppress(OSError):  # a run-local has its workspace in it
             config.workspace_dir.parent.rmdir()
@@ -99,7 +103,10 @@ async def _serve(config: AgentRunnerConfig, handover: Handover) -> int:
 
 
 async def _start(
-    config: AgentRunnerConfig, handover: Handover, provider: SandboxProvider
+    config: AgentRunnerConfig,
+    handover: Handover,
+    provider: SandboxProvider,
+    secrets: DaemonSecrets,
 ) -> Worker:
     reaped = await provider.reap()
     if reaped:
@@ -118,15 +125,14 @@ async def _start(
         tier=capabilities.tier.label,
         walls_not_held=tuple(str(wall) for wall in capabilities.walls_not_held),
     )
-    token, secrets = handover.payload["token"], handover.payload["secrets"]
+    token = handover.payload["token"]
     client = GrpcDaemonClient(config.endpoint, token, config.name, secrets_module.token_hex(8))
-    gathered = {SecretRef(LOCAL_PATH, name): value for name, value in secrets.items()}
     worker = Worker(
         config=config,
         client=client,
         provider=provider,
         sandbox=record,
-        secrets=DaemonSecrets(gathered, handover.secrets_fd),
+        secrets=secrets,
         on_ready=lambda: _announce(config, capabilities, handover),
     )
     received = 0

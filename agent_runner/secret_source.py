@@ -81,6 +81,11 @@ class DaemonSecrets:
         values = {SecretRef(path, key): value for path, key, value in answer["values"]}
         return Found(values, answer["why_missing"])
 
+    def close(self) -> None:
+        """Ask no more; called once, at the end of the process."""
+        if self._streams is not None:
+            self._streams[1].close()
+
     async def _exchange(self, question: dict[str, Any]) -> dict[str, Any]:
         if self._streams is None:
             channel = socket.socket(fileno=self._fd)

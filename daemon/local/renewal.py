@@ -17,7 +17,7 @@ def renewed(
     """Return what the successor is told; called by the old daemon for a restart.
 
     The request may come from any process of this user. It overrides parts of the configuration that the
-    daemon was started with and adds secrets; commands and environment stay those of the first start.
+    daemon was started with and adds secrets or the key of the store; commands and environment stay those of the first start.
 
     Raises:
         InvalidConfigError: The request is malformed.
@@ -30,6 +30,9 @@ def renewed(
         secrets = document["secrets"] | added
         fresh = local_children(state, config, environ(), secrets)
         drain_timeout_s = float(config.drain_timeout_s)
+        store = document.get("store") or {}
+        if request.get("store"):
+            store = {name: str(request["store"][name]) for name in ("path", "key")}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidConfigError(f"the request for a restart is malformed: {error}") from error
     first = {child["name"]: child for child in document["children"]}
@@ -39,5 +42,6 @@ def renewed(
         "config": values,
         "children": children,
         "secrets": secrets,
+        "store": store,
         "drain_timeout_s": drain_timeout_s,
     }

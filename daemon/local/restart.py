@@ -23,6 +23,7 @@ def restart_local(  # noqa: PLR0913 - one use-case, told everything at once
     secrets: Mapping[str, str],
     report: Report,
     *,
+    store: Mapping[str, str] | None = None,
     drain_timeout_s: float | None = None,
     now: bool = False,
 ) -> StartResult:
@@ -37,6 +38,7 @@ def restart_local(  # noqa: PLR0913 - one use-case, told everything at once
         config: What is to differ from what the old one runs with, by the names of ``LocalConfig``.
         secrets: Added to those that the daemon holds; usually empty.
         report: Called with each progress line as it comes, of the stop and of the start.
+        store: The secret store and its key; None keeps what the daemon holds.
         drain_timeout_s: How long running attempts may go on; None takes the daemon's own setting.
         now: Cancel running attempts at once.
 
@@ -49,6 +51,7 @@ def restart_local(  # noqa: PLR0913 - one use-case, told everything at once
         "op": "restart",
         "config": dict(config),
         "secrets": dict(secrets),
+        "store": dict(store or {}),
         "drain_timeout_s": drain_timeout_s,
         "now": now,
     }

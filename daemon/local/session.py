@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from daemon import VERSION, logs
@@ -20,9 +21,11 @@ from daemon.errors import InvalidConfigError, UsageError
 from daemon.local.first_spawn import handover_payload
 from daemon.local.launch import exec_daemon, spawn_daemon, state_of
 from daemon.local.progress import Progress
+from daemon.local.secret_desk import SecretDesk
 from daemon.local.service_manager import notify
 from daemon.local.session_files import SessionFiles, adopt_spools, retired_workspaces
 from daemon.local.state_watch import await_loss
+from daemon.secrets.store_reader import StoreReader
 from daemon.supervisor.control import ControlConnection, ControlServer
 from daemon.supervisor.process import (
     ChildFailedError,
@@ -54,7 +57,8 @@ class Session:
         self._document = document
         self._early = early
         self._life_fd = life_fd
-        self._spared = spared
+        # Children that are nobody's leftovers: those from before we were a daemon, and the readers of the store.
+        self._spared = set(spared)
         self._state = state_of(document)
         self._files = SessionFiles(self._state, document, nonce)
         self._progress = Progress(document["progress_fd"])
@@ -68,6 +72,9 @@ class Session:
         self._successor_fd = -1
         self._masker = Masker()
         self._sinks: list[logs.LogSink] = []
+        self._desk = SecretDesk(
+            StoreReader(document.get("store") or {}, self._spared), partial(logs.hide, self._masker)
+        )
 
     async def run(self) -> int:
         """Start everything, wait for the word to stop, stop everything; return the exit code."""
@@ -90,6 +97,7 @@ class Session:
         self._phase = "stopping"
         notify(self._document.get("notify_socket", ""), "STOPPING=1")
         survivors = await self._supervisor.stop(self._drain_timeout_s, self._tell)
+        await self._desk.close()
         await self._finish(control, failure, survivors)
         return 1 if failure or survivors else 0
 
@@ -206,6 +214,9 @@ class Session:
 
     def _configure_logs(self) -> None:
         names = {"token": self._document["token"], **self._document["secrets"]}
+        store_key = (self._document.get("store") or {}).get("key")
+        if store_key:
+            names["the key of the secret store"] = store_key
         ignored = [
             name for name, value in names.items() if not logs.hide(self._masker, name, value)
         ]
@@ -234,9 +245,11 @@ class Session:
                 grace_s=float(child["grace_s"]),
                 drains=bool(child.get("drains")),
                 leaves_orphans=bool(child.get("leaves_orphans")),
+                asks=bool(child.get("gets_secrets")),
             )
             fds = (self._life_fd, self._document["lock_fd"])
-            processes.append(ManagedProcess(spec, self._sink(spec.name), fds))
+            sink = self._sink(spec.name)
+            processes.append(ManagedProcess(spec, sink, fds, on_questions=self._desk.serve))
         return processes
 
     def _agent_runners(self) -> int:

@@ -8,7 +8,6 @@ import select
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, NoReturn
 
 from daemon.config import LocalConfig, environ
@@ -53,6 +52,7 @@ def start_local(  # noqa: PLR0913 - one use-case, told everything at once
     secrets: Mapping[str, str],
     report: Report,
     *,
+    store: Mapping[str, str] | None = None,
     children: Children | None = None,
     wait_for_lock_s: float = WAIT_FOR_LOCK_S,
 ) -> StartResult:
@@ -66,6 +66,7 @@ def start_local(  # noqa: PLR0913 - one use-case, told everything at once
         config: What it runs with.
         secrets: Values by name; they reach the agent-runner through pipes only.
         report: Called with each progress line as it comes.
+        store: The secret store: ``path``, and ``key`` in hexadecimal if it was unlocked.
         children: Makes what is run; given by tests only.
         wait_for_lock_s: How long a previous instance may take to go down.
 
@@ -80,7 +81,10 @@ def start_local(  # noqa: PLR0913 - one use-case, told everything at once
     if not isinstance(lock_fd, int):
         return StartResult(already=True, status=lock_fd)
     env = environ()
-    make = partial(_document, state, config, env, secrets, children)
+
+    def make() -> dict[str, Any]:
+        return _document(state, config, env, secrets, children) | {"store": dict(store or {})}
+
     _launch(state, allowed_environment(env, secrets), lock_fd, make, report)
     status = query_status(state)
     del status["phase"]
@@ -92,6 +96,7 @@ def run_foreground(
     config: LocalConfig,
     secrets: Mapping[str, str],
     *,
+    store: Mapping[str, str] | None = None,
     children: Children | None = None,
 ) -> NoReturn:
     """Become the daemon, for a service manager or a container; never returns.
@@ -109,7 +114,8 @@ def run_foreground(
     state.prepare()
     env = environ()
     document = _document(state, config, env, secrets, children)
-    document |= {"lock_fd": lock_fd, "progress_fd": -1, "foreground": True}
+    document |= {"store": dict(store or {}), "lock_fd": lock_fd, "progress_fd": -1}
+    document["foreground"] = True
     document["notify_socket"] = env.get("NOTIFY_SOCKET", "")
     exec_daemon(allowed_environment(env, secrets), document, lock_fd)
 

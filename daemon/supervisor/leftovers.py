@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
 from sandbox import procfs
 from sandbox.procfs import ProcStat
@@ -22,8 +23,10 @@ _PAUSE_S = 0.01
 class Leftovers:
     """Finds and kills the leftovers of dead children. One per daemon; used by the event loop only."""
 
-    def __init__(self, known: Callable[[], set[int]], spared: frozenset[int] = frozenset()) -> None:
-        """Take who is known now, and the children from before we were a daemon: they are not ours to kill."""
+    def __init__(
+        self, known: Callable[[], set[int]], spared: AbstractSet[int] = frozenset()
+    ) -> None:
+        """Take who is known now, and the children that are not ours to kill, such as those from before we were a daemon."""
         self._known = known
         self._spared = spared
 

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 from daemon.clock import Clock, SystemClock
@@ -42,6 +43,8 @@ class ProcessSpec:
     """A first TERM lets it finish its work, a second one cancels the work."""
     leaves_orphans: bool = False
     """Runs commands of other people, which may outlive it."""
+    asks: bool = False
+    """Gets a socket to ask for secrets, anew at every start."""
 
     def payload_bytes(self) -> bytes:
         """Return what goes through the handover pipe."""
@@ -64,9 +67,14 @@ class ManagedProcess:
     """
 
     def __init__(
-        self, spec: ProcessSpec, log: LogSink, fds: tuple[int, int], clock: Clock | None = None
+        self,
+        spec: ProcessSpec,
+        log: LogSink,
+        fds: tuple[int, int],
+        clock: Clock | None = None,
+        on_questions: Callable[[socket], None] | None = None,
     ) -> None:
-        """Take the child's ends of the life pipe and of the lock as ``fds``."""
+        """Take the child's ends of the life pipe and of the lock as ``fds``, and who serves a child that asks."""
         self.spec = spec
         self.log = log
         self.state = ProcessState.STOPPED
@@ -78,6 +86,7 @@ class ManagedProcess:
         """Why it is FATAL."""
         self._fds = fds
         self._clock = clock or SystemClock()
+        self._on_questions = on_questions
         self._child: SpawnedChild | None = None
         self._identity: ProcessIdentity | None = None
         self._start_us = 0
@@ -102,7 +111,7 @@ class ManagedProcess:
         spec = self.spec
         if child is None:
             payload = spec.payload_bytes()
-            child = spawn(list(spec.argv), dict(spec.env), payload, *self._fds)
+            child = spawn(list(spec.argv), dict(spec.env), payload, *self._fds, asks=spec.asks)
         self.state = move(self.state, ProcessState.STARTING)
         self.reason = None
         self._child, self._on_exit = child, on_exit
@@ -112,6 +121,8 @@ class ManagedProcess:
         self.ready.add_done_callback(lambda _: self.problem)
         self.log.forget_recent()
         self._watch = ChildWatch(child, self.log, self._hear, self._end)
+        if child.questions is not None and self._on_questions is not None:
+            self._on_questions(child.questions)
         self._identity = pid_files.identify(child.pid, child.nonce)
         self._write_pid_file()
         logger.info(

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from daemon.supervisor.leftovers import Leftovers
@@ -37,7 +38,7 @@ class Supervisor:
         processes: Sequence[ManagedProcess],
         early: Mapping[str, SpawnedChild] | None = None,
         *,
-        spared: frozenset[int] = frozenset(),
+        spared: AbstractSet[int] = frozenset(),
         ready_deadline_s: float = READY_DEADLINE_S,
         first_delay_s: float = FIRST_DELAY_S,
         cancel_margin_s: float = CANCEL_MARGIN_S,

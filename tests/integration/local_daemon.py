@@ -62,10 +62,9 @@ class Local:
             ),
         ]
 
-    def start(self, **bounds: float) -> StartResult:
-        return start_local(
-            self.state, CONFIG, {"KEY": SECRET}, self.lines.append, children=self.children, **bounds
-        )
+    def start(self, **options: Any) -> StartResult:
+        options = {"children": self.children, **options}
+        return start_local(self.state, CONFIG, {"KEY": SECRET}, self.lines.append, **options)
 
     def stop(self, *, now: bool = False, **bounds: float) -> None:
         stop_local(self.state, None, now, self.lines.append, **bounds)

@@ -14,7 +14,7 @@ from agent_runner.secret_refs import SecretRef, check_refs, find_refs, resolve
 
 VALUE = secrets.token_hex(12)
 TOKEN = SecretRef("local", "NPM_TOKEN")
-VALUES = {("local", "NPM_TOKEN"): VALUE, ("npm/tokens", "X-1"): "other"}
+VALUES = {TOKEN: VALUE, SecretRef("npm/tokens", "X-1"): "other"}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_no_second_expansion():
     """A value that looks like a reference or a template is inserted as it is."""
     value = r"${secret:local:NPM_TOKEN} \1 \g<0>"
 
-    assert resolve({"A": "${secret:local:X}"}, {("local", "X"): value}) == {"A": value}
+    assert resolve({"A": "${secret:local:X}"}, {SecretRef("local", "X"): value}) == {"A": value}
 
 
 @pytest.mark.parametrize("value", ["x\0y", "x" * 131_000])
@@ -106,14 +106,14 @@ def test_value_that_no_variable_can_carry(value):
     with pytest.raises(
         InvalidJobSpecError, match=r"^env\.A: .* once \${secret:local:X} is filled in"
     ):
-        resolve({"A": "${secret:local:X}"}, {("local", "X"): value})
+        resolve({"A": "${secret:local:X}"}, {SecretRef("local", "X"): value})
 
 
 @given(st.text("$${}secret:local/A ", max_size=60))
 def test_any_text_is_filled_or_refused(text):
     """No text breaks the parser, and text without an opening comes back unchanged."""
     try:
-        filled = resolve({"A": text}, {("local", "A"): "v"})["A"]
+        filled = resolve({"A": text}, {SecretRef("local", "A"): "v"})["A"]
     except (InvalidJobSpecError, SecretMissingError):
         return
     if "${secret:" not in text:

@@ -1,0 +1,214 @@
+"""Values of the secret store on their way to an agent-runner: the desk, its reader process and the asking end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent_runner.errors import SecretSourceGoneError
+from agent_runner.secret_refs import SecretRef
+from agent_runner.secret_source import DaemonSecrets
+from daemon.local.secret_desk import SecretDesk
+from daemon.secrets.store.names import SecretName
+from daemon.secrets.store.secret_store import SecretStore
+from daemon.secrets.store.store_folder import StoreFolder
+from daemon.secrets.store_reader import LOCKED, NO_STORE, STALE, StoreReader
+from daemon.secrets.values import SecretValue
+from sandbox import procfs
+from tests.waiting import wait_until
+
+PASSWORD = secrets.token_hex(8)
+VALUE = "canary-" + secrets.token_hex(12)
+REF = SecretRef("npm/tokens", "NPM_TOKEN")
+OTHER = SecretRef("a", "B")
+
+
+class Desk:
+    """A desk before a real store, and agent-runners' ends of its channels."""
+
+    def __init__(self, folder: StoreFolder) -> None:
+        self.store = SecretStore.create(folder, SecretValue(PASSWORD), cost=14)
+        self.path = str(folder.file)
+        self.spared: set[int] = set()
+        self.hidden: dict[str, str] = {}
+        self.desk: SecretDesk | None = None
+        self.spawned = 0
+        self.agents: list[DaemonSecrets] = []
+
+    def open(self, *, path: str | None = None, key: str | None = None) -> None:
+        found = self.store.key.to_bytes().hex() if key is None else key
+        desk = self
+
+        class Spared(set[int]):
+            def add(self, pid: int) -> None:
+                desk.spawned += 1
+                super().add(pid)
+
+        self.spared = Spared()
+        reader = StoreReader(
+            {"path": self.path if path is None else path, "key": found}, self.spared
+        )
+        self.desk = SecretDesk(reader, self.hidden.__setitem__)
+
+    def agent(self) -> DaemonSecrets:
+        if self.desk is None:
+            self.open()
+        assert self.desk is not None
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self.desk.serve(ours)
+        self.agents.append(DaemonSecrets({}, theirs.detach()))
+        return self.agents[-1]
+
+    def put(self, ref: SecretRef, value: str | bytes) -> None:
+        data = value.encode() if isinstance(value, str) else value
+        self.store.put({SecretName(*ref): data})
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    made = Desk(StoreFolder(tmp_path / "secrets"))
+    yield made
+    for agent in made.agents:
+        agent.close()
+    if made.desk is not None:
+        await made.desk.close()
+    assert not made.spared
+
+
+async def test_a_value_of_the_store(desk: Desk) -> None:
+    """It comes, it is hidden in our logs before, and what is not there is simply not in the answer."""
+    desk.put(REF, VALUE)
+    found = await desk.agent().ask([REF, OTHER])
+    assert found == ({REF: VALUE}, "")
+    assert desk.hidden == {"npm/tokens:NPM_TOKEN": VALUE}
+
+
+async def test_an_unchanged_store_is_read_once(desk: Desk) -> None:
+    """However many ask; and several agent-runners share what was read."""
+    desk.put(REF, VALUE)
+    first, second = desk.agent(), desk.agent()
+    asked = [agent.ask([REF]) for agent in (first, second) for _ in range(20)]
+    assert all(found.values == {REF: VALUE} for found in await asyncio.gather(*asked))
+    assert desk.spawned == 1
+
+
+async def test_a_value_that_was_set_a_moment_ago(desk: Desk) -> None:
+    """The next question sees it, and a deleted one is gone."""
+    agent = desk.agent()
+    assert (await agent.ask([REF])).values == {}
+    for round_ in range(5):
+        desk.put(REF, f"{VALUE}-{round_}")
+        assert (await agent.ask([REF])).values == {REF: f"{VALUE}-{round_}"}
+    desk.store.delete(SecretName(*REF))
+    assert (await agent.ask([REF])).values == {}
+
+
+async def test_a_changed_password(desk: Desk) -> None:
+    """The key opens the store no more, and the answer says what to do."""
+    desk.put(REF, VALUE)
+    agent = desk.agent()
+    assert (await agent.ask([REF])).values
+    desk.store.change_password(SecretValue("another-password"), cost=14)
+    assert await agent.ask([REF]) == ({}, STALE)
+    assert "runner local restart" in STALE
+
+
+async def test_a_damaged_store(desk: Desk) -> None:
+    """It says so, and works again once the file is whole."""
+    desk.put(REF, VALUE)
+    agent, path = desk.agent(), Path(desk.path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])
+    found = await agent.ask([REF])
+    assert found.values == {}
+    assert "damaged" in found.why_missing
+    path.write_bytes(whole)
+    assert (await agent.ask([REF])).values == {REF: VALUE}
+
+
+async def test_a_store_that_is_gone(desk: Desk) -> None:
+    """The message names the file."""
+    agent = desk.agent()
+    Path(desk.path).unlink()
+    found = await agent.ask([REF])
+    assert found.values == {}
+    assert desk.path in found.why_missing
+
+
+async def test_a_locked_store_and_none(desk: Desk, tmp_path: Path) -> None:
+    """Without a key nothing is read, and the answer says how the runner gets one."""
+    desk.open(key="")
+    assert await desk.agent().ask([REF]) == ({}, LOCKED)
+    await desk.desk.close()
+    desk.open(path=str(tmp_path / "nothing"), key="")
+    assert await desk.agent().ask([REF]) == ({}, NO_STORE)
+    assert desk.spawned == 0
+
+
+async def test_a_value_that_is_no_text(desk: Desk) -> None:
+    """No variable can carry it, so it is named."""
+    desk.put(REF, b"\xff\xfe\x01")
+    desk.put(OTHER, VALUE)
+    found = await desk.agent().ask([REF, OTHER])
+    assert found.values == {OTHER: VALUE}
+    assert found.why_missing.startswith(str(REF))
+
+
+async def test_a_reading_process_that_dies(desk: Desk) -> None:
+    """The question is answered without values, and the next one tries again."""
+    desk.put(REF, VALUE)
+    agent = desk.agent()
+    asking = asyncio.create_task(agent.ask([REF]))
+    while not desk.spared:
+        await asyncio.sleep(0)
+    os.kill(next(iter(desk.spared)), signal.SIGKILL)
+    found = await asking
+    assert found.values == {}
+    assert "daemon.log" in found.why_missing
+    assert (await agent.ask([REF])).values == {REF: VALUE}
+
+
+async def test_a_question_that_is_given_up(desk: Desk) -> None:
+    """Its answer is not taken for that of the next question."""
+    desk.put(REF, VALUE)
+    desk.put(OTHER, "other-value")
+    agent = desk.agent()
+    asking = asyncio.create_task(agent.ask([REF]))
+    while not desk.spared:
+        await asyncio.sleep(0)
+    asking.cancel()
+    assert (await agent.ask([OTHER])).values == {OTHER: "other-value"}
+
+
+async def test_a_desk_that_is_closed(desk: Desk) -> None:
+    """Who asks is told, and no reading process is left."""
+    agent = desk.agent()
+    asking = asyncio.create_task(agent.ask([REF]))
+    while not desk.spared:
+        await asyncio.sleep(0)
+    pid = next(iter(desk.spared))
+    await desk.desk.close()
+    with pytest.raises(SecretSourceGoneError):
+        await asking
+    wait_until(lambda: procfs.read_stat(pid) is None, 10, "the reading process is gone")
+
+
+async def test_the_key_is_in_no_process_table(desk: Desk) -> None:
+    """Neither the arguments nor the environment of the reading process hold it."""
+    agent = desk.agent()
+    asking = asyncio.create_task(agent.ask([REF]))
+    while not desk.spared:
+        await asyncio.sleep(0)
+    folder = Path(f"/proc/{next(iter(desk.spared))}")
+    seen = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+    await asking
+    assert desk.store.key.to_bytes().hex().encode() not in seen
+    assert b"store_reading" in seen
