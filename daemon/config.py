@@ -188,6 +188,13 @@ SETTINGS: tuple[Setting, ...] = (
         _whole(0, MAX_BYTES),
         "bytes of their logs to keep, or 0",
     ),
+    Setting(
+        "secrets.keyring",
+        "RUNNER_SECRETS_KEYRING",
+        False,
+        _flag,
+        "keep the password of the secret store in the keyring of the desktop",
+    ),
     Setting("env", "ENV", "dev", _name, "a label; changes no behaviour"),
 )
 

@@ -203,6 +203,12 @@ class SecretNotFoundError(DaemonError):
     exit_code: ClassVar[int] = 3
 
 
+class SecretExistsError(UsageError):
+    """The secret store has names that were not to be replaced; lists them."""
+
+    reason: ClassVar[str] = "SECRET_EXISTS"
+
+
 class KeyringUnusableError(DaemonError):
     """The keyring of the desktop cannot be used: absent, locked, refused, or too slow. Callers go on to the next source."""
 

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "local": ("daemon.cli.local:local", "Start, stop and watch the local instance."),
     "jobs": ("daemon.cli.jobs:jobs", "Submit jobs, watch them, read their logs."),
     "run-local": ("daemon.cli.run_local:run_local", "Run one job file here, without the daemon."),
+    "secrets": ("daemon.cli.secrets:secrets", "Keep secrets in an encrypted store."),
     "gc": ("daemon.cli.gc:gc", "Find and remove what killed runs have left."),
     "config": ("daemon.cli.config:config", "Show the configuration and where each value is from."),
     "completion": ("daemon.cli.completion:completion", "Print the completion script of a shell."),
@@ -131,7 +132,8 @@ def _open_standard_streams() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            # Takes the lowest number that is free: this one. What is written to a closed output is lost, hence an error.
+            os.open(os.devnull, os.O_RDONLY if fd == 1 else os.O_RDWR)
     for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 - for the whole run

@@ -12,8 +12,10 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from daemon.errors import KeyringUnusableError, SecretNeededError, UsageError
+from daemon.secrets.given_file import open_given, read_bounded, without_line_end
 from daemon.secrets.values import SecretValue
 
 VARIABLE = "RUNNER_SECRETS_PASSWORD"
@@ -102,12 +104,10 @@ def read_password_fd(fd: int, option: str) -> SecretValue:
         UsageError: It is no descriptor that can be read, or holds no password.
     """
     try:
-        os.set_inheritable(fd, False)
         with os.fdopen(fd, "rb") as pipe:
-            data = pipe.read(_MAX_PASSWORD_BYTES + 1)
+            return _password(pipe, f"{option} {fd}")
     except OSError as error:
         raise UsageError(f"{option} {fd}: {error.strerror}") from None
-    return _password(data, f"{option} {fd}")
 
 
 def read_password_file(path: Path, option: str, say: Say) -> SecretValue:
@@ -116,15 +116,22 @@ def read_password_file(path: Path, option: str, say: Say) -> SecretValue:
     Raises:
         UsageError: It cannot be read, or holds no password.
     """
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            data = file.read(_MAX_PASSWORD_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{option} {path}: {error.strerror}") from None
-    if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
-        say(f"warning: {path} can be read by others; `chmod 600` it")
-    return _password(data, f"{option} {path}")
+    with open_given(path, option) as file:
+        status = os.fstat(file.fileno())
+        if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
+            say(f"warning: {path} can be read by others; `chmod 600` it")
+        return _password(file, f"{option} {path}")
+
+
+def keep_in_keyring(store_dir: Path, password: SecretValue) -> str:
+    """Keep the password of a store in the keyring; return which backend has it.
+
+    Raises:
+        KeyringUnusableError: It was not kept.
+    """
+    from daemon.secrets import os_keyring  # noqa: PLC0415 - only by choice
+
+    return os_keyring.save(KEYRING_SERVICE, keyring_name(store_dir), password.reveal())
 
 
 def keyring_name(store_dir: Path) -> str:
@@ -143,13 +150,8 @@ def _from_keyring(store_dir: Path, say: Say) -> SecretValue | None:
     return SecretValue(kept) if kept else None
 
 
-def _password(data: bytes, where: str) -> SecretValue:
-    if len(data) > _MAX_PASSWORD_BYTES:
-        raise UsageError(f"{where}: too long for a password (64 KiB)")
-    for end in (b"\r\n", b"\n"):
-        if data.endswith(end):
-            data = data.removesuffix(end)
-            break
+def _password(file: BinaryIO, where: str) -> SecretValue:
+    data = without_line_end(read_bounded(file, where, _MAX_PASSWORD_BYTES))
     try:
         text = data.decode()
     except UnicodeDecodeError:

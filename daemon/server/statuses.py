@@ -46,6 +46,7 @@ NEVER_SENT = frozenset(
         "KEYRING_UNUSABLE",
         "NO_SECRET_STORE",
         "NOT_RUNNING",
+        "SECRET_EXISTS",
         "SECRET_KEY_STALE",
         "SECRET_NOT_FOUND",
         "SECRET_STORE_DAMAGED",

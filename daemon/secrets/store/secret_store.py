@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 from daemon.clock import Clock, SystemClock
-from daemon.errors import SecretNotFoundError, UsageError
+from daemon.errors import SecretExistsError, SecretNotFoundError, UsageError
 from daemon.secrets.store.contents import Contents, parse_contents
 from daemon.secrets.store.names import SecretName
 from daemon.secrets.store.sealed_file import (
@@ -169,7 +169,8 @@ class SecretStore:
         """Store values, all or none. Nothing is written when nothing changes.
 
         Raises:
-            UsageError: A value is too long, or names are there already and ``on_conflict`` refuses; lists those.
+            UsageError: A value is too long.
+            SecretExistsError: Names are there already and ``on_conflict`` refuses; lists those.
             BusyError: Another process holds the lock.
         """
         for value in values.values():
@@ -266,7 +267,7 @@ def _refuse_conflicts(
         and (on_conflict is OnConflict.REFUSE or contents.secrets[name].reveal() != value)
     ]
     if names:
-        raise UsageError(f"there already, so nothing was stored: {', '.join(names)}")
+        raise SecretExistsError(f"there already, so nothing was stored: {', '.join(names)}")
 
 
 def _put_one(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from daemon.errors import DamagedSecretStoreError, NoSecretStoreError, SecretStoreError, UsageError
+from daemon.secrets.given_file import write_all
 from daemon.secrets.store.folder_lock import LOCK_TIMEOUT_S, locked
 from daemon.secrets.store.sealed_file import MAX_FILE_BYTES
 
@@ -194,9 +195,7 @@ def _write_new(dir_fd: int, name: str, content: bytes) -> None:
         folder = os.fstat(dir_fd)
         if folder.st_uid != os.geteuid():
             os.fchown(fd, folder.st_uid, folder.st_gid)  # root must not lock the owner out
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(fd, rest) :]
+        write_all(fd, content)
         os.fsync(fd)
     finally:
         os.close(fd)

@@ -104,14 +104,7 @@ def make_key(header: Header, password: SecretValue) -> tuple[StoreKey, bytes]:
         text = unicodedata.normalize("NFC", password.reveal()).encode()
     except UnicodeEncodeError:
         raise UsageError("the password is not valid UTF-8") from None
-    try:
-        kdf = Scrypt(salt=header.salt, length=_KEY_BYTES, n=header.n, r=SCRYPT_R, p=header.p)
-        material = kdf.derive(text)
-    except MemoryError:
-        needed = 128 * header.n * SCRYPT_R >> 20
-        raise SecretStoreError(
-            f"opening the secret store takes {needed:,} MiB of memory, which this machine refuses"
-        ) from None
+    material = derive(text, header.salt, header.n, header.p)
     digest = header.digest()
     key = _expand(material, b"runner-secrets/v1/data" + digest, _KEY_BYTES)
     check = _expand(material, b"runner-secrets/v1/check" + digest, CHECK_BYTES)
@@ -129,6 +122,21 @@ def unlock(sealed: SealedFile, password: SecretValue, where: str) -> StoreKey:
     if not hmac.compare_digest(check, sealed.check):
         raise WrongPasswordError(f"wrong password for {where} (or the file's header was changed)")
     return key
+
+
+def derive(password: bytes, salt: bytes, n: int, p: int) -> bytes:
+    """Return the 32 bytes that scrypt makes of a password.
+
+    Raises:
+        SecretStoreError: There is not enough memory.
+    """
+    try:
+        return Scrypt(salt=salt, length=_KEY_BYTES, n=n, r=SCRYPT_R, p=p).derive(password)
+    except MemoryError:
+        needed = 128 * n * SCRYPT_R >> 20
+        raise SecretStoreError(
+            f"opening the secret store takes {needed:,} MiB of memory, which this machine refuses"
+        ) from None
 
 
 def _expand(material: bytes, purpose: bytes, length: int) -> bytes:
