@@ -14,7 +14,6 @@ The check value tells a wrong password from a damaged file. Everything is bounde
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from dataclasses import dataclass
@@ -108,7 +107,7 @@ def parse_sealed(data: bytes, where: str) -> SealedFile:
         )
     try:
         return _sealed(document)
-    except (ValueError, TypeError, KeyError, binascii.Error) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = error.args[0] if type(error) is ValueError else "a member is missing or malformed"
         raise DamagedSecretStoreError(f"{where} is damaged: {reason}") from None
 
