@@ -39,9 +39,12 @@ class AgentSession:
     @property
     def claimable(self) -> int:
         """Return how many jobs to claim for it now."""
-        if self.draining or self.exhausted:
-            return 0
-        return max(0, self.slots - len(self.held))
+        return 0 if self.exhausted else self.free
+
+    @property
+    def free(self) -> int:
+        """Return how many jobs it could take now."""
+        return 0 if self.draining else max(0, self.slots - len(self.held))
 
     def hold(self, leases: Iterable[LeaseRef]) -> None:
         """Count leases against the slots."""

@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from daemon.errors import AgentReplacedError, ShuttingDownError, UsageError
 from daemon.jobs.log_files import LogFiles
-from daemon.jobs.models import AgentIdentity, Job, LeaseRef
+from daemon.jobs.models import AgentIdentity, Claim, Job, LeaseRef, NewJob
 from daemon.jobs.store import JobStore
 from daemon.server.agent_session import AgentSession
 from daemon.server.completions import Completions
@@ -182,8 +183,21 @@ class Dispatcher:
         """Give a session nothing more."""
         session.draining = True
 
+    async def submit(self, jobs: Sequence[NewJob]) -> list[Job]:
+        """Store jobs; free slots claim right behind it, so that both share one commit. Raises what the store raises."""
+        claiming = asyncio.gather(
+            *(self._claim(session, stream) for session, stream in self._free(len(jobs))),
+            return_exceptions=True,
+        )
+        # The claims run when this task waits for the first time, so they come behind it in the same transaction.
+        accepted = await self._store.submit(jobs)
+        for job in accepted:
+            self._signals.job_changed(job.id)
+        self._completions.start(self._stir_for_the_rest(accepted, claiming))
+        return accepted
+
     def stir(self) -> None:
-        """Let every free slot look at the queue; called after each submit and requeue."""
+        """Let every free slot look at the queue; called after each requeue, and a submit that left something."""
         for session in self._sessions.values():
             session.stir()
 
@@ -234,27 +248,50 @@ class Dispatcher:
         """Wait until no agent-runner has a stream."""
         await self._disconnected.wait()
 
-    async def _claim(self, session: AgentSession, stream: WorkStream) -> None:
+    async def _stir_for_the_rest(
+        self, jobs: Sequence[Job], claiming: Awaitable[list[list[Claim] | BaseException]]
+    ) -> None:
+        # A claim that failed is tried again, by the stream that it is for.
+        claimed = [one for one in await claiming if not isinstance(one, BaseException)]
+        taken = {claim.lease.job_id for claim in chain.from_iterable(claimed)}
+        if any(job.id not in taken for job in jobs):
+            self.stir()
+
+    def _free(self, jobs: int) -> Iterator[tuple[AgentSession, WorkStream]]:
+        """Yield those who could take so many new jobs at once, most free slots first."""
+        for session in sorted(self._sessions.values(), key=lambda session: -session.free):
+            stream, free = session.stream, session.free
+            if jobs <= 0:
+                return
+            if stream is not None and free and not session.lock.locked():
+                # What it last found says nothing about what comes now.
+                session.exhausted = False
+                jobs -= free
+                yield session, stream
+
+    async def _claim(self, session: AgentSession, stream: WorkStream) -> list[Claim]:
+        """Claim what a session can take and have it sent; return what was claimed."""
         async with session.lock:
             limit = session.claimable
             if session.stream is not stream or not limit:
-                return
+                return []
             # Set before the claim, not after: what is queued while it runs resets it.
             session.exhausted = True
             claims = await self._store.claim(session.offer, limit, self._lease_s)
             if len(claims) == limit:
                 session.exhausted = False
             if not claims:
-                return
+                return []
             self.leased.set()
             leases = [claim.lease for claim in claims]
             for lease in leases:
                 self._signals.job_changed(lease.job_id)
             if session.stream is not stream or session.draining:
                 await self._give_back(leases)
-                return
+                return []
             session.hold(leases)
             stream.assign(claims)
+            return claims
 
     def _check_not_replaced(self, agent: AgentIdentity) -> None:
         if agent.name in self._replaced and agent.incarnation in self._replaced[agent.name]:

@@ -132,14 +132,7 @@ class JobServicer(rpc.JobServiceServicer):
 
     async def _submit(self, jobs: Sequence[NewJob]) -> list[Job]:
         await self._pending.take(jobs)
-        return await self._completions.run(self._store_and_stir(jobs))
-
-    async def _store_and_stir(self, jobs: Sequence[NewJob]) -> list[Job]:
-        accepted = await self._store.submit(jobs)
-        for job in accepted:
-            self._signals.job_changed(job.id)
-        self._dispatcher.stir()
-        return accepted
+        return await self._completions.run(self._dispatcher.submit(jobs))
 
     async def _cancel(self, job_id: str) -> Job:
         job = await self._store.cancel(job_id)

@@ -322,19 +322,18 @@ async def test_claim_that_outlives_its_stream_is_given_back(client: Client, monk
 async def test_submit_of_a_client_that_left_is_dispatched(client: Client, monkeypatch):
     """The job was stored, so it must run although nobody waits for the answer."""
     submit = client.store.submit
-    stored, go_on = asyncio.Event(), asyncio.Event()
+    reached, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(jobs):
-        accepted = await submit(jobs)
-        stored.set()
+        reached.set()
         await go_on.wait()
-        return accepted
+        return await submit(jobs)
 
     monkeypatch.setattr(client.store, "submit", slow)
     agent = await FakeAgent(client).connect()
     leaving = asyncio.create_task(client.submit("true"))
     async with asyncio.timeout(DEADLINE_S):
-        await stored.wait()
+        await reached.wait()
         leaving.cancel()
         await asyncio.wait([leaving])
     assert await nothing_sent(agent)

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from runner.v1 import agent_service_pb2 as agent_pb
 from runner.v1 import job_pb2
 from runner.v1 import job_service_pb2 as pb
-from tests.integration.grpc_server import Client, FakeAgent, refused
+from tests.integration.grpc_server import DEADLINE_S, Client, FakeAgent, refused
 
 
 async def explain(client: Client, job_id: str) -> pb.ExplainJobResponse:
@@ -117,6 +117,9 @@ async def test_a_running_job_shows_its_processes(client):
     job = await client.submit(timeout=Duration(seconds=100))
     lease = (await agent.assignment()).lease
     await agent.renew(lease)
+    async with asyncio.timeout(DEADLINE_S):
+        while (await client.store.attempts(job.id))[0].renew_us is None:
+            await asyncio.sleep(0.01)
     log = await agent.append(lease)
     await log.send(0, b"hello")
     process = job_pb2.LiveProcess(pid=42, parent_pid=1, command="sleep ***", state="S")
