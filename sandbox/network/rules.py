@@ -94,6 +94,8 @@ def parse_rule(text: str) -> NameRule | AddressRule:
     Raises:
         ValueError: It is no entry; the text says what was expected.
     """
+    if not text.isascii():
+        raise ValueError(f"{text!r} is no host: write a name that is not ASCII as xn--…")
     target, pin = text.strip().lower(), None
     if "=" in target:
         target, _, rest = target.partition("=")

@@ -17,6 +17,7 @@ from tests.chaos.installation import Installation
 from tests.chaos.job_mix import mix
 from tests.chaos.outages import outages
 from tests.chaos.report import Report, describe_campaign
+from tests.chaos.request_fuzz import fuzz
 from tests.chaos.side_by_side import side_by_side
 from tests.chaos.steps import EVERY, die_at
 from tests.chaos.test_several_agent_runners import AGENTS, many_short_jobs
@@ -27,6 +28,7 @@ SHORT_JOBS = 2000
 AWAY_S = 120.0
 LEASE_S = 30.0
 CALLS = 15
+REQUESTS = 20_000
 STEPS = 30
 AT_ONCE = 3
 """How many of all steps are drawn; `--steps 0` takes every one."""
@@ -44,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
         "calls": lambda: _calls(report, options),
         "agents": lambda: _several_agent_runners(report, options),
         "away": lambda: _away(report, options),
+        "requests": lambda: _requests(report, options),
     }
     for name in options.parts.split(","):
         began = time.monotonic()
@@ -68,8 +71,11 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--calls", type=int, default=CALLS, help="deaths at a system call")
     parser.add_argument("--short-jobs", type=int, default=SHORT_JOBS)
     parser.add_argument("--away", type=float, default=AWAY_S, help="seconds without a server")
+    parser.add_argument(
+        "--requests", type=int, default=REQUESTS, help="made up for the proxy of a list of hosts"
+    )
     parser.add_argument("--tier", default="auto", help="strongest sandbox tier of the random kills")
-    parser.add_argument("--parts", default="kills,steps,calls,agents,away")
+    parser.add_argument("--parts", default="kills,steps,calls,agents,away,requests")
     return parser.parse_args(argv)
 
 
@@ -122,6 +128,11 @@ def _away(report: Report, options: argparse.Namespace) -> None:
         report.add(name, "FAILED" if raised else "log whole, side effect once")
         if raised:
             report.object(name, [raised])
+
+
+def _requests(report: Report, options: argparse.Namespace) -> None:
+    understood = fuzz(options.requests, options.seed)
+    report.add("requests to the proxy", f"{options.requests} made up, {understood} understood")
 
 
 if __name__ == "__main__":
