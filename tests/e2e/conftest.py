@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.instance import Instance
+from tests.e2e.secrets_home import SecretsHome
 
 
 @pytest.fixture
@@ -31,3 +32,9 @@ def started(instance: Instance) -> Instance:
     """An installation that runs, without secrets."""
     instance.start()
     return instance
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> SecretsHome:
+    """A home without a store; nothing is started in it."""
+    return SecretsHome(tmp_path)
