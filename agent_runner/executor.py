@@ -182,6 +182,7 @@ class AttemptRun:
                 return None
             values |= found.values
             why_missing = found.why_missing
+        env = resolve(self._spec.env, values, why_missing)
         for ref, value in values.items():
             name = f"{ref.path}:{ref.key}"
             if not self._masker.add(name, value):
@@ -189,7 +190,7 @@ class AttemptRun:
                     "a secret is too short or too common to be masked",
                     extra={"action": "secret_not_masked", "secret": name},
                 )
-        return resolve(self._spec.env, values, why_missing)
+        return env
 
     async def _ask(self, refs: Sequence[SecretRef]) -> Found:
         try:

@@ -11,6 +11,7 @@ import click
 
 from daemon.cli.job_input import read_job_file
 from daemon.cli.output import note, printable, state_of
+from daemon.cli.secret_search import SecretSearch, search_options
 from daemon.cli.verdict import describe, exit_status
 from daemon.config import environ, load
 
@@ -25,19 +26,19 @@ if TYPE_CHECKING:
     "--file", "-f", "file", required=True, metavar="FILE", help="Job file; - reads standard input."
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print the job's masked output and nothing else.")
-@click.option("--no-input", is_flag=True, help="Never ask for a secret.")
+@search_options
 @click.option(
     "--allow-unsandboxed", is_flag=True, help="Run without walls if this host can build none."
 )
 @click.pass_context
 def run_local(
-    ctx: click.Context, *, file: str, quiet: bool, no_input: bool, allow_unsandboxed: bool
+    ctx: click.Context, *, file: str, quiet: bool, search: SecretSearch, allow_unsandboxed: bool
 ) -> int:
     """Run one job file here, without the daemon; exit with the command's exit code."""
     from agent_runner.hardening import harden  # noqa: PLC0415 - as late as it is needed
     from agent_runner.one_shot import OneShot, run_one_shot  # noqa: PLC0415
-    from agent_runner.secret_refs import LOCAL_PATH, SecretRef  # noqa: PLC0415
     from agent_runner.secret_source import GivenSecrets  # noqa: PLC0415
+    from daemon.cli.run_local_secrets import find_secrets  # noqa: PLC0415
     from daemon.jobfile.loader import load_job_file  # noqa: PLC0415 - pydantic and ruamel are heavy
     from daemon.jobs.ids import new_job_id  # noqa: PLC0415
 
@@ -46,12 +47,12 @@ def run_local(
     state = state_of(ctx)
     state.prepare()
     harden()
-    values = _gather_secrets(spec, may_ask=not no_input)
+    secrets = find_secrets(spec, search)
     config = load(environ(), {"local.allow_unsandboxed": allow_unsandboxed or None})
     shot = OneShot(
         job_id=new_job_id(),
         spec=spec,
-        secrets=GivenSecrets({SecretRef(LOCAL_PATH, name): one for name, one in values.items()}),
+        secrets=GivenSecrets(secrets),
         workspaces=state.workspaces,
         owner_label=state.id,
         tier=str(config["local.sandbox_tier"].value),
@@ -60,23 +61,6 @@ def run_local(
     outcome = run_one_shot(shot, _write, lambda found: None if quiet else _announce(spec, found))
     _report(outcome, quiet=quiet)
     return exit_status(outcome.end_reason, outcome.exit_code)
-
-
-def _gather_secrets(spec: JobSpec, *, may_ask: bool) -> dict[str, str]:
-    """Return the values that the job refers to: from the caller's environment, else asked for."""
-    from agent_runner.secret_refs import find_refs  # noqa: PLC0415
-
-    names = sorted({ref.key for ref in find_refs(spec.env) if ref.path == "local"})
-    if not names:
-        return {}
-    from daemon.secrets.gather import gather  # noqa: PLC0415
-    from daemon.secrets.prompt import ask_secret  # noqa: PLC0415
-    from daemon.secrets.values import WantedSecret  # noqa: PLC0415
-
-    wanted = [WantedSecret(name=name, required=True) for name in names]
-    ask = ask_secret if may_ask and sys.stdin.isatty() else None
-    values = gather(wanted, environ(), ask, note)
-    return {name: value.reveal() for name, value in values.items()}
 
 
 def _write(data: bytes) -> None:

@@ -33,6 +33,7 @@ def renewed(
         store = document.get("store") or {}
         if request.get("store"):
             store = {name: str(request["store"][name]) for name in ("path", "key")}
+            bytes.fromhex(store["key"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidConfigError(f"the request for a restart is malformed: {error}") from error
     first = {child["name"]: child for child in document["children"]}

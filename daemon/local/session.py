@@ -41,6 +41,9 @@ from sandbox.masking import Masker
 
 logger = logging.getLogger(__name__)
 
+STORE_KEY_BYTES = 32
+"""What of the key of the store is secret; the digest of the header for which it was made follows."""
+
 
 class Session:
     """A daemon that runs. Made and run once per process."""
@@ -297,8 +300,16 @@ class Session:
                 "processes": {"daemon": me, **self._supervisor.status()},
                 "version": VERSION,
                 "phase": self._phase,
+                "secret_store": self._store_status(),
             }
         )
+
+    def _store_status(self) -> dict[str, Any]:
+        """Return what a restart has to know of the store; nothing of it is secret."""
+        store = self._document.get("store") or {}
+        key = bytes.fromhex(store.get("key") or "")
+        header = key[STORE_KEY_BYTES:].hex()
+        return {"path": store.get("path") or None, "unlocked": bool(key), "header": header}
 
     async def _stop(self, request: dict[str, Any], connection: ControlConnection) -> None:
         drain_timeout_s = request.get("drain_timeout_s")

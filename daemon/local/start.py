@@ -21,7 +21,7 @@ from daemon.local.launch import (
     spawn_daemon,
 )
 from daemon.local.lock import take_lock
-from daemon.local.status import query_status
+from daemon.local.status import query_status, shown
 from daemon.paths import StateDir
 
 WAIT_FOR_LOCK_S = 15.0
@@ -86,9 +86,7 @@ def start_local(  # noqa: PLR0913 - one use-case, told everything at once
         return _document(state, config, env, secrets, children) | {"store": dict(store or {})}
 
     _launch(state, allowed_environment(env, secrets), lock_fd, make, report)
-    status = query_status(state)
-    del status["phase"]
-    return StartResult(already=False, status=status)
+    return StartResult(already=False, status=shown(query_status(state)))
 
 
 def run_foreground(

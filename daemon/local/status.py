@@ -8,6 +8,8 @@ from daemon.errors import NotRunningError
 from daemon.local.control_client import ControlClient
 from daemon.paths import StateDir
 
+_INTERNAL = ("phase", "secret_store")
+
 
 def status_local(state: StateDir) -> dict[str, Any]:
     """Return mode, endpoints, processes and version of the running daemon (DESIGN §11).
@@ -15,13 +17,16 @@ def status_local(state: StateDir) -> dict[str, Any]:
     Raises:
         NotRunningError: No daemon answers; the text names children that are still there.
     """
-    status = query_status(state)
-    del status["phase"]
-    return status
+    return shown(query_status(state))
+
+
+def shown(status: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a daemon's answer people and programs see; the rest is between the commands and the daemon."""
+    return {name: value for name, value in status.items() if name not in _INTERNAL}
 
 
 def query_status(state: StateDir) -> dict[str, Any]:
-    """Return the same with ``phase``: starting, running or stopping.
+    """Return the same with ``phase``: starting, running or stopping, and ``secret_store``: its path and key's header.
 
     Raises:
         NotRunningError: As ``status_local``.

@@ -56,7 +56,7 @@ class StoreReader:
         self._process: subprocess.Popen[bytes] | None = None
         self._identity: Identity | None = None
         self._values: dict[SecretRef, str] = {}
-        self._not_text: frozenset[SecretRef] = frozenset()
+        self._unusable: dict[SecretRef, str] = {}
         self._problem = ""
 
     async def find(self, refs: Iterable[SecretRef]) -> tuple[dict[SecretRef, str], str]:
@@ -76,9 +76,9 @@ class StoreReader:
                 self._identity = identity if await self._read() else None
             asked = list(refs)
             found = {ref: self._values[ref] for ref in asked if ref in self._values}
-            not_text = ", ".join(str(ref) for ref in asked if ref in self._not_text)
-            why = f"{not_text}: no text, which a variable has to be" if not_text else self._problem
-            return found, why
+            unusable = [ref for ref in asked if ref in self._unusable]
+            why = "; ".join(f"the value of {ref} {self._unusable[ref]}" for ref in unusable)
+            return found, why or self._problem
 
     def close(self) -> None:
         """End a reading process that still runs. Idempotent."""
@@ -89,7 +89,7 @@ class StoreReader:
         return bool(self._path) and Path(self._path).exists()
 
     def _forget(self) -> None:
-        self._identity, self._values, self._not_text = None, {}, frozenset()
+        self._identity, self._values, self._unusable = None, {}, {}
         self._problem = ""
 
     async def _read(self) -> bool:
@@ -108,7 +108,9 @@ class StoreReader:
         self._values = {
             SecretRef(path, key): value for path, key, value in answer.get("values", ())
         }
-        self._not_text = frozenset(SecretRef(*name) for name in answer.get("not_text", ()))
+        self._unusable = {
+            SecretRef(path, key): problem for path, key, problem in answer.get("unusable", ())
+        }
         return True
 
     async def _ask_process(self) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from daemon.errors import DaemonError, SecretKeyStaleError
 from daemon.secrets.store.secret_store import SecretStore
 from daemon.secrets.store.store_folder import StoreFolder
 from daemon.secrets.store.store_key import StoreKey
+from daemon.secrets.usable import problem_of
 
 
 def read_store(path: str, key: str) -> dict[str, Any]:
-    """Return all values that are text, and the names of the others; or why the store cannot be read."""
+    """Return all values that a variable can carry, and why it cannot carry the others; or why the store cannot be read."""
     folder = StoreFolder(Path(path).parent)
     try:
         secrets = SecretStore.open_with_key(
@@ -28,10 +29,12 @@ def read_store(path: str, key: str) -> dict[str, Any]:
         return {"stale": True}
     except DaemonError as error:
         return {"problem": str(error)}
-    texts = {name: secret.reveal_text() for name, secret in secrets.items()}
+    problems = {name: problem_of(secret.reveal_text()) for name, secret in secrets.items()}
     return {
-        "values": [[*name, text] for name, text in texts.items() if text is not None],
-        "not_text": [list(name) for name, text in texts.items() if text is None],
+        "values": [
+            [*name, secret.reveal_text()] for name, secret in secrets.items() if not problems[name]
+        ],
+        "unusable": [[*name, problem] for name, problem in problems.items() if problem],
     }
 
 

@@ -1,9 +1,10 @@
-"""Secret values and the wish for one."""
+"""Secret values, the wish for one, and where one came from."""
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 
 class SecretValue:
@@ -41,3 +42,21 @@ class WantedSecret:
     required: bool = False
     description: str = ""
     """What a person calls it, for the prompt; "Secret" when empty."""
+    kept: str = "kept in memory only"
+    """What becomes of it, for the prompt."""
+
+
+class SecretOrigin(enum.StrEnum):
+    """Where a value was found, in the words that a person reads."""
+
+    ENVIRONMENT = "the environment"
+    STORE = "the secret store"
+    KEYRING = "the keyring"
+    TYPED = "the terminal"
+
+
+class GatheredSecret(NamedTuple):
+    """A value and its origin."""
+
+    value: SecretValue
+    origin: SecretOrigin

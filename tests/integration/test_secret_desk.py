@@ -38,7 +38,7 @@ class Desk:
         self.path = str(folder.file)
         self.spared: set[int] = set()
         self.hidden: dict[str, str] = {}
-        self.desk: SecretDesk | None = None
+        self.desk: SecretDesk = None  # type: ignore[assignment] # until it is opened
         self.spawned = 0
         self.agents: list[DaemonSecrets] = []
 
@@ -60,7 +60,6 @@ class Desk:
     def agent(self) -> DaemonSecrets:
         if self.desk is None:
             self.open()
-        assert self.desk is not None
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self.desk.serve(ours)
@@ -153,13 +152,19 @@ async def test_a_locked_store_and_none(desk: Desk, tmp_path: Path) -> None:
     assert desk.spawned == 0
 
 
-async def test_a_value_that_is_no_text(desk: Desk) -> None:
-    """No variable can carry it, so it is named."""
-    desk.put(REF, b"\xff\xfe\x01")
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [(b"\xff\xfe\x01", "is no text"), (b"a\0b", "a NUL byte"), (b"x" * 200_000, "is longer")],
+    ids=["bytes", "nul", "long"],
+)
+async def test_a_value_that_no_variable_can_carry(desk: Desk, value: bytes, problem: str) -> None:
+    """It is named with the reason, and not handed over."""
+    desk.put(REF, value)
     desk.put(OTHER, VALUE)
     found = await desk.agent().ask([REF, OTHER])
     assert found.values == {OTHER: VALUE}
-    assert found.why_missing.startswith(str(REF))
+    assert found.why_missing.startswith(f"the value of {REF} ")
+    assert problem in found.why_missing
 
 
 async def test_a_reading_process_that_dies(desk: Desk) -> None:
