@@ -1,23 +1,14 @@
-"""Processes of this host: spawn without fork, learn of their end by pidfd, bound what they may use.
-
-``preexec_fn``, ``user=`` and ``group=`` make subprocess fork() instead of vfork(), which copies the page
-tables of a large parent and runs grpc's atfork hooks. So nothing here uses them: what a command
-needs is inherited, given by a thread that exists for it (``sandbox.filesystem.restricted``), or set
-by a small program in front of it.
-"""
+"""Processes of this host: learn of their end by pidfd, bound what they may use. Who spawns them is the backend."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ctypes
-import errno
 import os
 import resource
 import signal
-import subprocess
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from sandbox import procfs
 from sandbox.errors import SandboxBrokenError, SandboxUnavailableError
@@ -94,53 +85,6 @@ def limited(argv: Sequence[str], options: Sequence[str]) -> list[str]:
     return [PRLIMIT, *options, "--", *argv]
 
 
-def spawn(
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    output_fd: int,
-    cwd: str | None = None,
-    pass_fds: Sequence[int] = (),
-) -> subprocess.Popen[bytes]:
-    """Start a process in its own session, with no descriptor but 0, 1, 2 and ``pass_fds``.
-
-    A text file without ``#!`` is run by /bin/sh, as execvp(3) and every shell do it. Called from the
-    loop's thread, or from a thread made for this one command; never from an executor.
-
-    Raises:
-        OSError: The program cannot be executed.
-    """
-    try:
-        return _popen(argv, env=env, output_fd=output_fd, cwd=cwd, pass_fds=pass_fds)
-    except OSError as error:
-        if error.errno != errno.ENOEXEC:
-            raise
-        script = argv[0] if "/" in argv[0] else _find(argv[0], env.get("PATH", ""))
-        shell = ["/bin/sh", script, *argv[1:]]
-        return _popen(shell, env=env, output_fd=output_fd, cwd=cwd, pass_fds=pass_fds)
-
-
-def _popen(
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    output_fd: int,
-    cwd: str | None,
-    pass_fds: Sequence[int],
-) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        argv,
-        env=env,
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=output_fd,
-        stderr=output_fd,
-        start_new_session=True,
-        close_fds=True,
-        pass_fds=pass_fds,
-    )
-
-
 def exit_code_of(returncode: int) -> tuple[int, int | None]:
     """Return (exit code, signal) of a status as subprocess reports it (negative for a signal).
 
@@ -156,26 +100,23 @@ def exit_code_of(returncode: int) -> tuple[int, int | None]:
 class ChildProcess:
     """A process that was spawned here, from its start until it is reaped. Used on its loop only."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop) -> None:
-        """Take over a process that nobody else waits for.
+    def __init__(self, pid: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Take over a child that nobody else waits for.
 
         Raises:
             SandboxBrokenError: It cannot be watched; it is dead then, and collected.
         """
-        self._popen = popen
         self._loop = loop
         self._over = asyncio.Event()
-        self._reaped = False
+        self._status: int | None = None
         self.has_exited = False
         """Whether the process has ended; its pid stays taken until ``reap``."""
-        self.pid = popen.pid
+        self.pid = pid
         try:
-            self._pidfd = os.pidfd_open(popen.pid)
+            self._pidfd = os.pidfd_open(pid)
         except OSError as error:
-            if isinstance(error, ProcessLookupError):
-                popen.poll()  # somebody else has collected it: its pid must not be signalled
-            else:
-                discard(popen)
+            if not isinstance(error, ProcessLookupError):  # else its pid may be somebody else's
+                _discard(pid)
             raise SandboxBrokenError(f"a new process cannot be watched: {error}") from error
         loop.add_reader(self._pidfd, self._on_exit)
 
@@ -212,14 +153,11 @@ class ChildProcess:
         Raises:
             SandboxBrokenError: Somebody else has collected it, so nobody knows how the process ended.
         """
-        if not self._reaped:
-            self._reaped = True
-            # Popen.wait() takes a status that is lost for success.
-            status = _collect(self.pid)
-            self._popen.returncode = 0 if status is None else status
-            if status is None:
+        if self._status is None:
+            self._status = _collect(self.pid)
+            if self._status is None:
                 raise SandboxBrokenError(f"the exit status of process {self.pid} was lost")
-        return self._popen.returncode
+        return self._status
 
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
@@ -228,11 +166,12 @@ class ChildProcess:
         self._over.set()
 
 
-def discard(popen: subprocess.Popen[bytes]) -> None:
-    """Kill a process that was just started, with its group, and collect it."""
-    _kill_group(popen.pid)
-    popen.kill()
-    popen.wait()
+def _discard(pid: int) -> None:
+    """Kill a child that was just started, with its group, and collect it."""
+    _kill_group(pid)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    _collect(pid)
 
 
 async def wait_gone(pidfds: Sequence[int], timeout_s: float) -> bool:
@@ -295,10 +234,3 @@ def _collect(pid: int) -> int | None:
 def _bounded(wanted: int, hard: int) -> int:
     return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 
-
-def _find(name: str, path: str) -> str:
-    for folder in path.split(":"):
-        candidate = Path(folder) / name
-        if os.access(candidate, os.X_OK) and candidate.is_file():
-            return str(candidate)
-    return name

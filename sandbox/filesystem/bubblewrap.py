@@ -20,6 +20,8 @@ from sandbox.filesystem.workspace import Workspace
 BWRAP = "/usr/bin/bwrap"
 HOME = "/home/job"
 TMP = "/tmp"  # noqa: S108  # the private one inside
+BUBBLEWRAP_PROCESSES = 2
+"""Its own beside those of a command: the monitor, and the init of the namespace."""
 HELD_PREFIXES = (b"bwrap: ", b"prlimit: ")
 """How the lines of the programs in front of a command begin; they share its stderr."""
 
@@ -74,7 +76,7 @@ def wall_options(etc: Path, *, disable_userns: bool) -> list[str]:
 def workspace_options(workspace: Workspace, network: Network) -> list[str]:
     """Return what one sandbox adds: its folders, its network, and the end of all writing elsewhere."""
     return [
-        *(("--unshare-net",) if network is Network.OFF else ()),
+        *(() if network is Network.ON else ("--unshare-net",)),
         *("--bind", str(workspace.tmp), TMP),
         *("--bind", str(workspace.home), HOME),
         *("--bind", str(workspace.job), JOB_ROOT),

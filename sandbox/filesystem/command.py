@@ -9,12 +9,16 @@ from dataclasses import replace
 from typing import Protocol
 
 from sandbox.base import ExecRequest, ExecResult, LiveProcess
+from sandbox.bounds.guard import Guard
 from sandbox.errors import SandboxError
+from sandbox.filesystem.gate import Gate
+from sandbox.limits import Limit
 from sandbox.live_processes import describe
 from sandbox.output import OutputPump
 from sandbox.process import ChildProcess
 from sandbox.procfs import ProcStat
 
+_KILLED = ExecResult(exit_code=137, signal=9)
 LINGER_S = 0.1
 """How long the output is awaited after the main process ended, if a leftover holds the pipe."""
 
@@ -56,7 +60,7 @@ class Tree(Protocol):
 class FilesystemCommand:
     """A running command. Made by ``FilesystemSandbox.exec``; one task sees it to its end."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the parts of one command, joined once
         self,
         *,
         child: ChildProcess,
@@ -64,6 +68,8 @@ class FilesystemCommand:
         tree: Tree,
         request: ExecRequest,
         conclude: Callable[[int, bool], ExecResult],
+        guard: Guard | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """Take over a process.
 
@@ -73,12 +79,16 @@ class FilesystemCommand:
             tree: All its processes.
             request: What was asked for; here its bounds.
             conclude: Makes the result of (status, whether we killed it), or raises a SandboxError.
+            guard: Keeps its bounds; None if it has none.
+            gate: What it waits for before it begins, and which ends with it; None if there is nothing.
         """
         self._child = child
         self._pump = pump
         self._tree = tree
         self._request = request
         self._conclude = conclude
+        self._guard = guard
+        self._gate = gate
         self._loop = asyncio.get_running_loop()
         self._killed = asyncio.Event()
         self._lost: tuple[str, ...] = ()
@@ -87,11 +97,14 @@ class FilesystemCommand:
         self.verified_dead = False
         """Whether it is certain that no process of the tree is left. False until the end."""
         self._idle_timed_out = False
+        self._exceeded: Limit | None = None
         self._stopped = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stop_task: asyncio.Task[None] | None = None
         self._task = self._loop.create_task(self._see_to_the_end())
         self._arm()
+        if guard is not None:
+            guard.watch(tree.members, self._on_exceeded)
 
     def stream(self) -> AsyncIterator[bytes]:
         """Yield the merged output; see ``Command.stream``."""
@@ -141,27 +154,39 @@ class FilesystemCommand:
         """Drop output that nobody reads. Called by ``destroy`` after ``kill``."""
         self._pump.close()
 
+    def show(self, line: bytes) -> bool:
+        """Add a line of ours to the output; tell whether there is room for more."""
+        self._pump.inject_line(line)
+        return not self._pump.paused
+
     def _note_stop(self) -> None:
         """Remember that the end is our doing, if it is; a bound that was hit before comes first."""
-        ours = not (self._timed_out or self._idle_timed_out or self._task.done())
-        if ours and self._tree.main_is_running():
+        if not (self._bound_was_hit or self._task.done()) and self._tree.main_is_running():
             self._stopped = True
 
+    @property
+    def _bound_was_hit(self) -> bool:
+        return self._timed_out or self._idle_timed_out or self._exceeded is not None
+
     async def _see_to_the_end(self) -> ExecResult | SandboxError:
+        survivors: tuple[str, ...] = ()
         try:
             await self._child.wait_exited()
             if self._terminating and not self._killed.is_set():
                 await self._empty_or_killed()
+            if self._gate is not None:
+                self._gate.drain()
             self._pump.end_after(LINGER_S)
             survivors = await self._tree.kill() or self._lost
-            result = self._result()
+            result: ExecResult | SandboxError = self._result()
             self.verified_dead = not survivors and self._tree.verified_dead()
         except SandboxError as error:
             self._pump.end_after(LINGER_S)
-            return error
+            result = error
         finally:
             for timer in self._timers.values():
                 timer.cancel()
+            await self._dismiss()
             self._tree.close()
             self._pump.release_held()
         if survivors:
@@ -169,13 +194,26 @@ class FilesystemCommand:
                 "Processes survived KILL",
                 extra={"action": "processes_survived", "survivors": survivors},
             )
+        if isinstance(result, SandboxError):
+            # What was killed before it could begin, for want of memory, is no failure of the sandbox.
+            return result if self._exceeded is None else replace(_KILLED, exceeded=self._exceeded)
         return replace(
             result,
             timed_out=self._timed_out,
             idle_timed_out=self._idle_timed_out,
+            exceeded=self._exceeded,
             stopped=self._stopped,
             survivors=survivors,
         )
+
+    async def _dismiss(self) -> None:
+        """End what lives beside the command; a bound that the kernel kept counts if nothing else came first."""
+        if self._gate is not None:
+            await self._gate.close()
+        if self._guard is not None:
+            exceeded = await self._guard.end()
+            if not (self._bound_was_hit or self._stopped):
+                self._exceeded = exceeded
 
     async def _empty_or_killed(self) -> None:
         waits = [
@@ -193,7 +231,7 @@ class FilesystemCommand:
 
     def _result(self) -> ExecResult:
         if not self._child.has_exited:
-            return ExecResult(exit_code=137, signal=9)
+            return _KILLED
         self._pump.drain()
         return self._conclude(self._child.reap(), self._killed.is_set() or self._terminating)
 
@@ -216,6 +254,11 @@ class FilesystemCommand:
         elif not self._child.has_exited and not self._terminating:
             self._idle_timed_out = True
             self._stop_soon()
+
+    def _on_exceeded(self, limit: Limit) -> None:
+        if not (self._child.has_exited or self._terminating or self._killed.is_set()):
+            self._exceeded = limit
+            self._stop_task = self._loop.create_task(self.kill())
 
     def _stop_soon(self) -> None:
         self._stop_task = self._loop.create_task(self.stop(self._request.grace_s))

@@ -1,7 +1,8 @@
 """Landlock by its three system calls (landlock(7)): which rights a kernel knows, and a set of rules.
 
 A ruleset allows: what is below one of its paths with a right is permitted, everything else that it
-handles is denied, for the thread that applies it and all its descendants, for good.
+handles is denied, for the thread that applies it and all its descendants, for good. It is applied by a step of a
+command's list of calls, landlock_restrict_self(2).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from enum import IntFlag
 from sandbox.errors import SandboxUnavailableError
 from sandbox.process import libc
 
-_SYS_CREATE_RULESET, _SYS_ADD_RULE, _SYS_RESTRICT_SELF = 444, 445, 446
+_SYS_CREATE_RULESET, _SYS_ADD_RULE = 444, 445
 _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH = 1
 _LATEST_ABI = 7
@@ -122,7 +123,7 @@ class Rule:
 
 
 class Ruleset:
-    """Rules under construction and, applied by ``restrict_thread``, in force. Closed by its owner."""
+    """Rules under construction; a process that applies them is behind them for good. Closed by its owner."""
 
     def __init__(self, abi: int, *, deny_tcp: bool) -> None:
         self._abi = abi
@@ -160,25 +161,22 @@ class Ruleset:
             self.fd = -1
 
 
-def leave_abstract_sockets(abi: int) -> None:
-    """Put abstract unix sockets of all others out of reach of the calling thread and its future children, for good.
+class AbstractSocketScope:
+    """Rules that put abstract unix sockets of all others out of reach, and deny nothing else.
 
-    Denies nothing else, not even mounting, which every rule on files does. Does nothing on a kernel without scopes.
+    Not even mounting, which every rule on files does. Nothing on a kernel without scopes. Closed by its owner.
     """
-    if scoped(abi):
-        fd = _created(_RulesetAttr(scoped=Scope.ABSTRACT_UNIX_SOCKET), abi)
-        try:
-            restrict_thread(fd)
-        finally:
-            os.close(fd)
 
+    def __init__(self, abi: int) -> None:
+        wanted = _RulesetAttr(scoped=Scope.ABSTRACT_UNIX_SOCKET)
+        self.fd = _created(wanted, abi) if scoped(abi) else -1
+        """Negative for none."""
 
-def restrict_thread(ruleset_fd: int) -> None:
-    """Put the calling thread and its future children behind the rules, for good.
-
-    Needs no_new_privs to be set. Never called on a thread that does anything else.
-    """
-    _checked(libc.syscall(_SYS_RESTRICT_SELF, ruleset_fd, 0))
+    def close(self) -> None:
+        """Give the descriptor back. Idempotent."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 def _created(attr: _RulesetAttr, abi: int) -> int:

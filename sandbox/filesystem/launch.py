@@ -4,50 +4,76 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-from sandbox.base import Command, ExecRequest, ExecResult, Network
+from sandbox.base import Command, ExecRequest, ExecResult
+from sandbox.bounds.guard import Guard
 from sandbox.ended_command import EndedCommand
 from sandbox.env import JOB_ROOT
-from sandbox.errors import CommandNotStartedError, SandboxBrokenError, SandboxError
-from sandbox.filesystem import bubblewrap, verdict
+from sandbox.errors import SandboxBrokenError, SandboxError
+from sandbox.filesystem import bubblewrap, rights, verdict
 from sandbox.filesystem.bubblewrap_status import BubblewrapStatus
+from sandbox.filesystem.call_list import MAGIC, CallList, Step, failed_step
 from sandbox.filesystem.command import FilesystemCommand
+from sandbox.filesystem.gate import Gate, gate_for
+from sandbox.filesystem.landlock import AbstractSocketScope
 from sandbox.filesystem.namespace_tree import NamespaceTree
-from sandbox.filesystem.restricted import Spawner
+from sandbox.filesystem.terms import Terms
+from sandbox.filesystem.trampoline import Trampoline, memory_file
 from sandbox.filesystem.walls import LandlockWalls
 from sandbox.filesystem.workspace import Workspace
-from sandbox.limits import Limits
+from sandbox.network.control import PROXY_ENV
 from sandbox.output import OutputPump, open_output_pipe
-from sandbox.process import ChildProcess, limit_options, limited, spawn
+from sandbox.process import ChildProcess, limit_options, limited
 from sandbox.process_tree import SweptTree, count_processes, forget, register
 
-_EXHAUSTED = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What this host has run out of is no property of the command."""
+_HELD_PREFIXES = (MAGIC, *bubblewrap.HELD_PREFIXES)
+"""How the output begins of what did not reach the command."""
 
 
 class BubblewrapLauncher:
     """Starts the commands of one sandbox in the bubblewrap tier."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what the commands of one sandbox share
         self,
-        spawner: Spawner,
+        *,
+        trampoline: Trampoline,
+        calls: CallList,
+        scope: AbstractSocketScope,
         walls: bytes,
         workspace: Workspace,
-        network: Network,
-        limits: Limits,
+        terms: Terms,
     ) -> None:
-        self._spawner = spawner
+        """Prepare what all commands of the sandbox begin with.
+
+        Args:
+            trampoline: Spawns.
+            calls: What bubblewrap gives up; its user is added here.
+            scope: Rules that bubblewrap is behind.
+            walls: Options that are the same for every sandbox.
+            workspace: The folders.
+            terms: What the job may reach and take.
+        """
+        self._trampoline = trampoline
+        self._scope = scope
         self._name = workspace.name
-        self._limits = limits
-        self._prepared = walls + bubblewrap.block(bubblewrap.workspace_options(workspace, network))
+        self._uid = workspace.job_uid
+        self._terms = terms
+        self._limits = terms.bounds.process_limits()
+        self._prepared = walls + bubblewrap.block(
+            bubblewrap.workspace_options(workspace, terms.network)
+        )
+        self._calls = calls.copy()
+        if workspace.job_uid is not None:
+            rights.become(self._calls, workspace.job_uid)
+        rights.gain_nothing(self._calls)
+        if scope.fd >= 0:
+            self._calls.must(Step.WALLS, "landlock_restrict_self", scope.fd, 0)
 
     async def start(self, request: ExecRequest, env: Mapping[str, str]) -> Command:
-        """Spawn bubblewrap from the thread of its lane: its death signal is tied to the spawning thread."""
+        """Spawn bubblewrap from the thread of the loop, which its death signal is tied to."""
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
             try:
@@ -55,44 +81,63 @@ class BubblewrapLauncher:
                     _pipe(os.pipe, undo) as (status_read, status_write),
                     _pipe(open_output_pipe, undo) as (output_read, output_write),
                 ):
+                    gate = gate_for(self._terms, self._uid, env)
+                    if gate is not None:
+                        undo.callback(gate.abandon)
+                        env = {**PROXY_ENV, **env}
+                    guard = self._terms.bounds.guard()
+                    if guard is not None:
+                        undo.callback(guard.abandon)
                     command = register(self._name)
                     undo.callback(forget, command)
-                    popen = await self._spawn(request, env, status_write, output_write)
-                command.leader = popen.pid
-                child = ChildProcess(popen, loop)
+                    fds = (status_write, output_write)
+                    command.leader = self._spawn(request, env, fds, guard, gate)
+                child = ChildProcess(command.leader, loop)
             except (OSError, SandboxError) as error:
-                return _bubblewrap_not_spawned(request, error)
+                return _not_spawned(error)
             undo.pop_all()
         status = BubblewrapStatus(status_read, loop)
-        pump = OutputPump(output_read, loop, held_prefixes=bubblewrap.HELD_PREFIXES)
-        return FilesystemCommand(
+        pump = OutputPump(output_read, loop, held_prefixes=_HELD_PREFIXES)
+        started = FilesystemCommand(
             child=child,
             pump=pump,
             tree=NamespaceTree(child, status, command, loop),
             request=request,
-            conclude=partial(_conclude_bubblewrap, status, pump),
+            conclude=partial(_conclude_bubblewrap, request, status, pump),
+            guard=guard,
+            gate=gate,
         )
+        return started if gate is None else await _past(gate, status, started)
 
-    async def _spawn(
-        self, request: ExecRequest, env: Mapping[str, str], status_fd: int, output_fd: int
-    ) -> subprocess.Popen[bytes]:
+    def _spawn(  # what is different for each command
+        self,
+        request: ExecRequest,
+        env: Mapping[str, str],
+        pipes: tuple[int, int],
+        guard: Guard | None,
+        gate: Gate | None,
+    ) -> int:
+        status_fd, output_fd = pipes
         # Limits are set inside: bubblewrap is not bound by them, and the kernel counts the processes
         # of a user namespace by themselves.
         argv = limited(request.argv, limit_options(self._limits))
         options = bubblewrap.command_options(env, request.cwd)
-        args_fd = _memory_file(self._prepared + bubblewrap.block(options))
-        fds = ("--args", str(args_fd), "--json-status-fd", str(status_fd), "--")
-        start = partial(
-            spawn,
-            [bubblewrap.BWRAP, *fds, *argv],
-            env={},
-            output_fd=output_fd,
-            pass_fds=(args_fd, status_fd),
-        )
-        try:
-            return await self._spawner.spawn(start)
-        finally:
-            os.close(args_fd)
+        args_fd = memory_file("arguments", self._prepared + bubblewrap.block(options))
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, args_fd)
+            kept: tuple[int, ...] = (args_fd, status_fd)
+            fds = ["--args", str(args_fd), "--json-status-fd", str(status_fd)]
+            if gate is not None:
+                kept = (*kept, gate.closed_fd)
+                fds += ["--block-fd", str(gate.closed_fd)]
+            calls = self._calls.copy()
+            doors = _enter_groups(calls, guard, undo)
+            calls.empty_stdin()
+            calls.close_all_but(kept)
+            calls.execute([bubblewrap.BWRAP, *fds, "--", *argv], {})
+            if self._scope.fd >= 0:
+                kept = (*kept, self._scope.fd)
+            return self._trampoline.spawn(calls.finish(), output_fd=output_fd, kept=(*kept, *doors))
 
 
 class RestrictedLauncher:
@@ -100,62 +145,98 @@ class RestrictedLauncher:
 
     def __init__(  # what the commands of one sandbox share
         self,
+        *,
+        trampoline: Trampoline,
+        calls: CallList,
         workspace: Workspace,
         walls: LandlockWalls | None,
-        spawner: Spawner,
-        network: Network,
-        limits: Limits,
+        terms: Terms,
     ) -> None:
+        """Prepare what all commands of the sandbox begin with.
+
+        Args:
+            trampoline: Spawns.
+            calls: What every command gives up; its user is added here.
+            workspace: The folders.
+            walls: The Landlock rules, or None for none.
+            terms: What the job may reach and take.
+        """
+        self._trampoline = trampoline
         self._workspace = workspace
         self._walls = walls
-        self._spawner = spawner
-        self._network = network
-        self._limits = limits
+        self._terms = terms
+        self._limits = terms.bounds.process_limits()
+        self._calls = calls.copy()
+        if workspace.job_uid is not None:
+            rights.become(self._calls, workspace.job_uid)
+        rights.die_with_parent(self._calls)
+        rights.gain_nothing(self._calls)
 
     async def start(self, request: ExecRequest, env: Mapping[str, str]) -> Command:
-        """Spawn the command itself, from a thread that has put the walls around itself."""
-        if not os.path.isdir(request.cwd):  # noqa: ASYNC240, PTH112  # one stat, on the hot path
-            reason = f"the working directory cannot be used: {request.cwd}"
-            return EndedCommand(CommandNotStartedError(reason))
+        """Spawn the command itself, behind the walls that it puts around itself before it is the command."""
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
             try:
                 with _pipe(open_output_pipe, undo) as (output_read, output_write):
+                    guard = self._terms.bounds.guard()
+                    if guard is not None:
+                        undo.callback(guard.abandon)
                     command = register(self._workspace.name)
                     undo.callback(forget, command)
-                    popen = await self._spawn(request, env, output_write)
-                command.leader = popen.pid
-                child = ChildProcess(popen, loop)
+                    command.leader = self._spawn(request, env, output_write, guard)
+                child = ChildProcess(command.leader, loop)
             except (OSError, SandboxError) as error:
-                return _not_spawned(request, error)
+                return _not_spawned(error)
             undo.pop_all()
-        prefixes = bubblewrap.HELD_PREFIXES if popen.args != list(request.argv) else ()
-        pump = OutputPump(output_read, loop, held_prefixes=prefixes)
+        pump = OutputPump(output_read, loop, held_prefixes=_HELD_PREFIXES)
         return FilesystemCommand(
             child=child,
             pump=pump,
             tree=SweptTree(child, command, loop),
             request=request,
-            conclude=partial(_conclude_restricted, pump),
+            conclude=partial(_conclude_restricted, request, pump),
+            guard=guard,
         )
 
-    async def _spawn(
-        self, request: ExecRequest, env: Mapping[str, str], output_fd: int
-    ) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, request: ExecRequest, env: Mapping[str, str], output_fd: int, guard: Guard | None
+    ) -> int:
         uid = self._workspace.job_uid
         counted = count_processes(uid) if self._limits.pids is not None else 0
         argv = limited(request.argv, limit_options(self._limits, process_count=counted))
+        calls = self._calls.copy()
+        calls.empty_stdin()
+        calls.change_directory(request.cwd)
+        with contextlib.ExitStack() as undo:
+            kept: tuple[int, ...] = tuple(_enter_groups(calls, guard, undo))
+            if self._walls is not None:
+                ruleset = self._walls.ruleset(self._workspace, self._terms.network)
+                undo.callback(ruleset.close)
+                calls.must(Step.WALLS, "landlock_restrict_self", ruleset.fd, 0)
+                kept = (*kept, ruleset.fd)
+            calls.close_all_but(())
+            calls.execute(argv, env)
+            return self._trampoline.spawn(calls.finish(), output_fd=output_fd, kept=kept)
 
-        def start() -> subprocess.Popen[bytes]:
-            return spawn(argv, env=env, output_fd=output_fd, cwd=request.cwd)
 
-        if self._walls is None:
-            return await self._spawner.spawn(start, uid=uid)
-        ruleset = self._walls.ruleset(self._workspace, self._network)
-        try:
-            return await self._spawner.spawn(start, uid=uid, ruleset_fd=ruleset.fd)
-        finally:
-            ruleset.close()
+def _enter_groups(calls: CallList, guard: Guard | None, undo: contextlib.ExitStack) -> list[int]:
+    """Have a process begin in its control groups; return the descriptors that this takes, which ``undo`` closes."""
+    doors = [] if guard is None else guard.open_doors()
+    for door in doors:
+        undo.callback(os.close, door)
+    calls.begin_in_groups(doors)
+    return doors
+
+
+async def _past(gate: Gate, status: BubblewrapStatus, started: FilesystemCommand) -> Command:
+    """Let a command go once what it needs outside is there; one that cannot have it ends before it began."""
+    try:
+        await gate.open(status, started.show)
+    except SandboxError as error:
+        await started.kill()
+        started.discard_output()
+        return EndedCommand(error)
+    return started
 
 
 @contextlib.contextmanager
@@ -172,6 +253,7 @@ def _pipe(
 
 
 def _conclude_bubblewrap(
+    request: ExecRequest,
     status: BubblewrapStatus,
     pump: OutputPump,
     _: int,
@@ -180,17 +262,35 @@ def _conclude_bubblewrap(
     status.drain()
     if status.exit_code is not None:
         return _concluded(status.exit_code, pump)
-    if not killed and verdict.launch_failure(verdict.EXEC_FAILED, pump.held) is not None:
-        # It reports no exit code of a command that it could not execute.
-        return _concluded(verdict.EXEC_FAILED, pump)
+    if not killed:
+        step = failed_step(pump.held)
+        if step is not None:
+            return _not_begun(verdict.without_bubblewrap(*step, request), pump)
+        if verdict.launch_failure(verdict.EXEC_FAILED, pump.held) is not None:
+            # It reports no exit code of a command that it could not execute.
+            return _concluded(verdict.EXEC_FAILED, pump)
     outcome = verdict.unreached(killed=killed, held=pump.take_held())
     if isinstance(outcome, SandboxError):
         raise outcome
     return outcome
 
 
-def _conclude_restricted(pump: OutputPump, status: int, _: bool) -> ExecResult:  # a callback
+def _conclude_restricted(
+    request: ExecRequest, pump: OutputPump, status: int, _: bool
+) -> ExecResult:  # a callback
+    step = failed_step(pump.held) if status == verdict.NOT_FOUND else None
+    if step is not None:
+        return _not_begun(verdict.not_begun(*step, request), pump)
     return _concluded(status, pump)
+
+
+def _not_begun(outcome: tuple[ExecResult, bytes] | SandboxError, pump: OutputPump) -> ExecResult:
+    pump.take_held()
+    if isinstance(outcome, SandboxError):
+        raise outcome
+    result, line = outcome
+    pump.inject(line)
+    return result
 
 
 def _concluded(status: int, pump: OutputPump) -> ExecResult:
@@ -199,37 +299,14 @@ def _concluded(status: int, pump: OutputPump) -> ExecResult:
         pump.take_held()
         raise unlimited
     failure = verdict.launch_failure(status, pump.held)
-    if failure is None:
-        return verdict.result_of(status)
-    result, line = failure
-    pump.take_held()
-    pump.inject(line)
-    return result
+    return verdict.result_of(status) if failure is None else _not_begun(failure, pump)
 
 
-def _bubblewrap_not_spawned(request: ExecRequest, error: OSError | SandboxError) -> EndedCommand:
-    """Tell a command line that is too long, which is the job's, from everything else, which is ours."""
-    if isinstance(error, OSError) and error.errno != errno.E2BIG:
-        error = SandboxBrokenError(f"bubblewrap could not be spawned: {error}")
-    return _not_spawned(request, error)
-
-
-def _not_spawned(request: ExecRequest, error: OSError | SandboxError) -> EndedCommand:
-    if isinstance(error, SandboxError):
-        return EndedCommand(error)
-    if error.errno is None or error.errno in _EXHAUSTED:
-        return EndedCommand(SandboxBrokenError(f"the command could not be spawned: {error}"))
-    result, line = verdict.not_started(request.argv[0], os.strerror(error.errno))
-    return EndedCommand(result, line)
-
-
-def _memory_file(content: bytes) -> int:
-    fd = os.memfd_create("bwrap-args", os.MFD_CLOEXEC)
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
+def _not_spawned(error: OSError | SandboxError) -> EndedCommand:
+    """Report what this host has run out of; the command itself has not been looked at yet."""
+    if isinstance(error, OSError):
+        error = SandboxBrokenError(f"the command could not be spawned: {error}")
+    return EndedCommand(error)
 
 
 def mapped(path: str, job_root: str) -> str:

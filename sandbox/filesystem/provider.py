@@ -19,13 +19,18 @@ from sandbox.base import (
     SandboxRequest,
     Tier,
 )
+from sandbox.bounds.control_groups import ControlGroups
+from sandbox.bounds.guard import Bounds, bounds_of
 from sandbox.env import OWNER_MARKER
 from sandbox.errors import SandboxBrokenError, SandboxError, SandboxUnavailableError
+from sandbox.filesystem.bubblewrap import BUBBLEWRAP_PROCESSES
 from sandbox.filesystem.lanes import JOB_UIDS, Lanes
 from sandbox.filesystem.removal_queue import RemovalQueue, discard_workspace
+from sandbox.filesystem.required import check_required
 from sandbox.filesystem.sandbox import FilesystemSandbox
 from sandbox.filesystem.settled import in_thread
 from sandbox.filesystem.system_files import EtcCopy
+from sandbox.filesystem.terms import Terms
 from sandbox.filesystem.tiers import (
     BubblewrapTier,
     LandlockTier,
@@ -34,7 +39,6 @@ from sandbox.filesystem.tiers import (
     check_reachable,
 )
 from sandbox.filesystem.workspace import SPARE_PREFIX, Workspace, open_root
-from sandbox.limits import Limits
 from sandbox.process import become_subreaper
 from sandbox.process_tree import has_processes, kill_marked, users_of_others
 
@@ -77,6 +81,7 @@ class FilesystemProvider:
         self._live: dict[str, FilesystemSandbox] = {}
         self._lanes = Lanes(self._root, job_uids if self._changes_user else None)
         self._removals = RemovalQueue()
+        self._groups = ControlGroups(owner_label)
         self._probing = asyncio.Lock()
 
     async def probe(self) -> Capabilities:
@@ -98,11 +103,12 @@ class FilesystemProvider:
         if backend is None:
             raise SandboxBrokenError("the provider was closed")
         self._check(request, capabilities, backend)
-        return await self._make(backend, request.name, request.network, request.limits)
+        return await self._make(backend, request)
 
     async def reap(self) -> list[str]:
         """Remove processes and workspaces of an earlier process with this owner label."""
         names = set(await kill_marked(OWNER_MARKER, self._owner_label, self._live.__contains__))
+        names.update(await asyncio.to_thread(self._groups.reap))
         for name in await asyncio.to_thread(self._leftovers):
             removed = await in_thread(partial(discard_workspace, self._workspace(name)))
             if removed and not name.startswith(SPARE_PREFIX):
@@ -128,6 +134,7 @@ class FilesystemProvider:
             self._capabilities = None
         await in_thread(self._removals.close)
         self._lanes.close()
+        await in_thread(self._groups.close)
         await asyncio.to_thread(self._remove_root)
 
     def _remove_root(self) -> None:
@@ -170,10 +177,11 @@ class FilesystemProvider:
                 continue
             self._backend = backend
             backend.settle()
+            off = Network.OFF if backend.can_switch_network_off() else Network.ON
             return Capabilities(
                 kind=KIND,
                 tier=tier,
-                walls_not_held=backend.walls_not_held(Network.ON),
+                walls_not_held=backend.walls_not_held(off),
                 reason="; ".join(reasons),
             )
         raise SandboxUnavailableError("; ".join(reasons))
@@ -202,7 +210,7 @@ class FilesystemProvider:
         network = Network.OFF if backend.can_switch_network_off() else Network.ON
         name = f"probe-{os.getpid()}"
         await in_thread(partial(discard_workspace, self._workspace(name)))
-        sandbox = await self._make(backend, name, network, Limits())
+        sandbox = await self._make(backend, SandboxRequest(name=name, network=network))
         try:
             request = ExecRequest(
                 argv=("/bin/sh", "-c", "echo works"),
@@ -242,15 +250,27 @@ class FilesystemProvider:
             raise SandboxUnavailableError(
                 f"the tier {capabilities.tier.label} cannot switch the network off here"
             )
+        if request.network is Network.HOSTS and not backend.can_filter_hosts():
+            raise SandboxUnavailableError(
+                "a list of hosts needs the tier bwrap with network namespaces; this host reaches"
+                f" {capabilities.tier.label}: {capabilities.reason or 'without them'}"
+            )
 
-    async def _make(
-        self, backend: TierBackend, name: str, network: Network, limits: Limits
-    ) -> FilesystemSandbox:
+    async def _make(self, backend: TierBackend, request: SandboxRequest) -> FilesystemSandbox:
+        name, network = request.name, request.network
         lane = self._lanes.take()
         try:
-            launcher = await backend.launcher(
-                lane.pool.workspace(name), lane.number, network, limits
+            place = lane.pool.workspace(name)
+            bounds = self._bounds(backend, request, place)
+            info = SandboxInfo(
+                kind=KIND,
+                tier=backend.tier,
+                walls_not_held=backend.walls_not_held(network),
+                limits=bounds.kept,
             )
+            check_required(request.require, info)
+            terms = Terms(network=network, hosts=request.hosts, bounds=bounds)
+            launcher = await backend.launcher(place, terms)
             # Few calls, here: handing them to a thread and back costs several times as much.
             workspace = lane.pool.obtain(name, returnable=backend.keeps_folders_private(network))
         except BaseException as error:
@@ -260,9 +280,7 @@ class FilesystemProvider:
             raise
         sandbox = FilesystemSandbox(
             owner_label=self._owner_label,
-            info=SandboxInfo(
-                kind=KIND, tier=backend.tier, walls_not_held=backend.walls_not_held(network)
-            ),
+            info=info,
             workspace=workspace,
             lane=lane,
             removals=self._removals,
@@ -272,6 +290,17 @@ class FilesystemProvider:
         self._live[name] = sandbox
         return sandbox
 
+    def _bounds(self, backend: TierBackend, request: SandboxRequest, place: Workspace) -> Bounds:
+        mounted = backend.tier is Tier.BWRAP
+        return bounds_of(
+            name=request.name,
+            limits=request.limits,
+            groups=self._groups,
+            folders=(place.job, place.home, place.tmp),
+            extra_pids=BUBBLEWRAP_PROCESSES if mounted else 0,
+            counts_alone=mounted or self._changes_user,
+        )
+
     def _forget(self, sandbox: FilesystemSandbox) -> None:
         """Let the next sandbox have the lane of one that is gone, if nothing of it can live."""
         self._live.pop(sandbox.name, None)
@@ -280,8 +309,6 @@ class FilesystemProvider:
             self._lanes.give_back(lane)
             return
         self._lanes.retire(lane)
-        if self._backend is not None:
-            self._backend.retire(lane.number)
 
     def _workspace(self, name: str) -> Workspace:
         """Return the folder of this name, for removing it."""

@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from sandbox.base import Network, Tier, Wall
 from sandbox.errors import SandboxBrokenError, SandboxUnavailableError
-from sandbox.filesystem import bubblewrap
-from sandbox.filesystem.landlock import kernel_abi, leave_abstract_sockets, scoped
+from sandbox.filesystem import bubblewrap, rights
+from sandbox.filesystem.call_list import CallList
+from sandbox.filesystem.landlock import AbstractSocketScope, kernel_abi, scoped
 from sandbox.filesystem.launch import BubblewrapLauncher, RestrictedLauncher
-from sandbox.filesystem.restricted import Spawner, become, can_change_user
 from sandbox.filesystem.sandbox import Launcher
 from sandbox.filesystem.system_files import EtcCopy
+from sandbox.filesystem.terms import Terms
+from sandbox.filesystem.trampoline import Trampoline
 from sandbox.filesystem.walls import NETWORK_ABI, LandlockWalls
 from sandbox.filesystem.workspace import Workspace
-from sandbox.limits import Limits
 
 _REFRESH_PERIOD_S = 0.5
 """How old the copy of /etc may be for a new sandbox."""
@@ -42,6 +42,10 @@ class TierBackend(Protocol):
         """Tell whether a sandbox without a network can be made at all."""
         ...
 
+    def can_filter_hosts(self) -> bool:
+        """Tell whether a sandbox that reaches a list of hosts can be made."""
+        ...
+
     def keeps_folders_private(self, network: Network) -> bool:
         """Tell whether a workspace may be used again once its tree is dead.
 
@@ -50,14 +54,8 @@ class TierBackend(Protocol):
         """
         ...
 
-    async def launcher(
-        self, workspace: Workspace, lane: int, network: Network, limits: Limits
-    ) -> Launcher:
-        """Return what starts the commands of one sandbox, which has this lane to itself."""
-        ...
-
-    def retire(self, lane: int) -> None:
-        """Note that there will be no more sandboxes of a lane."""
+    async def launcher(self, workspace: Workspace, terms: Terms) -> Launcher:
+        """Return what starts the commands of one sandbox."""
         ...
 
     def settle(self) -> None:
@@ -77,12 +75,12 @@ class BubblewrapTier:
     def __init__(
         self, etc: EtcCopy, *, changes_user: bool, disable_userns: bool, network_off: bool
     ) -> None:
-        _check_user_change(changes_user=changes_user)
         bubblewrap.trusted_program(bubblewrap.BWRAP)
         self._etc = etc
-        self._changes_user = changes_user
         self._abi = kernel_abi()
-        self._spawners: dict[int, Spawner] = {}
+        self._trampoline = Trampoline()
+        self._scope = AbstractSocketScope(self._abi)
+        self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
         self._walls = bubblewrap.block(
             bubblewrap.wall_options(etc.path, disable_userns=disable_userns)
         )
@@ -96,54 +94,47 @@ class BubblewrapTier:
             raise SandboxBrokenError(f"/etc cannot be copied: {error}") from error
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
-        """Return nothing: what it could not hold it refuses."""
-        return ()
+        """Return what the network of the host is: its loopback is reached with it. What else it could not hold it refuses."""
+        return (Wall.NETWORK,) if network is Network.ON else ()
 
     def can_switch_network_off(self) -> bool:
         """Tell whether network namespaces work here."""
         return self._network_off
 
+    def can_filter_hosts(self) -> bool:
+        """Tell the same: the proxy is all that can be reached from a namespace."""
+        return self._network_off
+
     def keeps_folders_private(self, network: Network) -> bool:
         """Tell that it does if no abstract socket of another sandbox can be reached; others are out of sight."""
-        return network is Network.OFF or bool(scoped(self._abi))
+        return network is not Network.ON or bool(scoped(self._abi))
 
-    async def launcher(
-        self, workspace: Workspace, lane: int, network: Network, limits: Limits
-    ) -> Launcher:
+    async def launcher(self, workspace: Workspace, terms: Terms) -> Launcher:
         """Return what starts the commands of one sandbox."""
         # Sandboxes that are made one right after the other share a look at /etc.
         now = asyncio.get_running_loop().time()
         if self._settling is not None and now >= self._fresh_until:
             self._fresh_until = now + _REFRESH_PERIOD_S
             await self._refresh()
-        spawner = self._spawner(lane, workspace.job_uid)
-        return BubblewrapLauncher(spawner, self._walls, workspace, network, limits)
+        return BubblewrapLauncher(
+            trampoline=self._trampoline,
+            calls=self._calls,
+            scope=self._scope,
+            walls=self._walls,
+            workspace=workspace,
+            terms=terms,
+        )
 
     def settle(self) -> None:
         """Copy the rest of /etc: hundreds of links, which would delay the start of the runner."""
         self._settling = asyncio.get_running_loop().create_task(self._refresh())
 
     async def close(self) -> None:
-        """Wait for the copy, so that nothing is written any more, and end the threads."""
-        for lane in list(self._spawners):
-            self.retire(lane)
+        """Wait for the copy, so that nothing is written any more, and give back what is held."""
         if self._settling is not None:
             await asyncio.wait({self._settling})
-
-    def retire(self, lane: int) -> None:
-        """End the thread of a lane; the kernel kills what bubblewrap it has left."""
-        spawner = self._spawners.pop(lane, None)
-        if spawner is not None:
-            spawner.close()
-
-    def _spawner(self, lane: int, uid: int | None) -> Spawner:
-        """Return the thread that spawns for a lane. It lives as long as the lane: bubblewrap dies with it."""
-        spawner = self._spawners.get(lane)
-        if spawner is None:
-            give_up = partial(_give_up, uid, self._abi)
-            spawner = Spawner(changes_user=self._changes_user, for_good=give_up)
-            self._spawners[lane] = spawner
-        return spawner
+        self._scope.close()
+        self._trampoline.close()
 
     async def _refresh(self) -> None:
         async with self._refreshing:
@@ -159,38 +150,42 @@ class LandlockTier:
     tier = Tier.LANDLOCK
 
     def __init__(self, *, changes_user: bool) -> None:
-        _check_user_change(changes_user=changes_user)
         self._walls = LandlockWalls()
-        self._spawner = Spawner(changes_user=changes_user)
+        self._trampoline = Trampoline()
+        self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return what no rule covers: /proc shows all, UDP is no TCP, and a fork storm can outrun a sweep."""
-        network_walls = (Wall.NETWORK,) if network is Network.OFF else ()
-        return (Wall.PROCESSES, Wall.TREE_KILL, *network_walls)
+        return (Wall.PROCESSES, Wall.TREE_KILL, Wall.NETWORK)
 
     def can_switch_network_off(self) -> bool:
         """Tell whether this kernel can deny TCP."""
         return self._walls.abi >= NETWORK_ABI
 
+    def can_filter_hosts(self) -> bool:
+        """Tell that it cannot: rules know ports, not hosts."""
+        return False
+
     def keeps_folders_private(self, network: Network) -> bool:
         """Tell that it does not: no rule covers connecting to a socket by its path, nor an open folder's list."""
         return False
 
-    async def launcher(
-        self, workspace: Workspace, lane: int, network: Network, limits: Limits
-    ) -> Launcher:
+    async def launcher(self, workspace: Workspace, terms: Terms) -> Launcher:
         """Return what starts the commands of one sandbox."""
-        return RestrictedLauncher(workspace, self._walls, self._spawner, network, limits)
-
-    def retire(self, lane: int) -> None:
-        """Do nothing: the threads live for one command each."""
+        return RestrictedLauncher(
+            trampoline=self._trampoline,
+            calls=self._calls,
+            workspace=workspace,
+            walls=self._walls,
+            terms=terms,
+        )
 
     def settle(self) -> None:
         """Begin nothing."""
 
     async def close(self) -> None:
-        """Close the paths of the rules, and end the thread."""
-        self._spawner.close()
+        """Close the paths of the rules."""
+        self._trampoline.close()
         self._walls.close()
 
 
@@ -200,15 +195,18 @@ class PlainTier:
     tier = Tier.PLAIN
 
     def __init__(self, *, changes_user: bool) -> None:
-        _check_user_change(changes_user=changes_user)
-        self._spawner = Spawner(changes_user=changes_user)
+        self._trampoline = Trampoline()
+        self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return everything but the change of the user."""
-        held = {Wall.JOB_UID} if network is Network.OFF else {Wall.JOB_UID, Wall.NETWORK}
-        return tuple(wall for wall in Wall if wall not in held)
+        return tuple(wall for wall in Wall if wall is not Wall.JOB_UID)
 
     def can_switch_network_off(self) -> bool:
+        """Tell that it cannot."""
+        return False
+
+    def can_filter_hosts(self) -> bool:
         """Tell that it cannot."""
         return False
 
@@ -216,21 +214,22 @@ class PlainTier:
         """Tell that nothing is lost: there is no wall, and every command can open every workspace by its path."""
         return True
 
-    async def launcher(
-        self, workspace: Workspace, lane: int, network: Network, limits: Limits
-    ) -> Launcher:
+    async def launcher(self, workspace: Workspace, terms: Terms) -> Launcher:
         """Return what starts the commands of one sandbox."""
-        return RestrictedLauncher(workspace, None, self._spawner, network, limits)
-
-    def retire(self, lane: int) -> None:
-        """Do nothing: the threads live for one command each."""
+        return RestrictedLauncher(
+            trampoline=self._trampoline,
+            calls=self._calls,
+            workspace=workspace,
+            walls=None,
+            terms=terms,
+        )
 
     def settle(self) -> None:
         """Begin nothing."""
 
     async def close(self) -> None:
-        """End the thread."""
-        self._spawner.close()
+        """Give back what is held."""
+        self._trampoline.close()
 
 
 def check_reachable(root: Path) -> None:
@@ -247,18 +246,9 @@ def check_reachable(root: Path) -> None:
             )
 
 
-def _give_up(uid: int | None, abi: int) -> None:
-    """Become a user and leave the reach of abstract sockets. Called on a thread that spawns bubblewrap.
-
-    The thread may keep the job's user: no command is in a PID namespace from which it could be signalled.
-    """
-    if uid is not None:
-        become(uid)
-    leave_abstract_sockets(abi)
-
-
-def _check_user_change(*, changes_user: bool) -> None:
-    if changes_user and not can_change_user():
-        raise SandboxUnavailableError(
-            "changing the user of one thread is not known for this machine"
-        )
+def _shared_calls(trampoline: Trampoline, *, changes_user: bool) -> CallList:
+    """Return what the commands of all sandboxes of a tier begin with."""
+    calls = CallList(trampoline.machine)
+    if changes_user:
+        rights.give_up_root(calls)
+    return calls

@@ -11,8 +11,9 @@ import errno
 import os
 import re
 
-from sandbox.base import ExecResult
+from sandbox.base import ExecRequest, ExecResult
 from sandbox.errors import CommandNotStartedError, SandboxBrokenError, SandboxError
+from sandbox.filesystem.call_list import Step
 from sandbox.process import exit_code_of
 
 NOT_FOUND = 127
@@ -25,6 +26,8 @@ _LAUNCH_FAILURE = re.compile(
 )
 _LIMITS_FAILURE = re.compile(rb"prlimit: failed to set the [A-Z]+ resource limit: [^\n]*\n")
 _MISSING = frozenset(os.strerror(number) for number in (errno.ENOENT, errno.ENOTDIR))
+_EXHAUSTED = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What this host has run out of is no property of the command."""
 _KILLED = ExecResult(exit_code=137, signal=9)
 
 
@@ -38,6 +41,31 @@ def not_started(name: str, reason: str) -> tuple[ExecResult, bytes]:
     """Return the result of a command that could not be executed, and the line that tells the user."""
     code = NOT_FOUND if reason in _MISSING else NOT_EXECUTABLE
     return ExecResult(exit_code=code), f"runner: cannot execute {name}: {reason}\n".encode()
+
+
+def not_begun(
+    step: Step, number: int, request: ExecRequest
+) -> tuple[ExecResult, bytes] | SandboxError:
+    """Return what it means that a step in front of a command failed: it is the request's doing, or the host's."""
+    reason = os.strerror(number)
+    if step is Step.DIRECTORY:
+        return CommandNotStartedError(
+            f"the working directory cannot be used: {request.cwd}: {reason}"
+        )
+    if step is Step.PROGRAM and number not in _EXHAUSTED:
+        return not_started(request.argv[0], reason)
+    return SandboxBrokenError(f"the command was not reached: {step.name.lower()}: {reason}")
+
+
+def without_bubblewrap(
+    step: Step, number: int, request: ExecRequest
+) -> tuple[ExecResult, bytes] | SandboxError:
+    """Return what it means that bubblewrap itself was not reached: only a command line that is too long is the job's."""
+    if number == errno.E2BIG:
+        return not_begun(step, number, request)
+    return SandboxBrokenError(
+        f"bubblewrap was not reached: {step.name.lower()}: {os.strerror(number)}"
+    )
 
 
 def limits_failure(exit_code: int, held: bytes) -> SandboxBrokenError | None:

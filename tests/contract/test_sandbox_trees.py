@@ -194,7 +194,7 @@ async def test_a_command_that_cannot_be_started_leaves_nothing(real, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(os, "pipe", exhausted)
         command = await real.start("true")
-        if real.backend != BWRAP and pipes == 2:
+        if pipes >= (2 if real.backend == BWRAP else 1):
             assert (await finish(command))[1].exit_code == 0
         else:
             with pytest.raises(SandboxBrokenError, match="Too many open files"):

@@ -1,0 +1,154 @@
+"""A list of system calls for the trampoline: what a process does between its birth and its program.
+
+All in one piece of memory that the trampoline maps at one address: a header, data, then the steps. So a step can
+name data by an address that is known while the list is made. What many commands share is made once and copied.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+
+from sandbox.filesystem.system_calls import Machine
+
+BASE = 0x10000000
+"""Where the trampoline maps the list; its code says the same."""
+MAGIC = b"launch: "
+RECORD_BYTES = 32
+"""What the trampoline writes when a step fails: the header with the step's flags and its result in it."""
+_STEP = struct.Struct("<8Q")
+_HEADER = struct.Struct("<8sQQQ")
+_RESULT = struct.Struct("<8xQq8x")
+_WORD = 8
+_UNSIGNED = (1 << 64) - 1
+_MUST, _AFTER_ENOEXEC, _TELL = 1, 2, 4
+_LABEL_SHIFT = 8
+_AT_FDCWD = -100
+_DEFAULT_PATH = "/bin:/usr/bin"
+_SHELL = "/bin/sh"
+
+
+class Step(IntEnum):
+    """What a failed step was for."""
+
+    RIGHTS = 1
+    """Giving up what no command may have."""
+    LIMITS = 2
+    DIRECTORY = 3
+    """Changing to the working directory."""
+    WALLS = 4
+    """Landlock rules and the seccomp filter."""
+    PROGRAM = 5
+
+
+class CallList:
+    """A list under construction. Copied per command from one that holds what all commands share."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._calls = machine.calls
+        self._data = bytearray(_HEADER.size)
+        self._steps = bytearray()
+
+    def copy(self) -> CallList:
+        """Return a list that begins with the steps of this one."""
+        copied = object.__new__(CallList)
+        copied._calls = self._calls
+        copied._data = self._data.copy()
+        copied._steps = self._steps.copy()
+        return copied
+
+    def data(self, content: bytes) -> int:
+        """Put data into the list; return its address."""
+        address = BASE + len(self._data)
+        self._data += content
+        self._data += bytes(-len(content) % _WORD)
+        return address
+
+    def must(self, step: Step, name: str, *arguments: int) -> None:
+        """Make a call that ends the process, and is told, if it fails."""
+        self._add(_MUST | step << _LABEL_SHIFT, name, arguments)
+
+    def may(self, name: str, *arguments: int) -> None:
+        """Make a call whatever comes of it."""
+        self._add(0, name, arguments)
+
+    def begin_in_groups(self, doors: Sequence[int]) -> None:
+        """Put the process into control groups, before all other steps: its user may not be one who could.
+
+        Args:
+            doors: Descriptors of their ``cgroup.procs``.
+        """
+        if doors:
+            steps, self._steps = self._steps, bytearray()
+            itself = self.data(b"0")
+            for door in doors:
+                self.must(Step.LIMITS, "write", door, itself, 1)
+            self._steps += steps
+
+    def change_directory(self, path: str) -> None:
+        """Make a path the working directory."""
+        self.must(Step.DIRECTORY, "chdir", self._text(path))
+
+    def empty_stdin(self) -> None:
+        """Put /dev/null where the list itself came from."""
+        self.must(Step.RIGHTS, "close", 0)
+        path = self._text("/dev/null")
+        self.must(Step.RIGHTS, "openat", _AT_FDCWD & _UNSIGNED, path, os.O_RDWR)
+
+    def close_all_but(self, kept: Sequence[int]) -> None:
+        """Close every descriptor above 2 that is not kept (close_range(2), Linux 5.9)."""
+        first = 3
+        for fd in sorted(kept):
+            if fd > first:
+                self.must(Step.RIGHTS, "close_range", first, fd - 1, 0)
+            first = fd + 1
+        self.must(Step.RIGHTS, "close_range", first, (1 << 32) - 1, 0)
+
+    def execute(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        """Become a program, looked up on the PATH of ``env`` as execvp(3) does; the last step of a list.
+
+        A text without ``#!`` is run by /bin/sh.
+        """
+        words = [self._text(word) for word in argv]
+        vector = self._vector(words)
+        variables = self._vector([self._text(f"{name}={value}") for name, value in env.items()])
+        program = argv[0]
+        folders = [""] if "/" in program else env.get("PATH", _DEFAULT_PATH).split(":")
+        shell = self._text(_SHELL)
+        for folder in folders:
+            path = self._text(f"{folder}/{program}") if folder else words[0]
+            self._add(_TELL, "execve", (path, vector, variables))
+            script = self._vector([shell, path, *words[1:]])
+            self._add(_TELL | _AFTER_ENOEXEC, "execve", (shell, script, variables))
+        # Nothing of this name: this call cannot succeed, and tells the first error that says more than that.
+        nothing = self._text("")
+        self.must(Step.PROGRAM, "execve", nothing, vector, variables)
+
+    def finish(self) -> bytes:
+        """Return the list as the trampoline reads it."""
+        steps = BASE + len(self._data)
+        _HEADER.pack_into(self._data, 0, MAGIC, 0, 0, steps)
+        return bytes(self._data + self._steps)
+
+    def _add(self, flags: int, name: str, arguments: Sequence[int]) -> None:
+        padding = (0,) * (6 - len(arguments))
+        self._steps += _STEP.pack(flags, self._calls[name], *arguments, *padding)
+
+    def _text(self, text: str) -> int:
+        return self.data(os.fsencode(text) + b"\0")
+
+    def _vector(self, addresses: Sequence[int]) -> int:
+        return self.data(struct.pack(f"<{len(addresses) + 1}Q", *addresses, 0))
+
+
+def failed_step(record: bytes) -> tuple[Step, int] | None:
+    """Return which step of a list failed and with which error number, from what was written; None if nothing did."""
+    if len(record) != RECORD_BYTES or not record.startswith(MAGIC):
+        return None
+    flags, result = _RESULT.unpack(record)
+    try:
+        return Step(flags >> _LABEL_SHIFT), -result
+    except ValueError:
+        return None

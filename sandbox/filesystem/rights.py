@@ -1,0 +1,37 @@
+"""What a command gives up before it begins, as steps of its list of calls: root's rights, root's user, all gains."""
+
+from __future__ import annotations
+
+from sandbox.filesystem.call_list import CallList, Step
+
+_PR_CAPBSET_DROP = 24
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_LAST_CAPABILITY = 63
+_KILL = 9
+
+
+def give_up_root(calls: CallList) -> None:
+    """Give up what root has beside its user: capabilities that a program could bring back, and groups."""
+    for capability in range(_LAST_CAPABILITY + 1):
+        calls.may("prctl", _PR_CAPBSET_DROP, capability)  # fails past the last one of this kernel
+    calls.may("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    calls.must(Step.RIGHTS, "setgroups", 0, 0)
+
+
+def become(calls: CallList, uid: int) -> None:
+    """Change user and group; every capability goes with the last of root's ids."""
+    calls.must(Step.RIGHTS, "setresgid", uid, uid, uid)
+    calls.must(Step.RIGHTS, "setresuid", uid, uid, uid)
+
+
+def gain_nothing(calls: CallList) -> None:
+    """Make it that no program, setuid or not, has more rights than this one; Landlock and seccomp need it."""
+    calls.must(Step.RIGHTS, "prctl", _PR_SET_NO_NEW_PRIVS, 1)
+
+
+def die_with_parent(calls: CallList) -> None:
+    """Let the kernel kill the process when the thread that spawned it ends. After ``become``, which takes it back."""
+    calls.must(Step.RIGHTS, "prctl", _PR_SET_PDEATHSIG, _KILL)
