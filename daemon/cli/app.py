@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "jobs": ("daemon.cli.jobs:jobs", "Submit jobs, watch them, read their logs."),
     "run-local": ("daemon.cli.run_local:run_local", "Run one job file here, without the daemon."),
     "secrets": ("daemon.cli.secrets:secrets", "Keep secrets in an encrypted store."),
+    "doctor": ("daemon.cli.doctor:doctor", "Look at what this machine has and lacks."),
     "gc": ("daemon.cli.gc:gc", "Find and remove what killed runs have left."),
     "config": ("daemon.cli.config:config", "Show the configuration and where each value is from."),
     "completion": ("daemon.cli.completion:completion", "Print the completion script of a shell."),

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list-paths": ("daemon.cli.secrets_list:list_paths", "Print all paths."),
     "passwd": ("daemon.cli.secrets_passwd:passwd", "Change the password."),
     "export": ("daemon.cli.secrets_export:export", "Write all values to a file, encrypted."),
+    "doctor": ("daemon.cli.doctor:secrets_doctor", "Look at store, keyring and masker."),
     "import": ("daemon.cli.secrets_import:import_", "Store all values of a file, or none."),
 }
 

@@ -1,0 +1,1 @@
+"""What ``runner doctor`` looks at: one module per area, each a list of findings."""
