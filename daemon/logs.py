@@ -7,7 +7,6 @@ lost, counted, and the count is written when the disk takes lines again.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from agent_runner.process_logs import JsonLineFormatter
-from sandbox.masking import MIN_LINE_BYTES, Masker, MaskingStream
+from sandbox.masking import Masker, MaskingStream
 
 MAX_LOG_BYTES = 10 << 20
 KEPT_LOGS = 5
@@ -136,19 +135,6 @@ class SinkHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """File one record."""
         self._sink.append_record(self.format(record))
-
-
-def hide(masker: Masker, name: str, value: str) -> bool:
-    """Register a value as it is and as a line of JSON has it; False if it cannot be hidden.
-
-    The children write JSON, and not each of them knows the values.
-    """
-    for part in (value, *value.splitlines()):
-        for ascii_only in (True, False):
-            escaped = json.dumps(part, ensure_ascii=ascii_only)[1:-1]
-            if escaped != part and len(part) >= MIN_LINE_BYTES:
-                masker.add(name, escaped)
-    return masker.add(name, value)
 
 
 def configure(sink: LogSink) -> None:

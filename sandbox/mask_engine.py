@@ -1,202 +1,183 @@
-"""Finds every place where a registered pattern stands in a buffer, overlapping ones included.
+"""Finds every place of a buffer that registered patterns cover, and where an unfinished one begins.
 
-Two engines give the same answers: an Aho-Corasick automaton (``ahocorasick_rs``), and a fallback
-from the standard library for hosts without its wheel. Leftmost-only search, whatever the order of
-the patterns, leaves the tail of an overlapping secret readable, so both report all occurrences.
-An engine is immutable and may be used by many threads at once.
+Patterns are looked for by their heads, short enough for one quick automaton whatever the number of patterns; what
+begins with a head is compared whole. Leftmost-only search, whatever the order of the patterns, would leave the tail of
+an overlapping secret readable. An engine is immutable and may be used by many threads at once.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sandbox.mask_finder import compile_finder
 
 Span = tuple[int, int]
-"""Start and end (exclusive) of one occurrence."""
+"""Start and end (exclusive) of something to hide."""
 
-HEAD_BYTES = 4
-"""Prefix by which candidates are found before they are compared whole."""
-
-FIRST_PASS_MAX_PATTERNS = 100
-"""Above this a leftmost search is no faster than the overlapping one and only costs memory."""
-
+HEAD_BYTES = 8
+"""Longer ones make the automaton slower, shorter ones let innocent text be compared more often."""
 CUT_TAIL_MIN_BYTES = 8
 """A shorter start of a secret at the very end of a stream is too often an innocent word."""
+_FIRST_BLOCK_BYTES = 4 << 10
+_SPARSE_BYTES = 16
+"""With fewer hits than one in so many bytes, the next search takes more at once."""
 
 
-class MaskEngine(Protocol):
-    """What a stream needs to know about a buffer. Called once or twice per chunk, concurrently."""
+class Findings(NamedTuple):
+    """What an engine says about one buffer."""
 
-    name: str
-    """Which implementation it is, for diagnostics."""
+    spans: list[Span]
+    """In order of their starts; together they cover exactly what all occurrences of all patterns cover."""
+    hold: int
+    """The smallest index from which the rest could still grow into a pattern; the buffer's length if there is none."""
 
-    def find(self, data: bytes) -> list[Span]:
-        """Return every occurrence of every pattern, sorted by start, then end."""
 
-    def hold(self, data: bytes) -> int:
-        """Return the smallest index from which the rest could still grow into a pattern.
+class MaskEngine:
+    """A compiled set of patterns."""
 
-        The length of ``data`` when nothing has to be held back.
+    def __init__(self, patterns: Iterable[bytes], *, automaton: bool = True) -> None:
+        """Compile patterns: at least one, none of them empty.
+
+        Args:
+            patterns: What to find.
+            automaton: False takes the standard library even where the automaton is installed.
         """
+        by_head: dict[bytes, list[bytes]] = {}
+        for pattern in set(patterns):
+            by_head.setdefault(pattern[:HEAD_BYTES], []).append(pattern)
+        heads = sorted(by_head)
+        self._families = [_Family(by_head[head]) for head in heads]
+        self._longest = max(family.longest for family in self._families)
+        self._unfinished_heads = frozenset(
+            head[:size] for head in heads for size in range(1, len(head))
+        )
+        self.name, self._find = compile_finder(heads, automaton=automaton)
+
+    def scan(self, data: bytes, covered: int = 0, *, final: bool = False) -> Findings:
+        """Return what is hidden in a buffer and what has to wait. Called once per chunk.
+
+        Args:
+            data: The buffer.
+            covered: So many bytes at its start are hidden already, whatever is found.
+            final: Nothing follows, so nothing waits.
+        """
+        size = len(data)
+        hold = size if final else self._unfinished_head(data)
+        spans: list[Span] = []
+        begin, block = 0, _FIRST_BLOCK_BYTES
+        while begin < size:
+            end = begin + block
+            hits = self._find(data[begin : end + HEAD_BYTES - 1])
+            for word, offset, _ in hits:
+                start = begin + offset
+                if start >= end:
+                    break
+                family = self._families[word]
+                if start < hold and start + family.longest > size and not final:
+                    hold = start if family.may_begin(data[start:]) else hold
+                if start >= hold and start > covered:
+                    return Findings(spans, hold)  # it waits too
+                if start + family.longest > covered:
+                    stop = family.longest_match(data, start)
+                    if stop > covered:
+                        spans.append((start, stop))
+                        covered = stop
+            # One endless match has a hit at nearly every byte: what it covers is not searched.
+            begin = max(end, covered - self._longest + 1)
+            if len(hits) * _SPARSE_BYTES < block:
+                block *= 2
+        return Findings(spans, hold)
 
     def cut_tail(self, data: bytes) -> int:
-        """Return where a secret starts that the end of the stream cut off after half of it or more.
+        """Return where a secret starts that the end of a stream cut off after half of it or more.
 
         The length of ``data`` when there is none.
         """
-
-
-def compile_engine(patterns: Iterable[bytes], *, automaton: bool = True) -> MaskEngine:
-    """Build the fastest engine that this host has.
-
-    Args:
-        patterns: Non-empty byte strings; at least one.
-        automaton: False takes the standard library even where the automaton is installed.
-    """
-    ordered = sorted(set(patterns))
-    if automaton:
-        try:
-            return _AutomatonEngine(ordered)
-        except ImportError:
-            pass
-    return _RegexEngine(ordered)
-
-
-class _Prefixes:
-    """Answers what an unfinished end of a buffer could become; the same for both engines."""
-
-    def __init__(self, patterns: list[bytes]) -> None:
-        self._longest = max(map(len, patterns))
-        self._by_head: dict[bytes, list[bytes]] = {}
-        for pattern in patterns:
-            if len(pattern) > HEAD_BYTES:
-                self._by_head.setdefault(pattern[:HEAD_BYTES], []).append(pattern)
-        self._short = frozenset(
-            pattern[:size]
-            for pattern in patterns
-            for size in range(1, min(HEAD_BYTES, len(pattern)))
-        )
-        self._heads = _alternation(self._by_head) if self._by_head else None
-
-    def hold(self, data: bytes) -> int:
-        size = len(data)
-        for start, pattern in self._open_ends(data):
-            if len(pattern) > size - start:
+        for word, start, _ in self._find(data):
+            if len(data) - start >= CUT_TAIL_MIN_BYTES and self._families[word].is_half(
+                data[start:]
+            ):
                 return start
+        return len(data)
+
+    def _unfinished_head(self, data: bytes) -> int:
+        size = len(data)
         for length in range(min(HEAD_BYTES - 1, size), 0, -1):
-            if data[size - length :] in self._short:
+            if data[size - length :] in self._unfinished_heads:
                 return size - length
         return size
 
-    def cut_tail(self, data: bytes) -> int:
-        size = len(data)
-        for start, pattern in self._open_ends(data):
-            seen = size - start
-            if CUT_TAIL_MIN_BYTES <= seen < len(pattern) <= 2 * seen:
-                return start
-        return size
 
-    def _open_ends(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yield each start in order with a pattern that begins with all the rest of the data."""
-        if self._heads is None:
-            return
-        window = max(0, len(data) - self._longest + 1)
-        found = self._heads.search(data, window)
-        while found:
-            start = found.start()
-            rest = data[start:]
-            for pattern in self._by_head[found.group()]:
-                if pattern.startswith(rest):
-                    yield start, pattern
-            found = self._heads.search(data, start + 1)
-
-
-class _AutomatonEngine:
-    """Aho-Corasick in compiled code; releases the interpreter lock while it searches."""
-
-    name = "ahocorasick_rs"
+class _Family:
+    """The patterns with one head, sorted: those that a text begins with are found by bisection."""
 
     def __init__(self, patterns: list[bytes]) -> None:
-        # Loaded with the first secret only, so that importing the masker stays cheap.
-        from ahocorasick_rs import BytesAhoCorasick, MatchKind  # noqa: PLC0415
+        self._patterns = sorted(patterns)
+        self.longest = max(map(len, patterns))
+        # Of each pattern, the next shorter one that it begins with.
+        self._inner: list[int] = []
+        self._periods: list[int] = []
+        for index, pattern in enumerate(self._patterns):
+            inner = index - 1
+            while inner >= 0 and not pattern.startswith(self._patterns[inner]):
+                inner = self._inner[inner]
+            self._inner.append(inner)
+            self._periods.append(_period(pattern))
 
-        self._longest = max(map(len, patterns))
-        self._prefixes = _Prefixes(patterns)
-        self._all = BytesAhoCorasick(patterns)
-        # The leftmost automaton skips ahead at gigabytes a second, the overlapping one cannot.
-        self._first = (
-            BytesAhoCorasick(patterns, matchkind=MatchKind.LeftmostLongest)
-            if len(patterns) <= FIRST_PASS_MAX_PATTERNS
-            else None
-        )
+    def longest_match(self, data: bytes, start: int) -> int:
+        """Return where the longest pattern ends that stands at ``start``; ``start`` if none does.
 
-    def find(self, data: bytes) -> list[Span]:
-        if self._first is None:
-            return self._overlapping(data)
-        hits = self._first.find_matches_as_indexes(data)
-        if not hits:
-            return []
-        if len(hits) * 2 * self._longest > len(data):
-            return self._overlapping(data)
-        # Every occurrence that was not reported starts inside one that was: had it started
-        # between two hits, the search would have stopped there.
-        spans = []
-        for _, start, end in hits:
-            window = data[start : end + self._longest - 1]
-            for _, first, last in self._all.find_matches_as_indexes(window, overlapping=True):
-                if start + first < end:
-                    spans.append((start + first, start + last))
-        spans.sort()
-        return spans
+        A pattern that overlaps itself and is repeated so ends where the last repetition does.
+        """
+        text = data[start : start + self.longest]
+        index = bisect_right(self._patterns, text) - 1
+        while index >= 0 and not text.startswith(self._patterns[index]):
+            index = self._inner[index]
+        if index < 0:
+            return start
+        end = start + len(self._patterns[index])
+        period = self._periods[index]
+        return _end_of_run(data, end, period) if period else end
 
-    def hold(self, data: bytes) -> int:
-        return self._prefixes.hold(data)
+    def may_begin(self, text: bytes) -> bool:
+        """Tell whether a pattern begins with the whole of ``text`` and goes on."""
+        index = bisect_right(self._patterns, text)
+        return index < len(self._patterns) and self._patterns[index].startswith(text)
 
-    def cut_tail(self, data: bytes) -> int:
-        return self._prefixes.cut_tail(data)
-
-    def _overlapping(self, data: bytes) -> list[Span]:
-        hits = self._all.find_matches_as_indexes(data, overlapping=True)
-        return sorted((start, end) for _, start, end in hits)
-
-
-class _RegexEngine:
-    """The fallback: a regular expression over the heads, then a whole comparison."""
-
-    name = "standard library"
-
-    def __init__(self, patterns: list[bytes]) -> None:
-        self._prefixes = _Prefixes(patterns)
-        self._by_head: dict[bytes, list[bytes]] = {}
-        for pattern in patterns:
-            self._by_head.setdefault(pattern[:HEAD_BYTES], []).append(pattern)
-        self._lengths = sorted({len(head) for head in self._by_head})
-        self._heads = _alternation(self._by_head)
-
-    def find(self, data: bytes) -> list[Span]:
-        spans: list[Span] = []
-        found = self._heads.search(data)
-        while found:
-            start = found.start()
-            # A head of one byte hides the longer heads at the same place from the expression.
-            for length in self._lengths:
-                candidates = self._by_head.get(data[start : start + length], ())
-                spans.extend(
-                    (start, start + len(pattern))
-                    for pattern in candidates
-                    if data.startswith(pattern, start)
-                )
-            found = self._heads.search(data, start + 1)
-        spans.sort()
-        return spans
-
-    def hold(self, data: bytes) -> int:
-        return self._prefixes.hold(data)
-
-    def cut_tail(self, data: bytes) -> int:
-        return self._prefixes.cut_tail(data)
+    def is_half(self, text: bytes) -> bool:
+        """Tell whether a pattern begins with the whole of ``text`` and is at most twice as long."""
+        index = bisect_right(self._patterns, text)
+        while index < len(self._patterns) and self._patterns[index].startswith(text):
+            if len(self._patterns[index]) <= 2 * len(text):
+                return True
+            index += 1
+        return False
 
 
-def _alternation(heads: Iterable[bytes]) -> re.Pattern[bytes]:
-    return re.compile(b"|".join(re.escape(head) for head in sorted(heads)), re.DOTALL)
+def _period(pattern: bytes) -> int:
+    """Return by how much a pattern can be shifted onto itself, if by less than half of it; else 0."""
+    half = len(pattern) // 2
+    # Shifted onto itself, its first half stands again at the shift.
+    shift = pattern.find(pattern[: len(pattern) - half], 1)
+    while 0 < shift <= half:
+        if pattern.startswith(pattern[shift:]):
+            return shift
+        shift = pattern.find(pattern[: len(pattern) - half], shift + 1)
+    return 0
+
+
+def _end_of_run(data: bytes, end: int, period: int) -> int:
+    """Return where the repetition stops that reaches up to ``end``."""
+    unit = data[end - period : end]
+    step = 1
+    # Doubled as long as it fits, then halved: few comparisons, however long the run is.
+    while step:
+        block = unit * step
+        if data.startswith(block, end):
+            end += len(block)
+            step *= 2
+        else:
+            step //= 2
+    return end

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from daemon import VERSION, logs
@@ -76,7 +75,7 @@ class Session:
         self._masker = Masker()
         self._sinks: list[logs.LogSink] = []
         self._desk = SecretDesk(
-            StoreReader(document.get("store") or {}, self._spared), partial(logs.hide, self._masker)
+            StoreReader(document.get("store") or {}, self._spared), self._masker.add
         )
 
     async def run(self) -> int:
@@ -220,9 +219,7 @@ class Session:
         store_key = (self._document.get("store") or {}).get("key")
         if store_key:
             names["the key of the secret store"] = store_key
-        ignored = [
-            name for name, value in names.items() if not logs.hide(self._masker, name, value)
-        ]
+        ignored = [name for name, value in names.items() if not self._masker.add(name, value)]
         logs.configure(self._sink("daemon"))
         for name in ignored:
             logger.warning(

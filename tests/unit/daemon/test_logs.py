@@ -193,7 +193,7 @@ def test_a_secret_that_json_escapes_is_masked_in_our_own_records(path, secret):
 def test_a_secret_that_json_escapes_is_masked_in_the_output_of_a_child(path, secret):
     """A child that does not know the value files it in a line of JSON."""
     masker = Masker()
-    assert logs.hide(masker, "KEY", secret)
+    assert masker.add("KEY", secret)
     sink = LogSink(path, masker)
     stream = sink.stream()
     for form in _json_forms(secret):

@@ -1,0 +1,143 @@
+"""How programs write a text down: in JSON, in shells, in URLs, in markup, in source code, in base64.
+
+Pure functions from one text to its spellings. A spelling may equal the text; whoever collects them drops
+what is there already or too short. Each is here because a tool prints values that way.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from urllib.parse import quote, quote_plus
+
+_HTML_IN_JSON = {
+    "<": "\\u003c",
+    ">": "\\u003e",
+    "&": "\\u0026",
+    "\u2028": "\\u2028",
+    "\u2029": "\\u2029",
+}
+_UNICODE_ESCAPE = re.compile(r"\\u[0-9a-f]{4}")
+_HEX_ESCAPE = re.compile(r"%[0-9A-F]{2}")
+_QUOTED_BY_BASH = re.compile(r"""([ !"$&'()*,;<>?\[\\\]^`{|}])""")
+_ANSI_C = {
+    7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 27: "\\E",
+    39: "\\'", 92: "\\\\",
+}  # fmt: skip
+_URL_SAFE = ("", "/", "!$&'()*+,;=", "-_.!~*'()")
+"""RFC 3986 unreserved; paths; paths with sub-delimiters; JavaScript's encodeURIComponent."""
+_BASE64_CUT = (0, 2, 3)
+"""Characters at the start that depend on what stands before, by the alignment."""
+_WRAP_COLUMNS = (64, 76)
+"""Where PEM and base64(1) break lines."""
+
+
+def json_spellings(text: str) -> Iterator[str]:
+    """Yield the inside of a JSON string: ASCII or not, slashes and markup escaped or not, and all twice."""
+    for ascii_only in (True, False):
+        once = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+        for form in (once, _go_json(once)):
+            yield form
+            yield form.replace("/", "\\/")
+            yield _UNICODE_ESCAPE.sub(lambda found: "\\u" + found.group()[2:].upper(), form)
+            yield json.dumps(form, ensure_ascii=ascii_only)[1:-1]
+        yield _go_json(once).replace("'", "\\u0027")
+    yield _go_quoted(text)
+
+
+def shell_spellings(text: str) -> Iterator[str]:
+    """Yield a text as shells and their traces quote it, without the outer quotes."""
+    yield text.replace("'", "'\\''")  # bash, zsh
+    yield text.replace("'", "'\"'\"'")  # dash, Python's shlex
+    yield text.replace("'", "''")  # PowerShell, SQL, YAML
+    yield text.replace('"', '\\"')
+    yield text.replace("\\", "\\\\")
+    yield text.replace("\\", "\\\\").replace('"', '\\"')
+    yield text.replace("\\", "\\\\").replace("'", "\\'")
+    yield re.sub(r'([$`"\\])', r"\\\1", text)  # declare -p
+    quoted = _QUOTED_BY_BASH.sub(r"\\\1", text)
+    yield f"\\{quoted}" if quoted[:1] in ("#", "~") else quoted  # printf %q
+    yield _ansi_c(text, ascii_only=False)
+    yield _ansi_c(text, ascii_only=True)
+    # Single quotes need no escape where the quotes around are double ones, and the other way round.
+    yield repr(text)[1:-1]
+    yield repr(text.encode("utf-8", "surrogatepass"))[2:-1]
+
+
+def url_spellings(value: bytes) -> Iterator[str]:
+    """Yield a value percent-encoded with each usual set of safe characters, in both cases of the digits."""
+    forms = {quote(value, safe=safe) for safe in _URL_SAFE}
+    forms |= {quote_plus(value), quote_plus(value, safe="*").replace("~", "%7E")}
+    for form in forms:
+        yield form
+        yield _HEX_ESCAPE.sub(lambda found: found.group().lower(), form)
+
+
+def markup_spellings(text: str) -> Iterator[str]:
+    """Yield a text as XML and HTML escape it, with every usual spelling of the quotes."""
+    if not re.search("[&<>\"']", text):
+        return
+    for greater in (">", "&gt;"):
+        form = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", greater)
+        for double, single in itertools.product(
+            ('"', "&quot;", "&#34;"), ("'", "&apos;", "&#39;", "&#039;", "&#x27;")
+        ):
+            yield form.replace('"', double).replace("'", single)
+
+
+def base64_spellings(value: bytes) -> Iterator[bytes]:
+    """Yield what is certain of the base64 of any text that holds the value, and the exact ends.
+
+    The characters at the edges mix bits of the value with bits of its neighbours, so they are cut; but where the
+    value ends the text, its last character and the padding are known.
+    """
+    for alignment, cut in enumerate(_BASE64_CUT):
+        padded = base64.b64encode(bytes(alignment) + value)[cut:]
+        bare = padded.rstrip(b"=")
+        core = bare if bare == padded else bare[:-1]
+        for form in (core, bare, padded):
+            yield form
+            yield form.translate(_TO_URL_ALPHABET)
+    whole = base64.b64encode(value)
+    for columns in _WRAP_COLUMNS:
+        if len(whole) > columns:
+            lines = [whole[at : at + columns] for at in range(0, len(whole), columns)]
+            yield from lines
+            yield lines[-1].rstrip(b"=")[:-1]
+
+
+_TO_URL_ALPHABET = bytes.maketrans(b"+/", b"-_")
+
+
+def _go_json(form: str) -> str:
+    return "".join(_HTML_IN_JSON.get(character, character) for character in form)
+
+
+def _go_quoted(text: str) -> str:
+    """Return the inside of Go's ``%q``, which has more short escapes than JSON, and hexadecimal ones for the rest."""
+    short = {**_ANSI_C, 27: "\\x1b", 34: '\\"', 39: "'"}
+    return "".join(
+        short.get(
+            ord(c),
+            c if c.isprintable() else f"\\x{ord(c):02x}" if c < "\x80" else f"\\u{ord(c):04x}",
+        )
+        for c in text
+    )
+
+
+def _ansi_c(text: str, *, ascii_only: bool) -> str:
+    """Return the inside of ``$'…'``; bytes that the locale cannot print are octal."""
+    parts = []
+    for character in text:
+        known = _ANSI_C.get(ord(character))
+        if known is not None:
+            parts.append(known)
+        elif " " <= character < "\x7f" or (character > "\x7f" and not ascii_only):
+            parts.append(character)
+        else:
+            raw = character.encode("utf-8", "surrogatepass")
+            parts.append("".join(f"\\{byte:03o}" for byte in raw))
+    return "".join(parts)

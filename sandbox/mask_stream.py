@@ -1,0 +1,114 @@
+"""Masks one stream of bytes, chunk by chunk: registered values first, then what looks like a secret.
+
+The result does not depend on where the stream was cut into chunks: only an end that could still become a secret
+is held back, without any timer, because a timed flush shows a secret that was written slowly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sandbox.mask_engine import MaskEngine, Span
+from sandbox.mask_formats import FormatStream
+
+MASK = b"***"
+
+
+class MaskingStream:
+    """Both layers of one stream. Used by one thread at a time."""
+
+    def __init__(
+        self, engine: Callable[[], MaskEngine | None], formats: FormatStream | None
+    ) -> None:
+        """Begin a stream; ``engine`` is asked at each chunk, so values that are added later count from then on."""
+        self._values = ValueStream(engine)
+        self._formats = formats
+        self._closed = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what may leave after ``data`` has come in; may be empty, and is ``data`` itself if all may leave."""
+        if self._closed:
+            raise RuntimeError("feed() after close()")
+        if data:
+            data = self._values.feed(data)
+        return data if self._formats is None else self._formats.feed(data)
+
+    def close(self) -> bytes:
+        """Return the rest and end the stream; a second call returns nothing."""
+        if self._closed:
+            return b""
+        self._closed = True
+        rest = self._values.close()
+        return rest if self._formats is None else self._formats.feed(rest) + self._formats.close()
+
+
+class ValueStream:
+    """Hides registered values. Occurrences that overlap or touch become one mask, so their number does not show."""
+
+    def __init__(self, engine: Callable[[], MaskEngine | None]) -> None:
+        self._engine = engine
+        self._carry = b""
+        # Bytes at the start of the carry that stand behind a mask already: they must stay there
+        # for later matches, but must neither be printed nor masked a second time.
+        self._covered = 0
+        self._open = False  # the last thing that went out was a mask
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what may leave. Fewer bytes are held back than the longest registered value has."""
+        engine = self._engine()
+        if engine is None:
+            return data
+        buffer = self._carry + data if self._carry else data
+        spans, hold = engine.scan(buffer, self._covered)
+        return self._emit(buffer, spans, hold)
+
+    def close(self) -> bytes:
+        """Return the rest.
+
+        Complete values are masked first; then a secret that the end cut off, when at least eight
+        bytes and half of it are there.
+        """
+        buffer = self._carry
+        engine = self._engine()
+        if engine is None or not buffer:
+            return buffer
+        spans, _ = engine.scan(buffer, self._covered, final=True)
+        tail = engine.cut_tail(buffer)
+        if tail < len(buffer):
+            spans.append((tail, len(buffer)))
+        return self._emit(buffer, spans, len(buffer))
+
+    def _emit(self, buffer: bytes, spans: list[Span], hold: int) -> bytes:
+        if not spans and not self._covered:
+            if hold == len(buffer):
+                self._carry = b""
+                self._open = False
+                return buffer
+            self._carry = buffer[hold:]
+            self._open = self._open and hold == 0
+            return buffer[:hold]
+        if self._covered:
+            spans.append((0, self._covered))
+        spans.sort()
+        parts: list[bytes] = []
+        position = 0
+        for start, end in spans:
+            # A match inside the held part is decided later: it may join one that starts earlier.
+            if start >= hold and not (self._open and start <= position):
+                break
+            if start > position:
+                parts.append(buffer[position:start])
+                self._open = False
+                position = start
+            if end > position:
+                if not self._open:
+                    parts.append(MASK)
+                    self._open = True
+                position = end
+        if position < hold:
+            parts.append(buffer[position:hold])
+            self._open = False
+            position = hold
+        self._carry = buffer[hold:]
+        self._covered = position - hold
+        return b"".join(parts)

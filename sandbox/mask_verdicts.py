@@ -1,0 +1,178 @@
+"""Decides whether something that begins like a secret is one: a token, a credential in a URL, or a key block."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import NamedTuple, Protocol
+
+from sandbox import mask_rules as rules
+from sandbox.mask_finder import Finder, compile_finder
+
+_URL_MARK, _ESCAPED_URL_MARK = b"://", b":\\/\\/"
+_KEY_BLOCK, _URL, _ESCAPED_URL = range(len(rules.RULES), len(rules.RULES) + 3)
+"""The numbers of what is no rule."""
+_USERINFO = re.compile(rb"://[^\s/?#\"'`\\@]*@")
+
+
+class Swallow(Protocol):
+    """The rest of a secret that goes on in the next chunk."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a chunk; return what stands behind the secret, nothing if it still goes on."""
+        ...
+
+
+class Found(NamedTuple):
+    """A secret, as far as it is there."""
+
+    start: int
+    end: int
+    swallow: Swallow | None = None
+    """Set if it may go on behind the end of the buffer."""
+
+
+class Undecided(NamedTuple):
+    """Perhaps a secret."""
+
+    start: int
+    """Where its body begins: from here on nothing may leave."""
+
+
+Verdict = Found | Undecided | None
+
+
+def candidates(buffer: bytes, *, automaton: bool) -> list[tuple[int, int]]:
+    """Return where something could begin and the number of its rule, in order. Called once per chunk."""
+    find, numbers = _anchors(automaton)
+    hits = [(start, rule) for word, start, _ in find(buffer.lower()) for rule in numbers[word]]
+    # URLs are too frequent to look at each of them.
+    last = buffer.rfind(_URL_MARK)
+    if last >= 0:
+        if b"@" in buffer:
+            hits += [(found.start(), _URL) for found in _USERINFO.finditer(buffer)]
+        if _authority_end(buffer, last + len(_URL_MARK)) == len(buffer):
+            hits.append((last, _URL))
+    if len(hits) > 1:
+        hits.sort()
+    return hits
+
+
+def judge(rule: int, buffer: bytes, start: int, since: int, *, final: bool) -> Verdict:
+    """Decide about one candidate; looks back to ``since`` at most. ``final``: nothing follows the buffer."""
+    if rule == _KEY_BLOCK:
+        return _judge_key_block(buffer, start, final=final)
+    if rule >= _URL:
+        mark = _URL_MARK if rule == _URL else _ESCAPED_URL_MARK
+        return _judge_url(buffer, start + len(mark), final=final)
+    return _judge_token(rules.RULES[rule], buffer, start, since, final=final)
+
+
+@functools.cache
+def _anchors(automaton: bool) -> tuple[Finder, list[list[int]]]:
+    """Return what finds the anchors, and the rules of each; made once per process, with the first output of a job."""
+    by_anchor = {rules.KEY_BLOCK_ANCHOR: [_KEY_BLOCK], _ESCAPED_URL_MARK: [_ESCAPED_URL]}
+    for number, rule in enumerate(rules.RULES):
+        for anchor in rule.anchors:
+            by_anchor.setdefault(anchor, []).append(number)
+    _, finder = compile_finder(list(by_anchor), automaton=automaton)
+    return finder, list(by_anchor.values())
+
+
+def _judge_token(
+    rule: rules.Rule, buffer: bytes, start: int, since: int, *, final: bool
+) -> Verdict:
+    prefix = rule.prefix.match(buffer, start)
+    if prefix is None:
+        return None
+    before = buffer[max(since, start - rules.LOOK_BEHIND_BYTES) : start]
+    if rule.alone and rules.WORD_END.search(before):
+        return None
+    if rule.after is not None and not rule.after.search(before):
+        return None
+    begin, size = prefix.end(), len(buffer)
+    end = _end(rule.body, buffer, begin, size)
+    if rule.proof.match(buffer, begin):
+        return Found(begin, end, _BodySwallow(rule.body) if end == size else None)
+    if end == size and size - begin < rules.MAX_OPEN_BYTES and not final:
+        return Undecided(begin)
+    return None
+
+
+def _judge_url(buffer: bytes, begin: int, *, final: bool) -> Verdict:
+    end = _authority_end(buffer, begin)
+    if end == len(buffer) and end - begin < rules.MAX_OPEN_BYTES and not final:
+        # A user with a password could leave, but a token that begins in it could not be hidden any more.
+        return Undecided(begin)
+    at = buffer.rfind(b"@", begin, end)
+    if at < 0:
+        return None
+    password = buffer.find(b":", begin, at) + 1
+    if password:
+        return Found(password, at) if password < at else None
+    return Found(begin, at) if at - begin >= rules.MIN_URL_TOKEN_BYTES else None
+
+
+def _authority_end(buffer: bytes, begin: int) -> int:
+    return _end(rules.URL_AUTHORITY, buffer, begin, begin + rules.MAX_OPEN_BYTES)
+
+
+def _judge_key_block(buffer: bytes, start: int, *, final: bool) -> Verdict:
+    header = rules.KEY_BLOCK.match(buffer, start)
+    if header is None:
+        return None
+    begin, size = header.end(), len(buffer)
+    end = _key_block_end(buffer, begin, begin + rules.MAX_OPEN_BYTES)
+    long_enough = (size if end is None else end) - begin >= rules.MIN_KEY_BLOCK_BYTES
+    if end is not None:
+        closed = buffer.startswith(rules.KEY_BLOCK_END, end)
+        return Found(begin, end) if closed or long_enough else None
+    if long_enough or (final and buffer[begin:].strip()):
+        return Found(begin, size, _KeyBlockSwallow(buffer[begin:]))
+    return None if final else Undecided(begin)
+
+
+def _key_block_end(text: bytes, begin: int, limit: int) -> int | None:
+    """Return where a block ends: at its last line, at what no key holds, or at the limit; None if it goes on."""
+    end = _end(rules.KEY_BLOCK_BODY, text, begin, limit)
+    closing = text.find(rules.KEY_BLOCK_END, begin, end)
+    if closing >= 0:
+        return closing
+    return end if end < len(text) or end == limit else None
+
+
+def _end(body: re.Pattern[bytes], buffer: bytes, begin: int, limit: int) -> int:
+    """Return where a run ends that may be empty."""
+    found = body.match(buffer, begin, limit)
+    return begin if found is None else found.end()
+
+
+class _BodySwallow:
+    """Eats a run of the characters of a token."""
+
+    def __init__(self, body: re.Pattern[bytes]) -> None:
+        self._body = body
+
+    def feed(self, data: bytes) -> bytes:
+        return data[_end(self._body, data, 0, len(data)) :]
+
+
+class _KeyBlockSwallow:
+    """Eats a key up to its last line, which stays."""
+
+    def __init__(self, text: bytes) -> None:
+        self._left = rules.MAX_OPEN_BYTES
+        self._kept = text
+        self.feed(b"")
+
+    def feed(self, data: bytes) -> bytes:
+        text = self._kept + data
+        end = _key_block_end(text, 0, self._left)
+        if end is not None:
+            return text[end:]
+        marker = rules.KEY_BLOCK_END
+        # What could be the beginning of the last line is not gone yet.
+        size = next(n for n in range(len(marker) - 1, -1, -1) if text.endswith(marker[:n]))
+        self._kept = text[len(text) - size :]
+        self._left -= len(text) - size
+        return b""
