@@ -14,6 +14,7 @@ from daemon.cli.output import note, printable, state_of
 from daemon.cli.secret_search import SecretSearch, search_options
 from daemon.cli.verdict import describe, exit_status
 from daemon.config import environ, load
+from daemon.errors import UsageError
 
 if TYPE_CHECKING:
     from agent_runner.job_spec import JobSpec
@@ -30,23 +31,51 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-unsandboxed", is_flag=True, help="Run without walls if this host can build none."
 )
+@click.option("--dry-run", is_flag=True, help="Show what would run, and run nothing.")
+@click.option(
+    "--check-secrets", is_flag=True, help="With --dry-run: ask for the password of the store."
+)
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON.")
 @click.pass_context
-def run_local(
-    ctx: click.Context, *, file: str, quiet: bool, search: SecretSearch, allow_unsandboxed: bool
+def run_local(  # noqa: PLR0913 - one per option
+    ctx: click.Context,
+    *,
+    file: str,
+    quiet: bool,
+    search: SecretSearch,
+    allow_unsandboxed: bool,
+    dry_run: bool,
+    check_secrets: bool,
+    as_json: bool,
 ) -> int:
     """Run one job file here, without the daemon; exit with the command's exit code."""
     from agent_runner.hardening import harden  # noqa: PLC0415 - as late as it is needed
+    from daemon.jobfile.loader import load_job_file  # noqa: PLC0415 - pydantic and ruamel are heavy
+
+    if (check_secrets or as_json) and not dry_run:
+        raise UsageError("--check-secrets and --json are for --dry-run")
+    document = read_job_file(file)
+    spec = load_job_file(document.content, document.name, document.base_dir)
+    harden()
+    if dry_run:
+        from daemon.cli import dry_run as dry  # noqa: PLC0415
+
+        return dry.dry_run(spec, search, check_secrets=check_secrets, as_json=as_json)
+    outcome = _run(ctx, spec, search, quiet=quiet, allow_unsandboxed=allow_unsandboxed)
+    _report(outcome, quiet=quiet)
+    return exit_status(outcome.end_reason, outcome.exit_code)
+
+
+def _run(
+    ctx: click.Context, spec: JobSpec, search: SecretSearch, *, quiet: bool, allow_unsandboxed: bool
+) -> Outcome:
     from agent_runner.one_shot import OneShot, run_one_shot  # noqa: PLC0415
     from agent_runner.secret_source import GivenSecrets  # noqa: PLC0415
     from daemon.cli.run_local_secrets import find_secrets  # noqa: PLC0415
-    from daemon.jobfile.loader import load_job_file  # noqa: PLC0415 - pydantic and ruamel are heavy
     from daemon.jobs.ids import new_job_id  # noqa: PLC0415
 
-    document = read_job_file(file)
-    spec = load_job_file(document.content, document.name, document.base_dir)
     state = state_of(ctx)
     state.prepare()
-    harden()
     secrets = find_secrets(spec, search)
     config = load(environ(), {"local.allow_unsandboxed": allow_unsandboxed or None})
     shot = OneShot(
@@ -58,9 +87,7 @@ def run_local(
         tier=str(config["local.sandbox_tier"].value),
         allow_plain=config["local.allow_unsandboxed"].value is True,
     )
-    outcome = run_one_shot(shot, _write, lambda found: None if quiet else _announce(spec, found))
-    _report(outcome, quiet=quiet)
-    return exit_status(outcome.end_reason, outcome.exit_code)
+    return run_one_shot(shot, _write, lambda found: None if quiet else _announce(spec, found))
 
 
 def _write(data: bytes) -> None:

@@ -1,0 +1,93 @@
+"""``runner run-local --dry-run``: what a job file says, and whether its secrets are there; nothing is run.
+
+References are shown as they are written. A value that stands in the file itself is hidden where its variable's name says
+that it is a secret, where it looks like one, and where it is one that was found.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from agent_runner.secret_refs import LOCAL_PATH, SecretRef, find_refs
+from daemon.cli.output import print_json, printable
+from daemon.cli.run_local_secrets import look_up_secrets
+from sandbox.mask_floors import is_secret_name
+from sandbox.masking import Masker
+
+if TYPE_CHECKING:
+    from agent_runner.job_spec import JobSpec
+    from daemon.cli.secret_search import SecretSearch
+
+SECRET_MISSING = 8
+FOUND, MISSING = "found", "missing"
+ASKED = "asked for at the start"
+NOT_CHECKED = "not checked: the secret store is locked (--check-secrets asks for its password)"
+
+
+def dry_run(spec: JobSpec, search: SecretSearch, *, check_secrets: bool, as_json: bool) -> int:
+    """Print a job and the state of its secrets; return the exit code, 8 if one is missing for certain.
+
+    Raises:
+        UsageError, WrongPasswordError, DamagedSecretStoreError, Interrupted: As ``look_up_secrets``.
+    """
+    refs = find_refs(spec.env)
+    values, _ = look_up_secrets(refs, search, may_ask=check_secrets)
+    states = {ref: FOUND if ref in values else _state(ref, search) for ref in refs}
+    masker = Masker()
+    for name, value in {**_presumed(spec.env), **{str(ref): values[ref] for ref in values}}.items():
+        masker.add(name, value)
+    document = _masked(asdict(spec), masker)
+    document["secrets"] = [
+        {"ref": str(ref), "state": state.partition(":")[0]} for ref, state in states.items()
+    ]
+    if as_json:
+        print_json(document)
+    else:
+        _print(document, {str(ref): state for ref, state in states.items()})
+    return SECRET_MISSING if MISSING in states.values() else 0
+
+
+def _state(ref: SecretRef, search: SecretSearch) -> str:
+    """Return what is known of a reference without a value."""
+    if search.store is None and search.has_store() and ref.path != LOCAL_PATH:
+        return NOT_CHECKED
+    return ASKED if ref.path == LOCAL_PATH and search.ask else MISSING
+
+
+def _presumed(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of the file that are secrets by the names of their variables; a reference is none."""
+    return {
+        name: value
+        for name, value in env.items()
+        if is_secret_name(name) and not find_refs({name: value})
+    }
+
+
+def _masked(node: Any, masker: Masker) -> Any:
+    """Return a tree with every text masked."""
+    if isinstance(node, str):
+        return masker.mask_text(node)
+    if isinstance(node, Mapping):
+        return {key: _masked(value, masker) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_masked(value, masker) for value in node]
+    return node
+
+
+def _print(document: dict[str, Any], states: dict[str, str]) -> None:
+    source, sandbox = document["source"], document["sandbox"]
+    lines = [
+        ("name", document["name"]),
+        ("command", shlex.join(document["argv"])),
+        ("directory", document["job_dir"] or document["code_dir"]),
+        ("source", f"{source['kind']} {source['path']}".strip()),
+        ("sandbox", f"at least {sandbox['min']}, network {sandbox['network']}"),
+        ("time-out", f"{document['timeout_s']:g} s"),
+        *(("variable", f"{name}={value}") for name, value in document["env"].items()),
+        *(("secret", f"{ref}  {state}") for ref, state in states.items()),
+    ]
+    for label, text in lines:
+        print(f"{label + ':':11} {printable(text)}")
