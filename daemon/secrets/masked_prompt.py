@@ -7,6 +7,8 @@ is, and on a dumb terminal echoes a password in clear; such terminals never get 
 
 from __future__ import annotations
 
+import os
+import signal
 import string
 
 from prompt_toolkit import PromptSession
@@ -78,6 +80,11 @@ def _bindings() -> KeyBindings:
     def _ignore(_: KeyPressEvent) -> None:
         """Keep the default binding away: it would show what is typed next."""
 
+    @bindings.add("c-z", eager=True)
+    def _suspend(_: KeyPressEvent) -> None:
+        """Do what the terminal does outside of an editor, which takes the key for a character."""
+        os.kill(0, signal.SIGTSTP)
+
     bindings.add("c-r", eager=True)(_ignore)
     bindings.add("c-s", eager=True)(_ignore)
     for char in string.digits + "-":
@@ -86,9 +93,10 @@ def _bindings() -> KeyBindings:
 
 
 def _redraw(app: Application[str]) -> None:
-    """Draw from scratch; called from a signal handler, hence through the loop."""
+    """Start over, on an empty line; called from a signal handler, hence through the loop."""
     if app.loop is not None:
         app.loop.call_soon_threadsafe(app.renderer.reset)
+        app.loop.call_soon_threadsafe(app.current_buffer.reset)
         app.invalidate()
 
 

@@ -22,17 +22,23 @@ def ask_plain(terminal: HiddenTerminal, label: str) -> str | None:
         LineRefusedError: More than one line was pasted, or a line without end.
         KeyboardInterrupt: Ctrl-C.
     """
-    terminal.redraw = lambda: terminal.write(label)
+    line = bytearray()
+
+    def start_over() -> None:
+        line.clear()
+        terminal.write(label)
+
+    terminal.redraw = start_over
     terminal.write(label)
     try:
-        line = _read_line(terminal)
+        is_whole = _read_line(terminal, line)
     finally:
         terminal.write("\n")
-    return None if line is None else line.decode("utf-8", "surrogateescape")
+    return line.decode("utf-8", "surrogateescape") if is_whole else None
 
 
-def _read_line(terminal: HiddenTerminal) -> bytes | None:
-    line = bytearray()
+def _read_line(terminal: HiddenTerminal, line: bytearray) -> bool:
+    """Fill ``line``; return False at the end of input."""
     while data := _read(terminal.fd):
         # The codes of arrow keys arrive whole and would become part of the value.
         typed = _ESCAPES.sub(b"", data)
@@ -40,18 +46,18 @@ def _read_line(terminal: HiddenTerminal) -> bytes | None:
             if byte in _LINE_ENDS:
                 if (typed[index + 1 :] + terminal.read_pending()).strip():
                     raise LineRefusedError(SEVERAL_LINES)
-                return bytes(line)
+                return True
             if byte == _INTERRUPT:
                 raise KeyboardInterrupt
             if byte == _END_OF_INPUT:
                 if not line:
-                    return None
+                    return False
                 continue
             _edit(line, byte)
         if len(line) > MAX_LINE_BYTES:
             terminal.read_pending()
             raise LineRefusedError("the line is too long; nothing was taken")
-    return None
+    return False
 
 
 def _read(fd: int) -> bytes:

@@ -272,8 +272,9 @@ def test_a_signal_that_the_program_handles(start, value, term):
 
 
 @BOTH
-def test_suspended_and_continued(start, value, term, tmp_path):
-    """While suspended the terminal echoes; afterwards the prompt hides again and goes on."""
+@pytest.mark.parametrize("by", ["key", "signal"])
+def test_suspended_and_continued(start, value, term, by, tmp_path):
+    """While suspended the terminal echoes; afterwards the prompt hides again, and the input starts over."""
     terminal = start(term, shell=True)
     terminal.type(value[:4])
     if term == "xterm":
@@ -281,14 +282,17 @@ def test_suspended_and_continued(start, value, term, tmp_path):
     prompt = int(
         Path(f"/proc/{terminal.process.pid}/task/{terminal.process.pid}/children").read_text()
     )
-    os.kill(prompt, signal.SIGTSTP)
+    if by == "key":
+        terminal.type("\x1a")
+    else:
+        os.kill(prompt, signal.SIGTSTP)
     terminal.wait_for("suspended")
     assert (tmp_path / "state").read_text() == "echo"
 
     terminal.type("go\n")
     terminal.wait(lambda: not terminal.modes()[3] & termios.ECHO, "hidden input")
     terminal.wait(lambda: terminal.text().count(LABEL.rstrip()) == 2, "second prompt")
-    terminal.type(value[4:] + "\r")
+    terminal.type(value + "\r")
     assert terminal.answer() == {"value": value}
     assert value[4:].encode() not in terminal.raw
 
