@@ -34,6 +34,7 @@ JOB_VARIABLE = "RUNNER_JOB_ID"
 
 FILE = click.Path(path_type=Path, allow_dash=True)
 COST = click.IntRange(15, 20)
+DESCRIPTOR = click.IntRange(0, 2**31 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,10 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 _OPTIONS = (
     click.option(
-        "--password-fd", type=int, metavar="N", help="Read the password from this descriptor."
+        "--password-fd",
+        type=DESCRIPTOR,
+        metavar="N",
+        help="Read the password from this descriptor.",
     ),
     click.option(
         "--password-file", type=FILE, metavar="FILE", help="Read the password from this file."
@@ -147,7 +151,7 @@ def new_password_options(command: Callable[..., Any]) -> Callable[..., Any]:
         given = read_given_password(new_password_fd, new_password_file, "--new-password")
         return command(*args, given=given, **kwargs)
 
-    for word, kind, metavar in (("file", FILE, "FILE"), ("fd", int, "N")):
+    for word, kind, metavar in (("file", FILE, "FILE"), ("fd", DESCRIPTOR, "N")):
         text = "this file" if word == "file" else "this descriptor"
         option = click.option(
             f"--new-password-{word}",

@@ -14,12 +14,16 @@ from tests.waiting import wait_until
 class Terminal:
     """A terminal of 140 by 30 with a program in it."""
 
-    def __init__(self, instance: Instance, args: list[str], term: str) -> None:
+    def __init__(
+        self, instance: Instance, args: list[str], term: str, program: tuple[str, ...] = (RUNNER,)
+    ) -> None:
         self.screen = pyte.Screen(140, 30)
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
         env = {**instance.env, "TERM": term}
-        self.child: Any = pexpect.spawn(RUNNER, args, env=env, dimensions=(30, 140), timeout=30)
+        self.child: Any = pexpect.spawn(
+            program[0], [*program[1:], *args], env=env, dimensions=(30, 140), timeout=30
+        )
 
     def resize(self, lines: int, columns: int) -> None:
         """Change the size, as a person does with a window."""
@@ -40,8 +44,9 @@ class Terminal:
         wait_until(lambda: text in self.pump(), 30, lambda: f"{text!r} on:\n{self.pump()}")
 
     def end(self) -> int:
-        """Wait for the end of the program; return its exit code."""
+        """Wait for the end of the program; return its exit code, or the negative number of its signal."""
         wait_until(lambda: not self.child.isalive() or (self.pump() and False), 60, self.pump)
         self.pump()
         self.child.close()
-        return int(self.child.exitstatus)
+        signal = self.child.signalstatus
+        return int(self.child.exitstatus) if signal is None else -int(signal)
