@@ -46,6 +46,7 @@ class OutputPump:
         self._reading = False
         self._ending = False
         self._after_end = 0
+        self._at_line_start = True
         self._ended = False
         self._changed = asyncio.Event()
         self._held_prefixes = held_prefixes
@@ -102,6 +103,10 @@ class OutputPump:
     def inject(self, data: bytes) -> None:
         """Add bytes of our own at the end of what was read."""
         self._deliver(data)
+
+    def inject_line(self, line: bytes) -> None:
+        """Add a line of our own between what was read, on a line of its own."""
+        self._deliver(line if self._at_line_start else b"\n" + line)
 
     def drain(self) -> None:
         """Read what is in the pipe without waiting for more."""
@@ -169,6 +174,7 @@ class OutputPump:
     def _deliver(self, data: bytes) -> None:
         self._chunks.append(data)
         self._buffered += len(data)
+        self._at_line_start = data.endswith(b"\n")
         self._changed.set()
 
     def _finish(self) -> None:

@@ -130,6 +130,13 @@ class Guard:
         """
         self._watchdog = Watchdog(self._looks(members), on_exceeded)
 
+    def abandon(self) -> None:
+        """Give everything back at once, for a command that was not started after all."""
+        if self._group is not None and not self._group.try_remove():
+            logger.warning(
+                "A control group could not be removed", extra={"action": "control_group_kept"}
+            )
+
     async def end(self) -> Limit | None:
         """Give everything back; return the bound for which the kernel killed a process. Called once, after the tree is dead."""
         if self._watchdog is not None:

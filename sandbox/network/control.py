@@ -10,3 +10,11 @@ FAILED = b"failed "
 """Begins the message that says why there is no proxy."""
 PORT = 3128
 """On the loopback inside."""
+_PROXY = f"http://127.0.0.1:{PORT}"
+PROXY_ENV = {
+    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), _PROXY),
+    **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), _PROXY),
+    **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1"),
+    "NODE_USE_ENV_PROXY": "1",
+}
+"""What tells the programs of a job where the proxy is; one that does not look reaches nothing."""

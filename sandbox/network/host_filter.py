@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sandbox.errors import SandboxBrokenError
-from sandbox.network.control import CONTROL_FD, FAILED, MAX_MESSAGE_BYTES, PORT, READY
+from sandbox.network.control import CONTROL_FD, FAILED, MAX_MESSAGE_BYTES, READY
 
 START_S = 20.0
 """Python alone takes 15 ms; a loaded host, much more."""
@@ -25,14 +25,6 @@ _PROGRAM = (
     " sys.modules['ssl'] = None;"
     " from sandbox.network.process import main; main()"
 )
-_PROXY = f"http://127.0.0.1:{PORT}"
-PROXY_ENV = {
-    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), _PROXY),
-    **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), _PROXY),
-    **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1"),
-    "NODE_USE_ENV_PROXY": "1",
-}
-"""What tells the programs of a job where the proxy is; one that does not look reaches nothing."""
 
 
 class HostFilter:
@@ -106,13 +98,23 @@ class HostFilter:
 
     async def close(self) -> None:
         """End the process and collect it. Idempotent."""
+        if (pid := self._kill()) is not None:
+            await asyncio.to_thread(_collect, pid)
+
+    def abandon(self) -> None:
+        """Do what ``close`` does, at once; it takes some milliseconds. Idempotent."""
+        if (pid := self._kill()) is not None:
+            _collect(pid)
+
+    def _kill(self) -> int | None:
         self._stop_reading()
         self._fail("closed")
         self._control.close()
-        if self._pid is not None:
-            pid, self._pid = self._pid, None
-            os.kill(pid, signal.SIGKILL)  # not reaped yet: the pid is nobody else's
-            await asyncio.to_thread(_collect, pid)
+        pid, self._pid = self._pid, None
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # not reaped yet: the pid is nobody else's
+        return pid
 
     def _read(self) -> None:
         message = self._receive()
