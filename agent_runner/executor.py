@@ -36,6 +36,8 @@ from sandbox.base import (
     SandboxProvider,
 )
 from sandbox.errors import CommandNotStartedError, SandboxError
+from sandbox.mask_commands import CommandStream
+from sandbox.mask_floors import MIN_DERIVED_BYTES, is_secret_name
 from sandbox.masking import Masker, MaskingStream
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ MIN_COMMAND_S = 0.001
 """What is left for a command whose preparation took nearly all of the time-out."""
 
 T = TypeVar("T")
+LogStream = CommandStream | MaskingStream
 
 
 class LogWriter(Protocol):
@@ -95,7 +98,7 @@ class AttemptRun:
         self._log = log
         self._control = control
         self._sandbox_request = sandbox_request(request.job_id, request.attempt, request.spec)
-        self._masker = Masker()
+        self._masker = Masker(formats=not request.spec.masking)
         self._sandbox: Sandbox | None = None
         self._command: Command | None = None
         self._written = 0
@@ -190,6 +193,9 @@ class AttemptRun:
                     "a secret is too short or too common to be masked",
                     extra={"action": "secret_not_masked", "secret": name},
                 )
+        for variable, text in env.items():
+            if is_secret_name(variable):
+                self._masker.add(variable, text, floor=MIN_DERIVED_BYTES)
         return env
 
     async def _ask(self, refs: Sequence[SecretRef]) -> Found:
@@ -236,13 +242,18 @@ class AttemptRun:
             await asyncio.wait({working, asked})
 
     async def _pump(self, command: Command) -> None:
-        stream: MaskingStream | None = self._masker.stream()
+        stream: LogStream | None = self._log_stream()
         async for chunk in command.stream():
             stream = self._forward(stream, chunk)
             await self._log.drained()
         self._forward(stream, None)
 
-    def _forward(self, stream: MaskingStream | None, chunk: bytes | None) -> MaskingStream | None:
+    def _log_stream(self) -> LogStream:
+        if self._spec.masking == "off":
+            return Masker(formats=False).stream()  # lets everything pass
+        return CommandStream(self._masker.stream(), self._masker.add)
+
+    def _forward(self, stream: LogStream | None, chunk: bytes | None) -> LogStream | None:
         """Mask and log one chunk (``None``: the end). Fails closed: after a defect nothing more is shown."""
         if stream is None:
             return None

@@ -39,6 +39,7 @@ RESERVED_ENV_PREFIXES = ("RUNNER_", "REACTORCIDE_")
 
 KINDS = ("auto", "filesystem")
 TIERS = ("bwrap", "landlock", "plain")
+MASKINGS = ("", "values", "off")
 NETWORKS = ("on", "off", "hosts")
 MAX_HOSTS = 200
 MAX_CPUS = 4096.0
@@ -143,6 +144,8 @@ class JobSpec:
     """Wall-clock time before which no attempt begins, in microseconds since the epoch."""
     max_attempts: int = 0
     """Bounds failures and losses together; 0 leaves each its own bound."""
+    masking: str = ""
+    """Of ``MASKINGS``: what the log hides. Empty: the secrets and what looks like one; ``values``: only the secrets."""
 
     @property
     def working_dir(self) -> str:
@@ -169,6 +172,8 @@ class JobSpec:
             if not LABEL_NAME.fullmatch(key):
                 raise InvalidJobSpecError("labels", f"{key!r} is not a label name")
             _check_text(f"labels.{key}", value, MAX_NAME_CHARS)
+        if self.masking not in MASKINGS:
+            raise InvalidJobSpecError("masking", "must be empty, values or off")
         if abs(self.priority) > MAX_PRIORITY:
             raise InvalidJobSpecError(
                 "priority", f"must lie between -{MAX_PRIORITY} and {MAX_PRIORITY}"

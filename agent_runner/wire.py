@@ -71,6 +71,7 @@ def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
         depends_on=spec.depends_on,
         not_before_time=time_to_pb(spec.not_before_us),
         max_attempts=spec.max_attempts,
+        masking=spec.masking,
     )
 
 
@@ -122,6 +123,7 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
         if message.HasField("not_before_time")
         else None,
         max_attempts=message.max_attempts,
+        masking=message.masking,
     )
 
 

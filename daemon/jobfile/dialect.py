@@ -28,6 +28,7 @@ FIELDS = (
     "concurrency",
     "depends_on",
     "not_before",
+    "masking",
     "max_attempts",
 )
 OLDER = {
@@ -58,7 +59,6 @@ NOT_YET = frozenset(
         "for_each",
         "gates",
         "image",
-        "masking",
         "on",
         "outputs",
         "paths",

@@ -28,7 +28,7 @@ from daemon.clock import SystemClock
 from daemon.jobfile.dialect import FlatJob
 from daemon.jobfile.dialect import Path as FieldPath
 from daemon.jobfile.json_tree import read_json
-from daemon.jobfile.model import INNER_FIELDS, JobFields, RetryFields
+from daemon.jobfile.model import INNER_FIELDS, JobFields, MaskingFields, RetryFields
 from daemon.jobfile.problem import START, Mark, Problem, did_you_mean, invalid_job_file
 from daemon.jobfile.tree import Mapping, is_unicode
 from daemon.jobfile.yaml_tree import read_yaml
@@ -125,7 +125,7 @@ def _check_shape(flat: FlatJob) -> JobFields | None:
 
 def _shape_problem(error: ErrorDetails, flat: FlatJob) -> Problem:
     path: FieldPath = error["loc"]
-    for union in (("job_command",), ("sandbox", "network")):
+    for union in (("job_command",), ("sandbox", "network"), ("masking",)):
         if path[: len(union)] == union:
             path = (*union, *path[len(union) + 1 :])  # what comes first names a branch of the union
     if error["type"] == "extra_forbidden":
@@ -177,7 +177,14 @@ def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec
         depends_on=tuple(fields.depends_on),
         not_before_us=fields.not_before.after(now_us) if fields.not_before else None,
         max_attempts=fields.max_attempts,
+        masking=_masking(fields.masking),
     )
+
+
+def _masking(field: str | MaskingFields) -> str:
+    if isinstance(field, str):
+        return "" if field == "on" else field
+    return "" if field.formats == "on" else "values"
 
 
 def _retries(fields: RetryFields) -> RetryPolicy:

@@ -61,6 +61,10 @@ def _network_kind(value: Any) -> str:
     return "list" if isinstance(value, list) else "text"
 
 
+def _masking_kind(value: Any) -> str:
+    return "mapping" if isinstance(value, dict) else "text"
+
+
 RetriedEnd = Annotated[
     int | EndReason, PlainValidator(_retried_end, json_schema_input_type=int | str)
 ]
@@ -109,6 +113,12 @@ class ConcurrencyFields(_Fields):
     limit: int = 1
 
 
+class MaskingFields(_Fields):
+    """The ``masking`` field; a plain ``off`` stands for both."""
+
+    formats: Literal["on", "off"] = "on"
+
+
 class JobFields(_Fields):
     """A job file, with the names of the present dialect."""
 
@@ -132,6 +142,10 @@ class JobFields(_Fields):
     depends_on: list[str] = Field(default_factory=list)
     not_before: NotBefore | None = None
     max_attempts: int = 0
+    masking: Annotated[
+        Annotated[Literal["on", "off"], Tag("text")] | Annotated[MaskingFields, Tag("mapping")],
+        Discriminator(_masking_kind),
+    ] = "on"
 
 
 INNER_FIELDS: dict[str, tuple[str, ...]] = {
@@ -140,6 +154,7 @@ INNER_FIELDS: dict[str, tuple[str, ...]] = {
         ("sandbox", SandboxFields),
         ("retries", RetryFields),
         ("concurrency", ConcurrencyFields),
+        ("masking", MaskingFields),
     )
 }
 """What the fields that are mappings may hold."""

@@ -17,7 +17,9 @@ from daemon.jobs.states import JobState
 
 Row = tuple[Any, ...]
 
-SPARED = frozenset({"retries", "concurrency", "depends_on", "not_before_us", "max_attempts"})
+SPARED = frozenset(
+    {"retries", "concurrency", "depends_on", "not_before_us", "max_attempts", "masking"}
+)
 """Fields of a specification that are not written if they ask for nothing."""
 SPARED_BY_SANDBOX = frozenset({"cpus", "disk_bytes", "open_files", "hosts", "require"})
 """The same of its ``sandbox``."""
