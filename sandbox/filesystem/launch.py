@@ -43,6 +43,7 @@ class BubblewrapLauncher:
         calls: CallList,
         scope: AbstractSocketScope,
         walls: bytes,
+        filter_program: bytes,
         workspace: Workspace,
         terms: Terms,
     ) -> None:
@@ -53,11 +54,13 @@ class BubblewrapLauncher:
             calls: What bubblewrap gives up; its user is added here.
             scope: Rules that bubblewrap is behind.
             walls: Options that are the same for every sandbox.
+            filter_program: Of system calls, for the command and all its descendants.
             workspace: The folders.
             terms: What the job may reach and take.
         """
         self._trampoline = trampoline
         self._scope = scope
+        self._filter = filter_program
         self._name = workspace.name
         self._uid = workspace.job_uid
         self._terms = terms
@@ -125,8 +128,11 @@ class BubblewrapLauncher:
         args_fd = memory_file("arguments", self._prepared + bubblewrap.block(options))
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, args_fd)
-            kept: tuple[int, ...] = (args_fd, status_fd)
+            filter_fd = memory_file("filter", self._filter)  # bubblewrap reads it to its end
+            undo.callback(os.close, filter_fd)
+            kept: tuple[int, ...] = (args_fd, status_fd, filter_fd)
             fds = ["--args", str(args_fd), "--json-status-fd", str(status_fd)]
+            fds += ["--seccomp", str(filter_fd)]
             if gate is not None:
                 kept = (*kept, gate.closed_fd)
                 fds += ["--block-fd", str(gate.closed_fd)]
@@ -143,13 +149,14 @@ class BubblewrapLauncher:
 class RestrictedLauncher:
     """Starts the commands of one sandbox in the Landlock and plain tiers."""
 
-    def __init__(  # what the commands of one sandbox share
+    def __init__(  # noqa: PLR0913  # what the commands of one sandbox share
         self,
         *,
         trampoline: Trampoline,
         calls: CallList,
         workspace: Workspace,
         walls: LandlockWalls | None,
+        filter_program: bytes | None,
         terms: Terms,
     ) -> None:
         """Prepare what all commands of the sandbox begin with.
@@ -159,11 +166,13 @@ class RestrictedLauncher:
             calls: What every command gives up; its user is added here.
             workspace: The folders.
             walls: The Landlock rules, or None for none.
+            filter_program: Of system calls, or None for none.
             terms: What the job may reach and take.
         """
         self._trampoline = trampoline
         self._workspace = workspace
         self._walls = walls
+        self._filter = filter_program
         self._terms = terms
         self._limits = terms.bounds.process_limits()
         self._calls = calls.copy()
@@ -215,6 +224,8 @@ class RestrictedLauncher:
                 calls.must(Step.WALLS, "landlock_restrict_self", ruleset.fd, 0)
                 kept = (*kept, ruleset.fd)
             calls.close_all_but(())
+            if self._filter is not None:
+                rights.filter_calls(calls, self._filter)
             calls.execute(argv, env)
             return self._trampoline.spawn(calls.finish(), output_fd=output_fd, kept=kept)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from sandbox.filesystem.call_list import CallList, Step
 
 _PR_CAPBSET_DROP = 24
@@ -11,6 +13,10 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _LAST_CAPABILITY = 63
 _KILL = 9
+_PR_SET_SECCOMP = 22
+_SECCOMP_MODE_FILTER = 2
+_SOCK_FPROG = struct.Struct("<H6xQ")
+_INSTRUCTION_BYTES = 8
 
 
 def give_up_root(calls: CallList) -> None:
@@ -35,3 +41,9 @@ def gain_nothing(calls: CallList) -> None:
 def die_with_parent(calls: CallList) -> None:
     """Let the kernel kill the process when the thread that spawned it ends. After ``become``, which takes it back."""
     calls.must(Step.RIGHTS, "prctl", _PR_SET_PDEATHSIG, _KILL)
+
+
+def filter_calls(calls: CallList, program: bytes) -> None:
+    """Put the process behind a filter of system calls; the last wall, since the filter may refuse what puts up others."""
+    header = _SOCK_FPROG.pack(len(program) // _INSTRUCTION_BYTES, calls.data(program))
+    calls.must(Step.WALLS, "prctl", _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, calls.data(header))

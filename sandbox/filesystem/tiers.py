@@ -19,12 +19,18 @@ from sandbox.filesystem.call_list import CallList
 from sandbox.filesystem.landlock import AbstractSocketScope, kernel_abi, scoped
 from sandbox.filesystem.launch import BubblewrapLauncher, RestrictedLauncher
 from sandbox.filesystem.sandbox import Launcher
+from sandbox.filesystem.seccomp import INET, INET6, NETLINK, UNIX, SyscallPolicy, program
 from sandbox.filesystem.system_files import EtcCopy
 from sandbox.filesystem.terms import Terms
 from sandbox.filesystem.trampoline import Trampoline
 from sandbox.filesystem.walls import NETWORK_ABI, LandlockWalls
 from sandbox.filesystem.workspace import Workspace
 
+_IN_NAMESPACES = SyscallPolicy(
+    families=frozenset({UNIX, INET, INET6, NETLINK}), own_namespaces=True, shares_user=False
+)
+_OF_THE_HOST = frozenset({INET, INET6, NETLINK})
+"""No unix sockets: no rule of Landlock before ABI 9 keeps those from being reached that have a path, such as the bus of the user."""
 _REFRESH_PERIOD_S = 0.5
 """How old the copy of /etc may be for a new sandbox."""
 
@@ -121,6 +127,7 @@ class BubblewrapTier:
             calls=self._calls,
             scope=self._scope,
             walls=self._walls,
+            filter_program=program(self._trampoline.machine, _IN_NAMESPACES),
             workspace=workspace,
             terms=terms,
         )
@@ -151,6 +158,7 @@ class LandlockTier:
 
     def __init__(self, *, changes_user: bool) -> None:
         self._walls = LandlockWalls()
+        self._changes_user = changes_user
         self._trampoline = Trampoline()
         self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
 
@@ -167,16 +175,22 @@ class LandlockTier:
         return False
 
     def keeps_folders_private(self, network: Network) -> bool:
-        """Tell that it does not: no rule covers connecting to a socket by its path, nor an open folder's list."""
-        return False
+        """Tell that it does: without unix sockets no open folder is handed to another sandbox."""
+        return True
 
     async def launcher(self, workspace: Workspace, terms: Terms) -> Launcher:
         """Return what starts the commands of one sandbox."""
+        policy = SyscallPolicy(
+            families=_OF_THE_HOST if terms.network is Network.ON else frozenset(),
+            own_namespaces=False,
+            shares_user=not self._changes_user,
+        )
         return RestrictedLauncher(
             trampoline=self._trampoline,
             calls=self._calls,
             workspace=workspace,
             walls=self._walls,
+            filter_program=program(self._trampoline.machine, policy),
             terms=terms,
         )
 
@@ -221,6 +235,7 @@ class PlainTier:
             calls=self._calls,
             workspace=workspace,
             walls=None,
+            filter_program=None,
             terms=terms,
         )
 

@@ -12,7 +12,7 @@ from sandbox.base import Network
 from sandbox.filesystem.landlock import kernel_abi, scoped
 from sandbox.filesystem.provider import FilesystemProvider
 from sandbox.filesystem.workspace import SPARE_PREFIX
-from tests.contract.deviations import BWRAP, LANDLOCK, PLAIN
+from tests.contract.deviations import BWRAP, PLAIN
 from tests.contract.sandbox_backends import (
     FILESYSTEM_BACKENDS,
     open_place,
@@ -51,14 +51,21 @@ async def real(request, reachable_dir):
         yield each
 
 
-@pytest.fixture(params=(BWRAP, PLAIN))
+@pytest.fixture(params=FILESYSTEM_BACKENDS)
 async def reusing(request, reachable_dir):
     """Every backend that uses folders again, bubblewrap with a network only if sockets have a scope."""
     async for each in open_place(request, reachable_dir):
         yield each
 
 
-@pytest.fixture(params=(LANDLOCK,) if SCOPED else (BWRAP, LANDLOCK))
+@pytest.fixture(params=(BWRAP, PLAIN))
+async def writable(request, reachable_dir):
+    """Every backend that uses folders again and in which the job's root itself can be changed."""
+    async for each in open_place(request, reachable_dir):
+        yield each
+
+
+@pytest.fixture(params=() if SCOPED else (BWRAP,))
 async def walled(request, reachable_dir):
     """Every backend with walls that an open folder of another sandbox would pass."""
     async for each in open_place(request, reachable_dir):
@@ -108,24 +115,24 @@ async def test_untouched_folders_are_used_again(reusing):
 
 
 @pytest.mark.parametrize("folder", WRITABLE)
-async def test_a_touched_folder_is_not_used_again(reusing, folder):
+async def test_a_touched_folder_is_not_used_again(writable, folder):
     """Whatever a job does to one of its folders, the next job has new ones, empty and private."""
     for touch in TOUCHES:
         script = touch.replace("{}", folder)
-        before, (sandbox, top, folders) = await after(reusing, script)
+        before, (sandbox, top, folders) = await after(writable, script)
         # An inode number may be used again, and the next folders may have been made ahead: not both at one time.
         assert not folders & before, script
         for name in FOLDERS:
             found = (top / name).stat()
             assert (found.st_mode & 0o7777, os.listxattr(top / name)) == (0o700, []), script
-        output, _ = await reusing.run('find "$HOME" "$TMPDIR" "$RUNNER_JOB_ROOT"', sandbox=sandbox)
+        output, _ = await writable.run('find "$HOME" "$TMPDIR" "$RUNNER_JOB_ROOT"', sandbox=sandbox)
         assert b"left" not in output, script
         await sandbox.destroy()
 
 
-async def test_a_replaced_folder_is_not_used_again(reusing):
+async def test_a_replaced_folder_is_not_used_again(writable):
     """A folder that a job has moved away, replaced or made a link is removed, not the link's target."""
-    victim = reusing.root / "victim"
+    victim = writable.root / "victim"
     victim.mkdir()
     (victim / "kept").write_text("x")
     for script in (
@@ -134,7 +141,7 @@ async def test_a_replaced_folder_is_not_used_again(reusing):
         'cd "$RUNNER_JOB_ROOT"; mv src src2; mv src2 src',
         'cd "$RUNNER_JOB_ROOT"; rmdir src',
     ):
-        before, (sandbox, _, folders) = await after(reusing, script)
+        before, (sandbox, _, folders) = await after(writable, script)
         assert not folders & before
         await sandbox.destroy()
     assert (victim / "kept").read_text() == "x"
