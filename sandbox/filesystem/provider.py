@@ -61,6 +61,7 @@ class FilesystemProvider:
         tier: Tier | None = None,
         allow_plain: bool = False,
         job_uids: range = JOB_UIDS,
+        groups: ControlGroups | None = None,
     ) -> None:
         """Remember where and how; nothing is touched before ``probe``.
 
@@ -70,6 +71,7 @@ class FilesystemProvider:
             tier: Use exactly this one, or fail. None takes the strongest that works.
             allow_plain: The operator's consent to no walls, for jobs that did not give theirs.
             job_uids: Users and groups of commands when this process is root's, one for each sandbox at a time.
+            groups: What control groups are made by; None looks at the host.
         """
         self._root = root.absolute()
         self._owner_label = owner_label
@@ -81,7 +83,7 @@ class FilesystemProvider:
         self._live: dict[str, FilesystemSandbox] = {}
         self._lanes = Lanes(self._root, job_uids if self._changes_user else None)
         self._removals = RemovalQueue()
-        self._groups = ControlGroups(owner_label)
+        self._groups = groups or ControlGroups(owner_label)
         self._probing = asyncio.Lock()
 
     async def probe(self) -> Capabilities:
