@@ -81,7 +81,7 @@ _OPTIONS = (
     ),
     click.option(
         "--password-file",
-        type=click.Path(path_type=Path, allow_dash=True),
+        type=click.Path(path_type=Path, allow_dash=True, readable=False),
         metavar="FILE",
         help="Read that password from this file.",
     ),

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 MIN_PASSWORD_CHARS = 8
 JOB_VARIABLE = "RUNNER_JOB_ID"
 
-FILE = click.Path(path_type=Path, allow_dash=True)
+FILE = click.Path(path_type=Path, allow_dash=True, readable=False)
+"""Not checked by click: a descriptor that the shell names is not readable by its path; see ``given_file``."""
 COST = click.IntRange(15, 20)
-DESCRIPTOR = click.IntRange(0, 2**31 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
 _OPTIONS = (
     click.option(
         "--password-fd",
-        type=DESCRIPTOR,
+        type=int,
         metavar="N",
         help="Read the password from this descriptor.",
     ),
@@ -151,7 +151,7 @@ def new_password_options(command: Callable[..., Any]) -> Callable[..., Any]:
         given = read_given_password(new_password_fd, new_password_file, "--new-password")
         return command(*args, given=given, **kwargs)
 
-    for word, kind, metavar in (("file", FILE, "FILE"), ("fd", DESCRIPTOR, "N")):
+    for word, kind, metavar in (("file", FILE, "FILE"), ("fd", int, "N")):
         text = "this file" if word == "file" else "this descriptor"
         option = click.option(
             f"--new-password-{word}",

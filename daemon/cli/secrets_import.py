@@ -11,7 +11,6 @@ import click
 from agent_runner.secret_refs import LOCAL_PATH
 from daemon.cli.output import note
 from daemon.cli.secrets_access import (
-    DESCRIPTOR,
     FILE,
     StoreAccess,
     read_given_password,
@@ -50,9 +49,7 @@ ValuesOf = Callable[[FoundPassword], Values]
 )
 @click.option("--overwrite", is_flag=True, help="Replace values that are there already.")
 @click.option("--skip-existing", is_flag=True, help="Leave values that are there already.")
-@click.option(
-    "--from-password-fd", type=DESCRIPTOR, metavar="N", help="Password of the other file."
-)
+@click.option("--from-password-fd", type=int, metavar="N", help="Password of the other file.")
 @click.option("--from-password-file", type=FILE, metavar="FILE", help="Password of the other file.")
 @store_options
 def import_(  # noqa: PLR0913 - one per option

@@ -21,6 +21,7 @@ from daemon.secrets.values import SecretValue
 VARIABLE = "RUNNER_SECRETS_PASSWORD"
 KEYRING_SERVICE = "runner-secrets"
 _MAX_PASSWORD_BYTES = 64 << 10
+_MAX_DESCRIPTOR = 2**31 - 1
 
 Ask = Callable[[str], str | None]
 Say = Callable[[str], None]
@@ -103,6 +104,8 @@ def read_password_fd(fd: int, option: str) -> SecretValue:
     Raises:
         UsageError: It is no descriptor that can be read, or holds no password.
     """
+    if not 0 <= fd <= _MAX_DESCRIPTOR:
+        raise UsageError(f"{option} {fd}: expected the number of a descriptor, such as 3")
     try:
         with os.fdopen(fd, "rb") as pipe:
             return _password(pipe, f"{option} {fd}")

@@ -142,3 +142,41 @@ def test_walls_hold_for_an_ordinary_user(account: Account, tier: str) -> None:
     assert b"gold" not in done.stdout
     assert treasure.read_text() == "gold"
     assert not (account.home / "new").exists()
+
+
+@pytest.mark.case("perm-owned-by-other")
+def test_the_secret_store(account: Account) -> None:
+    """A process that is not dumpable reads what the shell names by descriptor, and refuses what is somebody else's."""
+    secret = {"RUNNER_SECRETS_PASSWORD": "correct-horse-4"}
+    done = account.run(
+        "secrets",
+        "init",
+        "--kdf-cost",
+        "15",
+        "--password-file",
+        "/dev/stdin",
+        stdin=b"correct-horse-4\n",
+    )
+    assert done.returncode == 0, done.stderr
+    done = account.run(
+        "secrets", "set", "a", "KEY", "--file", "/dev/stdin", stdin=b"v-1\n", **secret
+    )
+    assert done.returncode == 0, done.stderr
+    folder = account.home / ".config" / "runner" / "secrets"
+    for name in ("", ".lock", "secrets.json"):
+        assert (folder / name).stat().st_uid == account.uid
+
+    done = subprocess.run(
+        [str(account.runner), "secrets", "list-paths"],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(account.home), **secret},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2, "root reads it only when that is meant"
+    assert f"belongs to user {account.uid}".encode() in done.stderr
+
+    os.chown(folder / "secrets.json", 0, 0)
+    done = account.run("secrets", "get", "a", "KEY", **secret)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"belongs to user 0" in done.stderr
+    shutil.rmtree(folder)
