@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.e2e.instance import Instance
 from tests.e2e.secrets_home import NO_PASSWORD, PASSWORD, VARIABLE, SecretsHome, pipe_with
 from tests.waiting import wait_until
 
@@ -135,6 +136,53 @@ class TestKeyring:
         assert b"does not answer within 5 s" in done.stderr
         assert len(done.stderr.splitlines()) == 2
         assert not psutil.pid_exists(int((bare.root / "asked").read_text()))
+
+    @pytest.mark.parametrize(
+        ("variables", "word"),
+        [
+            ({"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}, "this host has none"),
+            ({"PYTHON_KEYRING_BACKEND": "nope.Keyring"}, "does not exist"),
+            ({"FAKE_SECRET_SERVICE_MODE": "locked"}, "does not answer within 5 s"),
+        ],
+    )
+    @pytest.mark.case(
+        "keyring-no-backend",
+        "keyring-bad-backend-env",
+        "keyring-hangs",
+        "prompt-noninteractive-flag",
+    )
+    def test_a_start_goes_on_without_it(
+        self, home: SecretsHome, variables: dict[str, str], word: str
+    ) -> None:
+        """One notice however many secrets are looked for; then the next source, of which there is none here."""
+        home.with_secret_service()
+        home.extra_env |= variables
+        done = home.run(
+            "local", "start", "--no-input", "--secret", "ONE_KEY", "--secret", "TWO_KEY"
+        )
+        assert done.returncode == 8
+        assert done.stderr.count(word.encode()) == 1
+        assert b"ONE_KEY, TWO_KEY" in done.stderr
+        assert not (home.state / "daemon.pid").exists()
+
+    @pytest.mark.case("keyring-in-daemon")
+    def test_the_daemon_does_not_load_it(self, instance: Instance) -> None:
+        """A value of the keyring comes from the command; the library runs in a process that has ended."""
+        home = SecretsHome(instance.root, instance.extra_env)
+        kept = home.with_secret_service()
+        kept.write_text(json.dumps({"runner/KEPT_KEY": VALUE}))
+        modules = home.root / "modules"
+        service = (modules / "secretstorage.py").read_text()
+        loaded = f"open({str(home.root / 'loaded')!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
+        (modules / "secretstorage.py").write_text(service + loaded)
+        assert "keyring" in instance.start("--secret", "KEPT_KEY")
+        path = instance.job_file(
+            "job_command: 'echo ${#K} $K'\nenv: {K: '${secret:local:KEPT_KEY}'}\n"
+        )
+        assert instance.ok("jobs", "submit", "--file", path, "--follow") == "16 ***\n"
+        pids = {int(line) for line in (home.root / "loaded").read_text().split()}
+        assert pids
+        assert not pids & set(instance.pids())
 
     @pytest.mark.parametrize(
         ("backend", "word"),
