@@ -23,7 +23,7 @@ from sandbox.filesystem.seccomp import INET, INET6, NETLINK, UNIX, SyscallPolicy
 from sandbox.filesystem.system_files import EtcCopy
 from sandbox.filesystem.terms import Terms
 from sandbox.filesystem.trampoline import Trampoline
-from sandbox.filesystem.walls import NETWORK_ABI, LandlockWalls
+from sandbox.filesystem.walls import LandlockWalls
 from sandbox.filesystem.workspace import Workspace
 
 _IN_NAMESPACES = SyscallPolicy(
@@ -163,12 +163,13 @@ class LandlockTier:
         self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
-        """Return what no rule covers: /proc shows all, UDP is no TCP, and a fork storm can outrun a sweep."""
-        return (Wall.PROCESSES, Wall.TREE_KILL, Wall.NETWORK)
+        """Return what no rule covers: /proc shows all, a fork storm can outrun a sweep, and the loopback is the host's."""
+        network_walls = () if network is Network.OFF else (Wall.NETWORK,)
+        return (Wall.PROCESSES, Wall.TREE_KILL, *network_walls)
 
     def can_switch_network_off(self) -> bool:
-        """Tell whether this kernel can deny TCP."""
-        return self._walls.abi >= NETWORK_ABI
+        """Tell that it can: without a family of sockets there is no network, not even an own loopback."""
+        return True
 
     def can_filter_hosts(self) -> bool:
         """Tell that it cannot: rules know ports, not hosts."""

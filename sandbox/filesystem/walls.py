@@ -10,7 +10,6 @@ from sandbox.filesystem.landlock import DEVICE, READ, Rule, Ruleset, kernel_abi,
 from sandbox.filesystem.system_files import ETC_ENTRIES, SYSTEM_FOLDERS
 from sandbox.filesystem.workspace import Workspace
 
-NETWORK_ABI = 4
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
