@@ -37,6 +37,30 @@ FILE = click.Path(path_type=Path, allow_dash=True, readable=False)
 COST = click.IntRange(15, 20)
 
 
+class DiscreetCommand(click.Command):
+    """A command that repeats nothing of a command line that it does not understand: a secret may stand there."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line.
+
+        Raises:
+            click.UsageError: It is wrong; says where, not what.
+        """
+        try:
+            return super().parse_args(ctx, args)
+        except (click.MissingParameter, click.BadOptionUsage):
+            raise
+        except click.BadParameter as error:
+            name = error.param.opts[0] if error.param is not None else "an option"
+            raise click.UsageError(f"{name}: not a value that it takes", ctx) from None
+        except click.UsageError:
+            raise click.UsageError(
+                "an unknown option or an argument too many, not repeated here because it may be a "
+                "secret, which is not accepted as an argument: `ps` and the shell's history show it",
+                ctx,
+            ) from None
+
+
 @dataclass(frozen=True, slots=True)
 class StoreAccess:
     """The store that this invocation is about."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from daemon.cli.output import note
-from daemon.cli.secrets_access import StoreAccess, store_options
+from daemon.cli.secrets_access import DiscreetCommand, StoreAccess, store_options
 from daemon.secrets.store.names import parse_name
 
 
-@click.command(epilog="Example: runner secrets delete npm/tokens NPM_TOKEN")
+@click.command(cls=DiscreetCommand, epilog="Example: runner secrets delete npm/tokens NPM_TOKEN")
 @click.argument("path")
 @click.argument("key")
 @store_options

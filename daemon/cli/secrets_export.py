@@ -9,6 +9,7 @@ import click
 from daemon.cli.output import note
 from daemon.cli.secrets_access import (
     FILE,
+    DiscreetCommand,
     StoreAccess,
     checked_password,
     new_password_options,
@@ -20,7 +21,7 @@ from daemon.secrets.given_file import write_given
 from daemon.secrets.values import SecretValue
 
 
-@click.command(epilog="Example: runner secrets export -o secrets-backup.json")
+@click.command(cls=DiscreetCommand, epilog="Example: runner secrets export -o secrets-backup.json")
 @click.option(
     "--output",
     "-o",

@@ -6,14 +6,16 @@ import sys
 
 import click
 
-from daemon.cli.secrets_access import StoreAccess, refuse_inside_job, store_options
+from daemon.cli.secrets_access import DiscreetCommand, StoreAccess, refuse_inside_job, store_options
 from daemon.errors import UsageError
 from daemon.secrets.given_file import write_all
 from daemon.secrets.store.names import parse_name
 from daemon.secrets.store.stored_secret import StoredSecret
 
 
-@click.command(epilog="Example: runner secrets get npm/tokens NPM_TOKEN | npm-login")
+@click.command(
+    cls=DiscreetCommand, epilog="Example: runner secrets get npm/tokens NPM_TOKEN | npm-login"
+)
 @click.argument("path")
 @click.argument("key")
 @click.option("--show", is_flag=True, help="Print the value even to a terminal.")

@@ -12,6 +12,7 @@ from agent_runner.secret_refs import LOCAL_PATH
 from daemon.cli.output import note
 from daemon.cli.secrets_access import (
     FILE,
+    DiscreetCommand,
     StoreAccess,
     read_given_password,
     store_options,
@@ -38,7 +39,11 @@ ValuesOf = Callable[[FoundPassword], Values]
 """Gives the values to import; told the password of the store, which may be that of the file too."""
 
 
-@click.command("import", epilog="Example: runner secrets import --dotenv .env --path npm/tokens")
+@click.command(
+    "import",
+    cls=DiscreetCommand,
+    epilog="Example: runner secrets import --dotenv .env --path npm/tokens",
+)
 @click.argument("file", type=FILE, required=False)
 @click.option(
     "--from-reactorcide", type=FILE, metavar="DIR", help="Read a store of the first generation."

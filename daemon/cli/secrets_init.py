@@ -7,14 +7,20 @@ from dataclasses import replace
 import click
 
 from daemon.cli.output import note
-from daemon.cli.secrets_access import COST, StoreAccess, checked_password, store_options
+from daemon.cli.secrets_access import (
+    COST,
+    DiscreetCommand,
+    StoreAccess,
+    checked_password,
+    store_options,
+)
 from daemon.errors import NoSecretStoreError, UsageError
 from daemon.secrets.store.sealed_file import DEFAULT_COST
 from daemon.secrets.store_password import find_password
 from daemon.secrets.values import SecretValue
 
 
-@click.command(epilog="Example: runner secrets init")
+@click.command(cls=DiscreetCommand, epilog="Example: runner secrets init")
 @click.option("--force", is_flag=True, help="Start anew where there is a store; the old is kept.")
 @click.option("--yes", is_flag=True, help="Do not ask whether that is meant.")
 @click.option(

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 import click
 
 from daemon.cli.output import print_json
-from daemon.cli.secrets_access import StoreAccess, store_options
+from daemon.cli.secrets_access import DiscreetCommand, StoreAccess, store_options
 from daemon.errors import SecretNotFoundError
 from daemon.secrets.store.names import check_path
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.command("list", epilog="Example: runner secrets list npm/tokens")
+@click.command("list", cls=DiscreetCommand, epilog="Example: runner secrets list npm/tokens")
 @click.argument("path")
 @JSON_OPTION
 @store_options
@@ -28,7 +28,9 @@ def list_(*, path: str, as_json: bool, access: StoreAccess) -> None:
     _print_names(keys, as_json=as_json)
 
 
-@click.command("list-paths", epilog="Example: runner secrets list-paths --json")
+@click.command(
+    "list-paths", cls=DiscreetCommand, epilog="Example: runner secrets list-paths --json"
+)
 @JSON_OPTION
 @store_options
 def list_paths(*, as_json: bool, access: StoreAccess) -> None:

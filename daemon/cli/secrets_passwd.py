@@ -7,6 +7,7 @@ import click
 from daemon.cli.output import note
 from daemon.cli.secrets_access import (
     COST,
+    DiscreetCommand,
     StoreAccess,
     checked_password,
     new_password_options,
@@ -16,7 +17,7 @@ from daemon.errors import UsageError
 from daemon.secrets.values import SecretValue
 
 
-@click.command(epilog="Example: runner secrets passwd")
+@click.command(cls=DiscreetCommand, epilog="Example: runner secrets passwd")
 @click.option("--kdf-cost", type=COST, help="What each try of it costs: 2^N blocks of scrypt.")
 @click.option(
     "--upgrade-kdf", is_flag=True, help="Keep the password; only encrypt anew at the present cost."

@@ -9,7 +9,7 @@ import click
 
 from agent_runner.job_spec import MAX_ENV_VALUE_BYTES
 from daemon.cli.output import note
-from daemon.cli.secrets_access import FILE, StoreAccess, store_options
+from daemon.cli.secrets_access import FILE, DiscreetCommand, StoreAccess, store_options
 from daemon.errors import SecretNeededError, UsageError
 from daemon.secrets.given_file import read_bounded, read_given, without_line_end
 from daemon.secrets.store.names import SecretName, parse_name
@@ -17,10 +17,11 @@ from daemon.secrets.store.sealed_file import DEFAULT_COST
 from daemon.secrets.store.stored_secret import MAX_VALUE_BYTES
 
 
-@click.command("set", epilog="Example: runner secrets set npm/tokens NPM_TOKEN")
+@click.command(
+    "set", cls=DiscreetCommand, epilog="Example: runner secrets set npm/tokens NPM_TOKEN"
+)
 @click.argument("path")
 @click.argument("key")
-@click.argument("value", nargs=-1, type=click.UNPROCESSED, metavar="")
 @click.option("--stdin", "from_stdin", is_flag=True, help="Read the value from standard input.")
 @click.option("--file", type=FILE, metavar="FILE", help="Read the value from this file.")
 @click.option("--raw", is_flag=True, help="Keep the line end that ends the input.")
@@ -34,7 +35,6 @@ def set_(  # noqa: PLR0913 - one per option
     *,
     path: str,
     key: str,
-    value: tuple[str, ...],
     from_stdin: bool,
     file: Path | None,
     raw: bool,
@@ -44,11 +44,6 @@ def set_(  # noqa: PLR0913 - one per option
     access: StoreAccess,
 ) -> None:
     """Store one value: asked for, or from --stdin or --file without the line end that ends it."""
-    if value:
-        raise UsageError(
-            "the value is not accepted as an argument, which `ps` and the shell's history show: "
-            "use --stdin, --file, or the prompt"
-        )
     name = parse_name(path, key)
     if from_stdin and file is not None:
         raise UsageError("give --stdin or --file, not both")
