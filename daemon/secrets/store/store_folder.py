@@ -40,6 +40,7 @@ class StoreFolder:
         self._allow_foreign_owner = allow_foreign_owner
         self._warn = warn
         self._lock_timeout_s = lock_timeout_s
+        self._warned: set[Path] = set()
 
     def make(self) -> None:
         """Create the folder with mode 0700, or take that from others who may look into it."""
@@ -47,6 +48,8 @@ class StoreFolder:
             self.root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 self.root.mkdir(mode=0o700)
+                _sync_names(self.root.parent)
+                _sync_names(self.root.parent.parent)
         with self._opened() as dir_fd:
             if os.fstat(dir_fd).st_mode & _OTHERS:
                 os.fchmod(dir_fd, 0o700)
@@ -74,6 +77,7 @@ class StoreFolder:
                 raise DamagedSecretStoreError(f"{self.file} is no regular file")
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             with os.fdopen(os.open(FILE_NAME, flags, dir_fd=dir_fd), "rb") as file:
+                self._check(os.fstat(file.fileno()), self.file)  # it may be another one by now
                 return file.read(MAX_FILE_BYTES + 1)
 
     @contextlib.contextmanager
@@ -157,7 +161,8 @@ class StoreFolder:
                 f"{path} belongs to user {status.st_uid}, not to you; "
                 "if that is meant, say --allow-foreign-owner"
             )
-        if status.st_mode & _OTHERS and self._warn is not None:
+        if status.st_mode & _OTHERS and self._warn is not None and path not in self._warned:
+            self._warned.add(path)
             mode = stat.S_IMODE(status.st_mode)
             self._warn(
                 f"warning: {path} has mode {mode:04o}, so others can reach it; take that from them with chmod"
@@ -184,6 +189,15 @@ _NONE_YET = "no store yet: run `runner secrets init`"
 
 def _names(dir_fd: int) -> set[str]:
     return set(os.listdir(dir_fd))
+
+
+def _sync_names(folder: Path) -> None:
+    """Make durable what was made in a folder."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _write_new(dir_fd: int, name: str, content: bytes) -> None:
