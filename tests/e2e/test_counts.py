@@ -15,6 +15,7 @@ from tests.e2e.instance import Instance
 from tests.waiting import wait_until
 
 HEAVY = {
+    "cryptography",
     "grpc",
     "google.protobuf",
     "keyring",
@@ -51,7 +52,9 @@ def modules_of(instance: Instance, *args: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("args", [("--help",), ("--version",), ("local", "status", "--json")])
+@pytest.mark.parametrize(
+    "args", [("--help",), ("--version",), ("secrets", "--help"), ("local", "status", "--json")]
+)
 def test_light_commands_import_little(started: Instance, args: tuple[str, ...]) -> None:
     """Help, version and status load nothing heavy and at most 40 modules that are not Python's own."""
     modules = modules_of(started, *args)
