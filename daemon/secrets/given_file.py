@@ -49,8 +49,10 @@ def read_bounded(file: BinaryIO, where: str, max_bytes: int) -> bytes:
     """Return what is left of a file.
 
     Raises:
-        UsageError: It cannot be read, or is longer than ``max_bytes``.
+        UsageError: It cannot be read, is longer than ``max_bytes``, or is a terminal, which would show what is typed.
     """
+    if file.isatty():
+        raise UsageError(f"{where}: a terminal would show what is typed; leave the option away")
     try:
         data = file.read(max_bytes + 1)
     except OSError as error:

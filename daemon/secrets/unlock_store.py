@@ -53,15 +53,25 @@ def unlock_store(
         except WrongPasswordError:
             say("keyring: the password that it keeps does not open the store; going on without it")
             found = None if ask is None else ask_password(folder.root, ask)
-    tries = 1
-    while True:
-        if found is None:
+    if found is None:
+        raise needed()
+    if found.source != "terminal" or ask is None:
+        return SecretStore.open(folder, found.value), found
+    return _try_typed(folder, found, say, ask)
+
+
+def _try_typed(
+    folder: StoreFolder, typed: FoundPassword | None, say: Say, ask: Ask
+) -> tuple[SecretStore, FoundPassword]:
+    """Open the store with what the person types, three times at most."""
+    for _ in range(MAX_TRIES - 1):
+        if typed is None:
             raise needed()
         try:
-            return SecretStore.open(folder, found.value), found
+            return SecretStore.open(folder, typed.value), typed
         except WrongPasswordError as error:
-            if ask is None or found.source != "terminal" or tries == MAX_TRIES:
-                raise
             say(f"{error}; try again")
-        tries += 1
-        found = ask_password(folder.root, ask)
+            typed = ask_password(folder.root, ask)
+    if typed is None:
+        raise needed()
+    return SecretStore.open(folder, typed.value), typed

@@ -172,6 +172,25 @@ def test_a_long_paste_arrives_whole(home: SecretsHome) -> None:
     assert home.value("KEY") == token.encode()
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("set", "a", "KEY", "--stdin"),
+        ("set", "a", "KEY", "--file", "-"),
+        ("list-paths", "--password-fd", "0"),
+        ("list-paths", "--password-file", "/dev/stdin"),
+    ],
+)
+def test_nothing_is_read_from_a_terminal_that_shows_it(
+    home: SecretsHome, args: tuple[str, ...]
+) -> None:
+    """Where a pipe was meant, what is typed would be seen."""
+    home.make()
+    terminal = at(home, *args)
+    assert terminal.end() == 2
+    assert "would show" in terminal.pump()
+
+
 @pytest.mark.case("prompt-whitespace")
 def test_outer_white_space_is_kept_and_said(home: SecretsHome) -> None:
     """It may belong to the value."""
