@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -10,7 +11,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pexpect
 import psutil
 import pytest
 
@@ -30,19 +33,20 @@ class Account:
     runner: Path
     home: Path
 
+    @property
+    def prefix(self) -> list[str]:
+        """Return the words before a command that is to run as this user."""
+        ids = ["--reuid", str(self.uid), "--regid", str(self.uid)]
+        return [SETPRIV, *ids, "--clear-groups", "--"]
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"PATH": "/usr/bin:/bin", "HOME": str(self.home), "LANG": "C.UTF-8"}
+
     def run(self, *args: str, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
-        command = [
-            SETPRIV,
-            "--reuid",
-            str(self.uid),
-            "--regid",
-            str(self.uid),
-            "--clear-groups",
-            "--",
-        ]
         return subprocess.run(
-            [*command, str(self.runner), *args],
-            env={"PATH": "/usr/bin:/bin", "HOME": str(self.home), "LANG": "C.UTF-8", **env},
+            [*self.prefix, str(self.runner), *args],
+            env={**self.env, **env},
             cwd=self.home,
             input=stdin,
             capture_output=True,
@@ -180,3 +184,52 @@ def test_the_secret_store(account: Account) -> None:
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"belongs to user 0" in done.stderr
     shutil.rmtree(folder)
+
+
+@pytest.mark.timeout(300)
+def test_memory_is_closed_to_other_processes_of_the_user(account: Account) -> None:
+    """Neither environment nor memory of the long-lived processes can be read, and core files are off."""
+    started = account.run(
+        "local",
+        "start",
+        "--no-input",
+        "--listen",
+        "127.0.0.1:0",
+        ANTHROPIC_API_KEY="sk-" + "k7" * 9,
+    )
+    assert started.returncode == 0, started.stderr
+    try:
+        status = json.loads(account.run("local", "status", "--json").stdout)
+        for process in status["processes"].values():
+            for name in ("environ", "mem", "maps", "fd/0"):
+                reading = [*account.prefix, "head", "-c", "1", f"/proc/{process['pid']}/{name}"]
+                done = subprocess.run(reading, capture_output=True, check=False)
+                assert b"Permission denied" in done.stderr, (name, done)
+            assert _core_limit(process["pid"]) == ["0", "0"]
+    finally:
+        assert account.run("local", "stop").returncode == 0
+
+
+@pytest.mark.timeout(300)
+def test_the_command_line_tool_is_closed_while_it_asks(account: Account) -> None:
+    """It holds what it has found so far."""
+    job = account.home / "job.yaml"
+    job.write_text("job_command: x\nenv: {A: '${secret:local:B}'}\n")
+    for words in (["local", "start", "--secret", "B"], ["run-local", "--file", str(job)]):
+        command = [*account.prefix, str(account.runner), *words]
+        child: Any = pexpect.spawn(
+            command[0], command[1:], env={**account.env, "TERM": "dumb"}, cwd=account.home
+        )
+        child.expect_exact("): ", timeout=30)
+        # What belongs to root in /proc is a process of somebody else that is not dumpable (proc(5)).
+        assert os.stat(f"/proc/{child.pid}/environ").st_uid == 0, words
+        assert _core_limit(child.pid) == ["0", "0"], words
+        child.send("\x03")
+        child.expect(pexpect.EOF, timeout=30)
+        child.close()
+        assert child.exitstatus == 130
+
+
+def _core_limit(pid: int) -> list[str]:
+    limits = Path(f"/proc/{pid}/limits").read_text()
+    return next(line for line in limits.splitlines() if line.startswith("Max core")).split()[4:6]
