@@ -18,6 +18,7 @@ from daemon.cli.leftovers import SOCKETS, Leftover, find_leftovers
 from daemon.cli.output import print_json, print_table, seconds_text, state_of
 from daemon.clock import SystemClock
 from daemon.config import environ
+from sandbox.bounds.control_group import remove_group
 from sandbox.env import OWNER_MARKER
 from sandbox.filesystem.workspace import Workspace
 from sandbox.process_tree import kill_marked
@@ -123,6 +124,8 @@ def _removed(one: Leftover) -> str:
             if one.kind == "folder":
                 with contextlib.suppress(OSError):  # others have theirs in it
                     path.parent.rmdir()
+        elif one.kind == "control group":
+            remove_group(path)
         elif one.kind == "spool":
             path.unlink(missing_ok=True)
         elif one.kind == "runtime":

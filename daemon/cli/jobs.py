@@ -146,6 +146,11 @@ def show(ctx: click.Context, job_id: str, as_json: bool) -> None:
     }
     if sandbox and sandbox["walls_not_held"]:
         lines["walls not held"] = ", ".join(sandbox["walls_not_held"])
+    if sandbox and sandbox["limits"]:
+        lines["bounds"] = ", ".join(
+            f"{limit['value']:.15g} of {limit['name']} by {limit['by'] or 'nobody'}"
+            for limit in sandbox["limits"]
+        )
     for key, value in lines.items():
         print(f"{key + ':':16}{printable(value)}")
 

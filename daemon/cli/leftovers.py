@@ -20,6 +20,7 @@ from agent_runner.workspace_claim import Claim, read_claim
 from daemon.local.lock import is_locked
 from daemon.paths import ROOT_WORKSPACES, StateDir
 from sandbox import procfs
+from sandbox.bounds.control_groups import groups_of
 from sandbox.env import OWNER_MARKER, SANDBOX_MARKER
 from sandbox.live_processes import boot_s
 
@@ -49,7 +50,7 @@ class Leftover:
     """One thing that is left."""
 
     kind: str
-    """``process``, ``workspace``, ``folder`` (of workspaces), ``spool`` or ``runtime``."""
+    """``process``, ``workspace``, ``folder`` (of workspaces), ``spool``, ``runtime`` or ``control group``."""
     path: str
     """Of a process its number."""
     state_dir: str | None = None
@@ -98,6 +99,20 @@ def find_leftovers(state: StateDir, env: Mapping[str, str], now_s: float) -> Ite
     for folder in spools:
         yield from _spooled(folder, state)
     yield from _runtimes(state, env, now_s, running=running)
+    yield from _groups(dead)
+
+
+def _groups(dead: dict[str, str | None]) -> Iterator[Leftover]:
+    """Yield the control groups of dead agent-runners, which hold no memory but their own."""
+    for label, guard in dead.items():
+        for path in groups_of(label):
+            yield Leftover(
+                kind="control group",
+                path=str(path),
+                state_dir=guard,
+                guard=guard,
+                measure=Measure(0, _measured(path).mtime_s),
+            )
 
 
 def _workspace_parents(state: StateDir) -> list[Path]:

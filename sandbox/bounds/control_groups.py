@@ -12,16 +12,13 @@ from sandbox.bounds.control_group import (
     Group,
     GroupV1,
     GroupV2,
-    members,
     remove_group,
 )
 from sandbox.bounds.hierarchies import CONTROLLERS, Hierarchy, enable, host_hierarchies
 from sandbox.limits import Keeper, Limit, Limits
 
-PREFIX = "runner-"
+PREFIX = "runner."
 """How the folder begins that holds the groups of one agent-runner; its owner's label follows."""
-REST_S = 60.0
-"""How long a group without processes must have been there before it counts as left: one that was just made has none yet."""
 _SAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 logger = logging.getLogger(__name__)
@@ -37,7 +34,7 @@ class ControlGroups:
             owner_label: Names the agent-runner, the same after a restart.
             hierarchies: Where groups may be made; None looks at the host.
         """
-        self._folder = PREFIX + _SAFE.sub("_", owner_label)
+        self._folder = _folder_of(owner_label)
         self._known = hierarchies
         self._tops: list[Path] | None = None
         self._numbers = itertools.count(1)
@@ -140,30 +137,18 @@ class ControlGroups:
         return GroupV1(path, keeps)
 
 
-def left_groups(now_s: float) -> list[Path]:
-    """Return the groups of agent-runners, of any owner, that no process is in, deepest first. Called by ``runner gc``.
-
-    An agent-runner that runs makes its folder again when it needs it.
-
-    Args:
-        now_s: The wall-clock time.
-    """
+def groups_of(owner_label: str) -> list[Path]:
+    """Return the groups that an agent-runner has, those inside others first. Called by ``runner gc``."""
     found: list[Path] = []
     for parent in {hierarchy.parent for hierarchy in host_hierarchies()}:
-        for top in sorted(parent.glob(f"{PREFIX}*")):
-            below = _below(top)
-            left = [path for path in below if _is_left(path, now_s)]
-            found += left
-            if len(left) == len(below) and _is_left(top, now_s):
-                found.append(top)
+        top = parent / _folder_of(owner_label)
+        if top.is_dir():
+            found += [*_below(top), top]
     return found
 
 
-def _is_left(path: Path, now_s: float) -> bool:
-    try:
-        return not members(path) and now_s - path.stat().st_mtime > REST_S
-    except OSError:
-        return False
+def _folder_of(owner_label: str) -> str:
+    return PREFIX + _SAFE.sub("_", owner_label)
 
 
 def _below(top: Path) -> list[Path]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sandbox.base import Sandbox, SandboxRequest, Tier
-from sandbox.bounds.control_groups import ControlGroups
+from sandbox.bounds.control_groups import PREFIX, ControlGroups
 from sandbox.bounds.hierarchies import host_hierarchies
 from sandbox.errors import SandboxUnavailableError
 from sandbox.filesystem.provider import FilesystemProvider
@@ -29,7 +30,7 @@ BY_GROUPS, BY_LOOKS = "control groups", "watchdog"
 )
 async def bounded(
     request: pytest.FixtureRequest, reachable_dir: Path
-) -> AsyncIterator[tuple[Place, Callable[[Limits], Sandbox], bool]]:
+) -> AsyncIterator[tuple[Place, bool]]:
     """A provider of each tier, with the control groups of the host and without any."""
     tier, by = request.param
     label = f"contract-{os.getpid()}"
@@ -53,10 +54,10 @@ async def bounded(
     yield place, by == BY_GROUPS
     await provider.close()
     for hierarchy in hierarchies:
-        assert not (hierarchy.parent / f"runner-{label}").exists()
+        assert not (hierarchy.parent / f"{PREFIX}{label}").exists()
 
 
-async def with_limits(place: Place, **limits: float) -> Sandbox:
+async def with_limits(place: Place, **limits: Any) -> Sandbox:
     """Make a sandbox with these bounds."""
     return await place.another(limits=Limits(**limits))
 
@@ -217,7 +218,7 @@ async def test_groups_are_gone_after_their_command(bounded):
     groups = {
         path
         for hierarchy in host_hierarchies()
-        for path in hierarchy.parent.glob(f"runner-contract-{os.getpid()}/{name}.*")
+        for path in hierarchy.parent.glob(f"{PREFIX}contract-{os.getpid()}/{name}.*")
     }
     assert groups
     await command.kill()

@@ -64,7 +64,8 @@ def test_the_nearest_group_that_hands_controllers_on(tmp_path: Path) -> None:
     own = group_v2(top / "session", "", "")
     mount = Mount(keeper=Keeper.CGROUP_V2, controllers=frozenset(), point=tmp_path, own=own)
     (hierarchy,) = find_hierarchies([mount])
-    assert (hierarchy.parent, hierarchy.limits) == (top, {Limit.MEMORY, Limit.PIDS})
+    assert hierarchy.parent == top
+    assert hierarchy.limits == {Limit.MEMORY, Limit.PIDS}
 
 
 @pytest.mark.parametrize("controllers", ["cpuset io", ""])
