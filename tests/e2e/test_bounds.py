@@ -102,7 +102,7 @@ def test_gc_removes_the_control_groups_of_the_dead(started: Instance) -> None:
             os.kill(pid, number)
     wait_until(lambda: not any(alive(pid) for pid in pids), 10)
     assert group in groups_of(label)
-    found = json.loads(started.run("gc", "--json").stdout)
+    found = json.loads(started.run("gc", "--json", "--force").stdout)
     removed = {Path(one["path"]) for one in found if one["kind"] == "control group"}
     assert group in removed
     assert groups_of(label) == []
