@@ -44,6 +44,11 @@ class AgentRunnerConfig:
     cancel_grace_s: float = 10.0
     """Seconds between TERM and KILL of a cancelled command."""
 
+    @property
+    def source_dir(self) -> Path:
+        """Return where sources are prepared; agent-runners of one installation and ``run-local`` share it."""
+        return self.spool_dir.parent / "sources"
+
     def to_env(self) -> dict[str, str]:
         """Return the variables from which ``from_env`` makes an equal value."""
         values = {

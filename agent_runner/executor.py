@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from agent_runner.attempt_control import AttemptControl, CommandStopper
@@ -21,11 +22,10 @@ from agent_runner.errors import (
 )
 from agent_runner.job_environment import job_environment
 from agent_runner.job_spec import JobSpec
-from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
+from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord, SourceRecord
 from agent_runner.sandbox_terms import sandbox_record, sandbox_request
-from agent_runner.secret_refs import SecretRef, find_refs, resolve
+from agent_runner.secret_refs import SecretRef, refs_of, require, resolve, source_credentials
 from agent_runner.secret_source import Found, SecretSource
-from agent_runner.source import prepare_source
 from agent_runner.verdict import command_end, early_end
 from sandbox.base import (
     Command,
@@ -78,6 +78,8 @@ class AttemptRequest:
     job_id: str
     attempt: int
     spec: JobSpec
+    source_dir: Path
+    """Where sources are prepared; see ``source.places``."""
 
 
 class AttemptRun:
@@ -100,6 +102,8 @@ class AttemptRun:
         self._sandbox_request = sandbox_request(request.job_id, request.attempt, request.spec)
         self._masker = Masker(formats=not request.spec.masking)
         self._sandbox: Sandbox | None = None
+        self._source = SourceRecord()
+        self._credentials: dict[str, str] = {}
         self._command: Command | None = None
         self._written = 0
         self._truncated = False
@@ -124,6 +128,7 @@ class AttemptRun:
             sandbox=SandboxRecord()
             if self._sandbox is None
             else sandbox_record(self._sandbox.info),
+            source=self._source,
             log=log,
         )
 
@@ -175,7 +180,7 @@ class AttemptRun:
 
     async def _environment(self) -> dict[str, str] | None:
         """Return the job's variables with their references filled in and masked from here on; None as ``_unless_stopped``."""
-        refs = find_refs(self._spec.env)
+        refs = refs_of(self._spec)
         at_hand = self._secrets.at_hand
         values, why_missing = {ref: at_hand[ref] for ref in refs if ref in at_hand}, ""
         if len(values) < len(refs):
@@ -185,7 +190,7 @@ class AttemptRun:
                 return None
             values |= found.values
             why_missing = found.why_missing
-        env = resolve(self._spec.env, values, why_missing)
+        require(refs, values, why_missing)
         for ref, value in values.items():
             name = f"{ref.path}:{ref.key}"
             if not self._masker.add(name, value):
@@ -193,6 +198,8 @@ class AttemptRun:
                     "a secret is too short or too common to be masked",
                     extra={"action": "secret_not_masked", "secret": name},
                 )
+        env = resolve(self._spec.env, values)
+        self._credentials = source_credentials(self._spec, values)
         for variable, text in env.items():
             if is_secret_name(variable):
                 self._masker.add(variable, text, floor=MIN_DERIVED_BYTES)
@@ -210,7 +217,7 @@ class AttemptRun:
 
     async def _prepared(self) -> Sandbox | None:
         """Return the sandbox with its source; None if the attempt has to end before there is a command."""
-        if self._spec.source.kind != "none":
+        if self._has_source():
             return await self._unless_stopped(self._prepare())
         # Nothing here takes long: two tasks to watch it would cost more than it does.
         sandbox = await self._prepare()
@@ -218,8 +225,20 @@ class AttemptRun:
 
     async def _prepare(self) -> Sandbox:
         self._sandbox = await self._provider.create(self._sandbox_request)
-        await prepare_source(self._spec, self._sandbox)
+        if self._has_source():
+            # Few jobs have one, and an agent-runner that rests is to be small.
+            from agent_runner.source.places import SourceFolder  # noqa: PLC0415
+            from agent_runner.source.preparation import Preparation  # noqa: PLC0415
+
+            self._source = await Preparation(
+                folder=SourceFolder(self._request.source_dir),
+                sandbox=self._sandbox,
+                credentials=self._credentials,
+            ).run(self._spec)
         return self._sandbox
+
+    def _has_source(self) -> bool:
+        return self._spec.source.kind != "none" or self._spec.ci_source.kind != "none"
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Return the result of some work; None if a request to stop or the time-out comes first, and the work has ended then too."""

@@ -48,7 +48,9 @@ BOUNDS = ("memory", "cpus", "pids", "disk")
 """What ``sandbox.require`` may name beside the walls, if the job bounds it."""
 WALLS = ("fs_write", "fs_read", "processes", "tree_kill", "network", "job_uid")
 """The walls of ``sandbox.base.Wall``."""
-SOURCES = ("none", "copy")
+LFS = ("auto", "on", "off")
+SOURCES = ("none", "copy", "git")
+MAX_SOURCE_DEPTH = 1_000_000
 
 FAILURES = frozenset(
     {
@@ -96,6 +98,17 @@ class SourceSpec:
     kind: str = "none"
     path: str = ""
     """Absolute host folder, for ``copy``."""
+    url: str = ""
+    """Of the repository, for ``git``; see ``git_names``."""
+    ref: str = ""
+    """Branch, tag, full ``refs/…`` or commit id; empty for the default branch."""
+    depth: int = 0
+    """How many commits of history; 0 for all."""
+    submodules: bool = False
+    lfs: str = "auto"
+    """Of ``LFS``: ``auto`` fetches large files if git-lfs is installed, ``on`` needs it, ``off`` leaves pointers."""
+    credentials: str = ""
+    """Text with secret references, ``USER:PASSWORD``, a token, or a private key for ssh; never a value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +141,8 @@ class JobSpec:
     name: str = "job"
     env: Mapping[str, str] = field(default_factory=dict)
     source: SourceSpec = SourceSpec()
+    ci_source: SourceSpec = SourceSpec()
+    """Trusted scripts, read-only at ``/job/ci``."""
     code_dir: str = "/job/src"
     job_dir: str = ""
     """Working directory; empty means ``code_dir``."""
@@ -163,7 +178,8 @@ class JobSpec:
             raise InvalidJobSpecError("name", "must not be empty")
         _check_command(self.argv)
         _check_env(self.env)
-        _check_source(self.source)
+        _check_source("source", self.source)
+        _check_source("ci_source", self.ci_source)
         _check_dir("code_dir", self.code_dir)
         _check_dir("job_dir", self.working_dir)
         _check_times(self.timeout_s, self.idle_timeout_s)
@@ -225,16 +241,59 @@ def _check_env(env: Mapping[str, str]) -> None:
             )
 
 
-def _check_source(source: SourceSpec) -> None:
+def _check_source(prefix: str, source: SourceSpec) -> None:
     if source.kind not in SOURCES:
-        raise InvalidJobSpecError("source_type", f"must be one of {', '.join(SOURCES)}")
-    if source.kind == "none":
-        if source.path:
-            raise InvalidJobSpecError("source_path", "needs source_type: copy")
+        raise InvalidJobSpecError(f"{prefix}_type", f"must be one of {', '.join(SOURCES)}")
+    if source.kind != "copy" and source.path:
+        raise InvalidJobSpecError(f"{prefix}_path", f"needs {prefix}_type: copy")
+    if source.kind == "git":
+        _check_git_source(prefix, source)
         return
-    _check_text("source_path", source.path, 4096)
-    if not source.path.startswith("/"):
-        raise InvalidJobSpecError("source_path", "must be an absolute path here")
+    for name, given in (
+        ("url", source.url),
+        ("ref", source.ref),
+        ("depth", source.depth),
+        ("submodules", source.submodules),
+        ("lfs", source.lfs != "auto"),
+        ("credentials", source.credentials),
+    ):
+        if given:
+            raise InvalidJobSpecError(f"{prefix}_{name}", f"needs {prefix}_type: git")
+    if source.kind == "copy":
+        _check_text(f"{prefix}_path", source.path, 4096)
+        if not source.path.startswith("/"):
+            raise InvalidJobSpecError(f"{prefix}_path", "must be an absolute path here")
+
+
+def _check_git_source(prefix: str, source: SourceSpec) -> None:
+    # Every command line that submits a job imports this module, and few jobs have such a source.
+    from agent_runner.git_names import check_ref, parse_url  # noqa: PLC0415
+
+    _check_text(f"{prefix}_url", source.url, 4096)
+    _check_text(f"{prefix}_ref", source.ref, 4096)
+    try:
+        url = parse_url(source.url)
+    except ValueError as error:
+        raise InvalidJobSpecError(f"{prefix}_url", str(error)) from None
+    try:
+        check_ref(source.ref)
+    except ValueError as error:
+        raise InvalidJobSpecError(f"{prefix}_ref", str(error)) from None
+    if not 0 <= source.depth <= MAX_SOURCE_DEPTH:
+        raise InvalidJobSpecError(
+            f"{prefix}_depth", f"must lie between 1 and {MAX_SOURCE_DEPTH}, or be left out for all"
+        )
+    if source.lfs not in LFS:
+        raise InvalidJobSpecError(f"{prefix}_lfs", f"must be one of {', '.join(LFS)}")
+    if not source.credentials:
+        return
+    _check_text(f"{prefix}_credentials", source.credentials, 4096)
+    if url.scheme == "file":
+        raise InvalidJobSpecError(f"{prefix}_credentials", "are for a repository of another host")
+    if url.scheme == "http" and not url.is_loopback:
+        raise InvalidJobSpecError(
+            f"{prefix}_credentials", "would travel in the clear over http; use https"
+        )
 
 
 def _check_dir(name: str, path: str) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 from agent_runner.attempt_control import AttemptControl, StopReason
 from agent_runner.client import Assigned, DaemonClient
+from agent_runner.config import AgentRunnerConfig
 from agent_runner.delivery import Delivery
 from agent_runner.executor import AttemptRequest, AttemptRun
 from agent_runner.outcome import EndReason, Outcome
@@ -28,7 +28,7 @@ class LeasedAttempt:
         client: DaemonClient,
         provider: SandboxProvider,
         secrets: SecretSource,
-        spool_dir: Path,
+        config: AgentRunnerConfig,
     ) -> None:
         self.lease = assigned.lease
         self.control = AttemptControl()
@@ -36,7 +36,7 @@ class LeasedAttempt:
         self._client = client
         self._provider = provider
         self._secrets = secrets
-        self._spool_dir = spool_dir
+        self._config = config
         self._running: AttemptRun | None = None
         self._fields = {"job_id": self.lease.job_id, "attempt": self.lease.attempt}
 
@@ -44,13 +44,18 @@ class LeasedAttempt:
         """Do all of it. A cancellation leaves the spool for the next start."""
         logger.debug("attempt started", extra={"action": "attempt_started", **self._fields})
         try:
-            spool, problem = Spool.create(self._spool_dir, self.lease), None
+            spool, problem = Spool.create(self._config.spool_dir, self.lease), None
         except OSError as error:
             spool, problem = Spool.without_disk(), error
         delivery = Delivery(self._client, self.lease, spool, self._lose)
         attempt = AttemptRun(
             self._provider,
-            AttemptRequest(job_id=self.lease.job_id, attempt=self.lease.attempt, spec=self._spec),
+            AttemptRequest(
+                job_id=self.lease.job_id,
+                attempt=self.lease.attempt,
+                spec=self._spec,
+                source_dir=self._config.source_dir,
+            ),
             self._secrets,
             spool,
             self.control,

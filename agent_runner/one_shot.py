@@ -48,6 +48,8 @@ class OneShot:
     secrets: SecretSource
     workspaces: Path
     """Parent of the folder that this run makes for itself and removes."""
+    source_dir: Path
+    """Where sources are prepared, shared with every other run."""
     owner_label: str
     """Marks what belongs to this installation."""
     tier: str = "auto"
@@ -190,7 +192,9 @@ async def _attempt(
     provider = _open(shot, _own_name(os.getpid()))
     try:
         on_start(await provider.probe())
-        request = AttemptRequest(job_id=shot.job_id, attempt=1, spec=shot.spec)
+        request = AttemptRequest(
+            job_id=shot.job_id, attempt=1, spec=shot.spec, source_dir=shot.source_dir
+        )
         run = AttemptRun(provider, request, shot.secrets, output, control)
         try:
             return await run.run()

@@ -47,6 +47,16 @@ class SandboxRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRecord:
+    """What the sources of an attempt really were."""
+
+    commit: str = ""
+    """Of the source, for ``git``."""
+    ci_commit: str = ""
+    """Of the trusted source, for ``git``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSummary:
     """What the whole masked log of an attempt must look like."""
 
@@ -65,6 +75,7 @@ class Outcome:
     message: str = ""
     """What went wrong, in words; masked."""
     sandbox: SandboxRecord = SandboxRecord()
+    source: SourceRecord = SourceRecord()
     log: LogSummary = LogSummary()
     interrupted: bool = False
     """The agent-runner was told to stop: the attempt does not count."""

@@ -7,11 +7,11 @@ a value that looks like a reference stays what it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from agent_runner.errors import InvalidJobSpecError, SecretMissingError
-from agent_runner.job_spec import MAX_ENV_VALUE_BYTES, JobSpec
+from agent_runner.job_spec import MAX_ENV_VALUE_BYTES, JobSpec, SourceSpec
 
 LOCAL_PATH = "local"
 """The path of what `runner local start` gathered, or `run-local` took from its caller; in the store beneath that."""
@@ -45,16 +45,45 @@ def check_refs(spec: JobSpec) -> None:
     Raises:
         InvalidJobSpecError: Names the field, not its text.
     """
-    find_refs(spec.env)
+    refs_of(spec)
     names = [*spec.labels, *spec.labels.values()]
     group = spec.concurrency.group if spec.concurrency else ""
     _refuse("name", spec.name)
     _refuse("job_command", *spec.argv)
-    _refuse("source_path", spec.source.path)
+    for prefix, source in _sources(spec):
+        _refuse(f"{prefix}_path", source.path)
+        _refuse(f"{prefix}_url", source.url)
+        _refuse(f"{prefix}_ref", source.ref)
+        if source.credentials and not _references(f"{prefix}_credentials", source.credentials):
+            problem = "must hold a secret reference, ${secret:path:key}; a value would be in the job's record"
+            raise InvalidJobSpecError(f"{prefix}_credentials", problem)
     _refuse("code_dir", spec.code_dir)
     _refuse("job_dir", spec.job_dir)
     _refuse("labels", *names)
     _refuse("concurrency", group)
+
+
+def refs_of(spec: JobSpec) -> list[SecretRef]:
+    """Return the distinct references of a job: those of its environment, then those of its sources' credentials.
+
+    Called at submit, and once per attempt.
+
+    Raises:
+        InvalidJobSpecError: A reference is malformed; names the field, not its text.
+    """
+    found = dict.fromkeys(find_refs(spec.env))
+    for prefix, source in _sources(spec):
+        if source.credentials:
+            found |= dict.fromkeys(_references(f"{prefix}_credentials", source.credentials))
+    return list(found)
+
+
+def _sources(spec: JobSpec) -> tuple[tuple[str, SourceSpec], ...]:
+    return (("source", spec.source), ("ci_source", spec.ci_source))
+
+
+def _references(field: str, text: str) -> list[SecretRef]:
+    return [part for part in _parts(field, text) if isinstance(part, SecretRef)]
 
 
 def _refuse(field: str, *texts: str) -> None:
@@ -83,9 +112,8 @@ def find_refs(env: Mapping[str, str]) -> list[SecretRef]:
     """
     found: dict[SecretRef, None] = {}
     for name, value in env.items():
-        for part in _parts(name, value):
-            if isinstance(part, SecretRef):
-                found[part] = None
+        if "${secret:" in value:
+            found |= dict.fromkeys(_references(f"env.{name}", value))
     return list(found)
 
 
@@ -105,26 +133,50 @@ def resolve(
         InvalidJobSpecError: A reference is malformed, or a finished variable cannot be passed on.
         SecretMissingError: At least one reference has no value; names all of them.
     """
-    missing = [ref for ref in find_refs(env) if ref not in values]
+    require(find_refs(env), values, why_missing)
+    return {name: fill(f"env.{name}", value, values) for name, value in env.items()}
+
+
+def require(refs: Sequence[SecretRef], values: SecretValues, why_missing: str = "") -> None:
+    """Check that references have values.
+
+    Raises:
+        SecretMissingError: At least one has none; names all of them.
+    """
+    missing = [ref for ref in refs if ref not in values]
     if missing:
         raise SecretMissingError(_missing_text(missing, why_missing))
-    return {name: _fill(name, value, values) for name, value in env.items()}
 
 
-def _fill(name: str, value: str, values: Mapping[SecretRef, str]) -> str:
-    parts = list(_parts(name, value))
+def source_credentials(spec: JobSpec, values: SecretValues) -> dict[str, str]:
+    """Return the credentials of a job's sources, filled in, by field; called once per attempt.
+
+    Raises:
+        InvalidJobSpecError: As ``fill``.
+    """
+    fields = {f"{prefix}_credentials": source.credentials for prefix, source in _sources(spec)}
+    return {field: fill(field, text, values) for field, text in fields.items() if text}
+
+
+def fill(field: str, value: str, values: SecretValues) -> str:
+    """Return a text with its references replaced by their values, all of which are known.
+
+    Raises:
+        InvalidJobSpecError: A reference is malformed, or the whole cannot be passed on; names the field.
+    """
+    parts = list(_parts(field, value))
     filled = "".join(values[part] if isinstance(part, SecretRef) else part for part in parts)
     refs = ", ".join(dict.fromkeys(str(part) for part in parts if isinstance(part, SecretRef)))
     if "\0" in filled:
-        raise InvalidJobSpecError(f"env.{name}", f"holds a NUL byte once {refs} is filled in")
-    if len(name) + len(filled.encode("utf-8", "surrogatepass")) > MAX_ENV_VALUE_BYTES:
+        raise InvalidJobSpecError(field, f"holds a NUL byte once {refs} is filled in")
+    if len(field) + len(filled.encode("utf-8", "surrogatepass")) > MAX_ENV_VALUE_BYTES:
         most = f"{MAX_ENV_VALUE_BYTES:,} bytes"
         problem = f"is longer than a variable can be ({most}) once {refs or 'it'} is filled in"
-        raise InvalidJobSpecError(f"env.{name}", problem)
+        raise InvalidJobSpecError(field, problem)
     return filled
 
 
-def _parts(name: str, value: str) -> Iterator[str | SecretRef]:
+def _parts(field: str, value: str) -> Iterator[str | SecretRef]:
     """Yield the literal text and the references of a value in order."""
     position = 0
     while opening := _OPENING.search(value, position):
@@ -135,20 +187,20 @@ def _parts(name: str, value: str) -> Iterator[str | SecretRef]:
             continue
         end = value.find("}", opening.end())
         if end < 0:
-            raise InvalidJobSpecError(f"env.{name}", "holds a secret reference without its '}'")
-        yield _ref(name, value[opening.end() : end])
+            raise InvalidJobSpecError(field, "holds a secret reference without its '}'")
+        yield _ref(field, value[opening.end() : end])
         position = end + 1
     yield value[position:]
 
 
-def _ref(name: str, body: str) -> SecretRef:
+def _ref(field: str, body: str) -> SecretRef:
     path, _, key = body.partition(":")
     if not _PATH.fullmatch(path) or not _KEY.fullmatch(key):
         problem = (
             "holds a malformed secret reference; expected ${secret:path:key} with letters, digits, "
             "'_' and '-' (and '/' in the path), or $${secret: for the text itself"
         )
-        raise InvalidJobSpecError(f"env.{name}", problem)
+        raise InvalidJobSpecError(field, problem)
     return SecretRef(path, key)
 
 

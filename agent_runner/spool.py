@@ -21,7 +21,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from agent_runner.client import Lease
-from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord, limits_from
+from agent_runner.outcome import (
+    EndReason,
+    LogSummary,
+    Outcome,
+    SandboxRecord,
+    SourceRecord,
+    limits_from,
+)
 
 MAX_AHEAD_BYTES = 16 << 20
 """How far a command may run ahead of a server that is there; then it is stopped by back-pressure."""
@@ -193,7 +200,8 @@ def _document(outcome: Outcome) -> dict[str, object]:
     document: dict[str, object] = {
         each.name: getattr(outcome, each.name) for each in fields(outcome)
     }
-    for name, record in (("sandbox", outcome.sandbox), ("log", outcome.log)):
+    parts = (("sandbox", outcome.sandbox), ("source", outcome.source), ("log", outcome.log))
+    for name, record in parts:
         document[name] = {each.name: getattr(record, each.name) for each in fields(record)}
     return document
 
@@ -227,6 +235,7 @@ def _read_footer(fd: int, size: int, lease: Lease) -> tuple[Outcome | None, int]
                     "limits": limits_from(record.get("limits", ())),
                 }
             ),
+            "source": SourceRecord(**document.get("source", {})),
             "log": LogSummary(**document["log"]),
         }
     )

@@ -44,7 +44,8 @@ def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
         name=spec.name,
         argv=spec.argv,
         env=spec.env,
-        source=job_pb2.SourceSpec(kind=spec.source.kind, path=spec.source.path),
+        source=_source_to_pb(spec.source),
+        ci_source=None if spec.ci_source.kind == "none" else _source_to_pb(spec.ci_source),
         code_dir=spec.code_dir,
         job_dir=spec.job_dir,
         timeout=duration_to_pb(spec.timeout_s),
@@ -92,7 +93,8 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
         argv=tuple(message.argv),
         name=message.name or "job",
         env=dict(message.env),
-        source=SourceSpec(kind=message.source.kind or "none", path=message.source.path),
+        source=_source_from_pb(message.source),
+        ci_source=_source_from_pb(message.ci_source),
         code_dir=message.code_dir or "/job/src",
         job_dir=message.job_dir,
         timeout_s=timeout_s,
@@ -124,6 +126,32 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
         else None,
         max_attempts=message.max_attempts,
         masking=message.masking,
+    )
+
+
+def _source_to_pb(source: SourceSpec) -> job_pb2.SourceSpec:
+    return job_pb2.SourceSpec(
+        kind=source.kind,
+        path=source.path,
+        url=source.url,
+        ref=source.ref,
+        depth=source.depth,
+        submodules=source.submodules,
+        lfs="" if source.lfs == "auto" else source.lfs,
+        credentials=source.credentials,
+    )
+
+
+def _source_from_pb(message: job_pb2.SourceSpec) -> SourceSpec:
+    return SourceSpec(
+        kind=message.kind or "none",
+        path=message.path,
+        url=message.url,
+        ref=message.ref,
+        depth=message.depth,
+        submodules=message.submodules,
+        lfs=message.lfs or "auto",
+        credentials=message.credentials,
     )
 
 

@@ -234,9 +234,7 @@ class Worker:
     def _start(self, assigned: Assigned) -> None:
         if assigned.lease in self._attempts:
             return
-        attempt = LeasedAttempt(
-            assigned, self._client, self._provider, self._secrets, self._config.spool_dir
-        )
+        attempt = LeasedAttempt(assigned, self._client, self._provider, self._secrets, self._config)
         if self._draining:
             # It crossed our drain on the wire: give it back at once instead of starting it.
             attempt.control.stop(StopReason.INTERRUPT, 0)

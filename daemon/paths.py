@@ -87,6 +87,11 @@ class StateDir:
         return self.root / "workspaces"
 
     @property
+    def sources(self) -> Path:
+        """Return the folder in which the sources of jobs are prepared, with the mirrors of repositories."""
+        return self.root / "sources"
+
+    @property
     def server_socket(self) -> Path:
         """Return the unix socket of the job server."""
         return self.runtime / "server.sock"

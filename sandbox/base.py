@@ -93,6 +93,8 @@ class SandboxInfo:
     walls_not_held: tuple[Wall, ...] = ()
     limits: tuple[KeptLimit, ...] = ()
     """The bounds that were asked for, in the order of ``Limit``."""
+    image: str = ""
+    """What a container runs on, by digest; empty where there are no images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +111,8 @@ class SandboxRequest:
     limits: Limits = field(default_factory=Limits)
     require: frozenset[str] = frozenset()
     """Names of walls, and of limits that are asked for, without which there must be no sandbox."""
+    image: str = ""
+    """Of the container; empty for the operator's default. Nothing to the other kinds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,8 +236,12 @@ class Sandbox(Protocol):
         """Map an absolute path of the job file (``/job/…``) to the one that commands see."""
         ...
 
-    async def upload(self, source: Path, target: str) -> None:
+    async def upload(
+        self, source: Path, target: str, left_out: frozenset[str] = frozenset()
+    ) -> None:
         """Copy a host folder (its content) to ``target``, a path relative to the job root.
+
+        ``left_out`` names files and folders, relative to the source, that are not copied.
 
         Regular files, folders and links are copied as they are; links are never followed. Called by
         source preparation, before ``exec``. When it returns or raises nothing is copied any more; a

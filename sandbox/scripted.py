@@ -215,11 +215,13 @@ class ScriptedSandbox:
         """Return the path unchanged."""
         return path
 
-    async def upload(self, source: Path, target: str) -> None:
+    async def upload(
+        self, source: Path, target: str, left_out: frozenset[str] = frozenset()
+    ) -> None:
         """Read the regular files of a host folder into memory."""
         self._refuse_destroyed()
         # Not on a thread, which would go on after a cancellation.
-        self._read_tree(source, PurePosixPath(_relative(target)))
+        self._read_tree(source, PurePosixPath(_relative(target)), left_out)
 
     async def download(self, path: str, limit_bytes: int) -> bytes:
         """Return a file from memory."""
@@ -264,12 +266,15 @@ class ScriptedSandbox:
         if self._destroyed:
             raise SandboxBrokenError(f"the sandbox {self._name} was destroyed")
 
-    def _read_tree(self, source: Path, target: PurePosixPath) -> None:
+    def _read_tree(self, source: Path, target: PurePosixPath, left_out: frozenset[str]) -> None:
         if not source.is_dir():
             raise TransferRefusedError(f"{source} is no folder")
         for path in sorted(source.rglob("*")):
+            inner = path.relative_to(source)
+            if any(str(part) in left_out for part in (inner, *inner.parents)):
+                continue
             if path.is_file() and not path.is_symlink():
-                self.files[str(target / path.relative_to(source))] = path.read_bytes()
+                self.files[str(target / inner)] = path.read_bytes()
             elif not path.is_dir() and not path.is_symlink():
                 raise TransferRefusedError(f"{path} is a device, socket or FIFO")
 

@@ -83,6 +83,7 @@ def _run(
         spec=spec,
         secrets=GivenSecrets(secrets),
         workspaces=state.workspaces,
+        source_dir=state.sources,
         owner_label=state.id,
         tier=str(config["local.sandbox_tier"].value),
         allow_plain=config["local.allow_unsandboxed"].value is True,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from agent_runner.errors import InvalidJobSpecError, SecretMissingError
-from agent_runner.secret_refs import LOCAL_PATH, SecretRef, find_refs, resolve
+from agent_runner.secret_refs import LOCAL_PATH, SecretRef, refs_of, resolve
 from daemon.cli.output import note
 from daemon.errors import SecretNeededError, UsageError
 from daemon.secrets.gather import ask_for, look_up
@@ -28,7 +28,7 @@ def find_secrets(spec: JobSpec, search: SecretSearch) -> dict[SecretRef, str]:
         UsageError: A variable would hold what no process can be given; names it and the reference.
         WrongPasswordError, DamagedSecretStoreError, Interrupted: As ``SecretSearch.open_store``.
     """
-    refs = find_refs(spec.env)
+    refs = refs_of(spec)
     if not refs:
         return {}
     values, why_missing = look_up_secrets(refs, search, may_ask=True)

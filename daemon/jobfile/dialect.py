@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from daemon.jobfile.problem import Mark, Problem, did_you_mean
 from daemon.jobfile.tree import Data, Entry, Mapping, Node, Scalar, Sequence, to_data
 
+SOURCE_PARTS = ("type", "path", "url", "ref", "depth", "submodules", "lfs", "credentials")
+"""What follows ``source_`` and ``ci_source_``, and stands in a nested ``source:``."""
 FIELDS = (
     "name",
     "job_command",
-    "source_type",
-    "source_path",
+    *(f"source_{name}" for name in SOURCE_PARTS),
+    *(f"ci_source_{name}" for name in SOURCE_PARTS),
     "code_dir",
     "job_dir",
     "env",
@@ -37,7 +39,7 @@ OLDER = {
     "timeout": "timeout_seconds",
     "working_dir": "job_dir",
 }
-_SOURCE = {"type": "source_type", "path": "source_path"}
+_SOURCES = ("source", "ci_source")
 
 NOT_YET = frozenset(
     {
@@ -45,11 +47,6 @@ NOT_YET = frozenset(
         "artifacts",
         "capabilities",
         "characteristics",
-        "ci_source",
-        "ci_source_path",
-        "ci_source_ref",
-        "ci_source_type",
-        "ci_source_url",
         "commands",
         "condition",
         "container",
@@ -66,18 +63,14 @@ NOT_YET = frozenset(
         "resources",
         "run_as",
         "run_local",
-        "source_ref",
-        "source_url",
         "steps",
         "triggers",
     }
 )
 _NOT_YET_INSIDE = {
-    "source": frozenset({"url", "ref"}),
     "sandbox": frozenset({"nested_docker", "user"}),
 }
 _NOT_YET_VALUES = {
-    "source_type": frozenset({"git"}),
     "kind": frozenset({"container", "docker", "kubernetes", "podman"}),
 }
 _LATER = "is not supported by this version yet"
@@ -143,8 +136,8 @@ class FlatJob:
         flat = cls()
         flat._values[()] = root.mark
         for name, entry in root.entries.items():
-            if name == "source":
-                flat._take_source(name, entry)
+            if name in _SOURCES:
+                flat._take_source(name, name, entry)
             elif name == "job":
                 flat._take_job(entry)
             else:
@@ -157,7 +150,7 @@ class FlatJob:
             self.problems.append(Problem(entry.mark, spelled, _LATER))
             return
         if present not in FIELDS:
-            hint = did_you_mean(name, [*FIELDS, *OLDER, "job", "source"])
+            hint = did_you_mean(name, [*FIELDS, *OLDER, *_SOURCES, "job"])
             self.problems.append(Problem(entry.mark, spelled, f"unknown field{hint}"))
             return
         if problem := _later_value(present, spelled, entry.node):
@@ -181,22 +174,25 @@ class FlatJob:
                 kept[name] = entry
         return Mapping(node.mark, kept)
 
-    def _take_source(self, spelled: str, entry: Entry) -> None:
+    def _take_source(self, source: str, spelled: str, entry: Entry) -> None:
+        """Take a nested source.
+
+        Args:
+            source: ``source`` or ``ci_source``.
+            spelled: Where it stands in the file.
+            entry: The mapping, if it is one.
+        """
         if not isinstance(entry.node, Mapping):
-            text = "must be a mapping with type and path"
+            text = f"must be a mapping with {', '.join(SOURCE_PARTS[:4])}"
             self.problems.append(Problem(entry.node.mark, spelled, text))
             return
         for name, inner in entry.node.entries.items():
             full = f"{spelled}.{name}"
-            if name in _NOT_YET_INSIDE["source"]:
-                self.problems.append(Problem(inner.mark, full, _LATER))
-            elif name not in _SOURCE:
-                hint = did_you_mean(name, _SOURCE)
-                self.problems.append(Problem(inner.mark, full, f"unknown field{hint}"))
-            elif problem := _later_value(_SOURCE[name], full, inner.node):
-                self.problems.append(problem)
+            if name in SOURCE_PARTS:
+                self.add(f"{source}_{name}", full, inner)
             else:
-                self.add(_SOURCE[name], full, inner)
+                hint = did_you_mean(name, SOURCE_PARTS)
+                self.problems.append(Problem(inner.mark, full, f"unknown field{hint}"))
 
     def _take_job(self, entry: Entry) -> None:
         if not isinstance(entry.node, Mapping):
@@ -204,8 +200,8 @@ class FlatJob:
             self.problems.append(Problem(entry.node.mark, "job", text))
             return
         for name, inner in entry.node.entries.items():
-            if name == "source":
-                self._take_source("job.source", inner)
+            if name in _SOURCES:
+                self._take_source(name, f"job.{name}", inner)
             else:
                 self._take(name, f"job.{name}", inner)
 

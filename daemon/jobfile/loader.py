@@ -25,7 +25,7 @@ from agent_runner.job_spec import (
 from agent_runner.outcome import EndReason
 from agent_runner.secret_refs import check_refs
 from daemon.clock import SystemClock
-from daemon.jobfile.dialect import FlatJob
+from daemon.jobfile.dialect import SOURCE_PARTS, FlatJob
 from daemon.jobfile.dialect import Path as FieldPath
 from daemon.jobfile.json_tree import read_json
 from daemon.jobfile.model import INNER_FIELDS, JobFields, MaskingFields, RetryFields
@@ -145,14 +145,14 @@ def _shape_problem(error: ErrorDetails, flat: FlatJob) -> Problem:
 
 def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec:
     command = fields.job_command
-    path = str(base_dir.absolute() / fields.source_path) if fields.source_path else ""
     sandbox = fields.sandbox
     group = fields.concurrency
     return JobSpec(
         argv=shell_command(command) if isinstance(command, str) else tuple(command),
         name=_default_name(name) if fields.name is None else fields.name,
         env=fields.env,
-        source=SourceSpec(kind=fields.source_type, path=path),
+        source=_source(fields, "source", base_dir),
+        ci_source=_source(fields, "ci_source", base_dir),
         code_dir=fields.code_dir,
         job_dir=fields.job_dir,
         timeout_s=fields.timeout_seconds,
@@ -187,6 +187,12 @@ def _masking(field: str | MaskingFields) -> str:
     return "" if field.formats == "on" else "values"
 
 
+def _source(fields: JobFields, prefix: str, base_dir: Path) -> SourceSpec:
+    given = {name: getattr(fields, f"{prefix}_{name}") for name in SOURCE_PARTS}
+    kind, path = given.pop("type"), given.pop("path")
+    return SourceSpec(kind=kind, path=str(base_dir.absolute() / path) if path else "", **given)
+
+
 def _retries(fields: RetryFields) -> RetryPolicy:
     reasons = tuple(end for end in fields.on if isinstance(end, EndReason))
     codes = tuple(end for end in fields.on if not isinstance(end, EndReason))
@@ -214,8 +220,11 @@ def _broken_rules(spec: JobSpec, flat: FlatJob) -> list[Problem]:
         for key in spec.labels
         if not LABEL_NAME.fullmatch(key)
     ]
-    if spec.source.kind == "copy" and not spec.source.path:
-        problems.append(flat.problem(("source_type",), "copy needs source_path"))
+    for prefix, source in (("source", spec.source), ("ci_source", spec.ci_source)):
+        needed = {"copy": "path", "git": "url"}.get(source.kind)
+        if needed and not getattr(source, needed):
+            text = f"{source.kind} needs {prefix}_{needed}"
+            problems.append(flat.problem((f"{prefix}_type",), text))
     if problems:
         return problems
     try:

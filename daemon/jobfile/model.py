@@ -79,6 +79,10 @@ Command = Annotated[
 ]
 
 
+SourceType = Literal["none", "copy", "git"]
+Lfs = Literal["auto", "on", "off"]
+
+
 class _Fields(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
@@ -124,8 +128,22 @@ class JobFields(_Fields):
 
     job_command: Command
     name: str | None = None
-    source_type: Literal["none", "copy"] = "none"
+    source_type: SourceType = "none"
     source_path: str = ""
+    source_url: str = ""
+    source_ref: str = ""
+    source_depth: int = 0
+    source_submodules: bool = False
+    source_lfs: Lfs = "auto"
+    source_credentials: str = ""
+    ci_source_type: SourceType = "none"
+    ci_source_path: str = ""
+    ci_source_url: str = ""
+    ci_source_ref: str = ""
+    ci_source_depth: int = 0
+    ci_source_submodules: bool = False
+    ci_source_lfs: Lfs = "auto"
+    ci_source_credentials: str = ""
     code_dir: str = "/job/src"
     job_dir: str = ""
     env: dict[str, str] = Field(default_factory=dict)

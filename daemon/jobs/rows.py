@@ -23,6 +23,7 @@ SPARED = frozenset(
 """Fields of a specification that are not written if they ask for nothing."""
 SPARED_BY_SANDBOX = frozenset({"cpus", "disk_bytes", "open_files", "hosts", "require"})
 """The same of its ``sandbox``."""
+_NO_SOURCE = SourceSpec()
 
 KNOWN_SPECS = 512
 MAX_KNOWN_CHARS = 8192
@@ -279,12 +280,21 @@ def _plain(value: object) -> object:
         for name in SPARED:
             if not fields[name]:
                 del fields[name]
+        if fields["ci_source"] == _NO_SOURCE:
+            del fields["ci_source"]
         return fields
     if type(value) is SandboxSpec:
         return {
             name: field
             for name in SandboxSpec.__dataclass_fields__
             if (field := getattr(value, name)) or name not in SPARED_BY_SANDBOX
+        }
+    if type(value) is SourceSpec:
+        fields = {name: getattr(value, name) for name in SourceSpec.__dataclass_fields__}
+        return {
+            name: field
+            for name, field in fields.items()
+            if name in ("kind", "path") or field != getattr(_NO_SOURCE, name)
         }
     if is_dataclass(value):
         return {name: getattr(value, name) for name in value.__dataclass_fields__}
@@ -321,6 +331,8 @@ def _decode(text: str) -> JobSpec:
     values = json.loads(text)
     values["argv"] = tuple(values["argv"])
     values["source"] = SourceSpec(**values["source"])
+    if (ci_source := values.get("ci_source")) is not None:
+        values["ci_source"] = SourceSpec(**ci_source)
     values["sandbox"] = _decode_sandbox(values["sandbox"])
     values["depends_on"] = tuple(values.get("depends_on", ()))
     if (retries := values.get("retries")) is not None:

@@ -101,13 +101,15 @@ class FilesystemSandbox:
         """Map a path of the job file to the one that commands see."""
         return mapped(path, self._job_root)
 
-    async def upload(self, source: Path, target: str) -> None:
+    async def upload(
+        self, source: Path, target: str, left_out: frozenset[str] = frozenset()
+    ) -> None:
         """Copy the content of a host folder below the job root; see ``Sandbox.upload``."""
         async with self._lock:
             self._refuse_destroyed()
             self._pool.forget(self._workspace)
             stop = self._stop_copy = threading.Event()
-            await in_thread(partial(self._upload, source, target, stop), stop.set)
+            await in_thread(partial(self._upload, source, target, left_out, stop), stop.set)
 
     async def download(self, path: str, limit_bytes: int) -> bytes:
         """Read a regular file below the job root; see ``Sandbox.download``."""
@@ -171,13 +173,16 @@ class FilesystemSandbox:
         if self._destroyed:
             raise SandboxBrokenError(f"the sandbox {self._name} was destroyed")
 
-    def _upload(self, source: Path, target: str, stop: threading.Event) -> None:
+    def _upload(
+        self, source: Path, target: str, left_out: frozenset[str], stop: threading.Event
+    ) -> None:
         root = self._workspace.path.parent.stat()
         owner = self._workspace.job_uid
         folder = open_folder(self._workspace.job, target, owner=owner, create=True)
         try:
             skip = (root.st_dev, root.st_ino)
-            TreeCopy(owner=owner, skip=skip, stop=stop).run(source, folder)
+            copy = TreeCopy(owner=owner, skip=skip, left_out=left_out, stop=stop)
+            copy.run(source, folder)
         finally:
             os.close(folder)
 

@@ -102,6 +102,8 @@ class TreeCopy:
     """User and group of the copies, when this process is root's."""
     skip: tuple[int, int]
     """Device and inode of the folder of all workspaces: a source that holds it would copy itself."""
+    left_out: frozenset[str] = frozenset()
+    """Paths relative to the source that are not copied; a folder stands for all that is in it."""
     stop: threading.Event = field(default_factory=threading.Event)
     """Set by anybody to end the copy at the next entry, or the next piece of a large file."""
 
@@ -118,7 +120,7 @@ class TreeCopy:
             raise TransferRefusedError(f"{source} cannot be read: {error.strerror}") from error
         try:
             self._refuse_inside(source_fd, source)
-            self._copy_folder(source_fd, target_fd, source, 0)
+            self._copy_folder(source_fd, target_fd, source, "", 0)
         except OSError as error:
             raise TransferRefusedError(f"{source} cannot be copied: {error}") from error
         finally:
@@ -129,32 +131,39 @@ class TreeCopy:
         if (found.st_dev, found.st_ino) == self.skip:
             raise TransferRefusedError(f"{path} is the folder of all workspaces")
 
-    def _copy_folder(self, source: int, target: int, path: Path, depth: int) -> None:
+    def _copy_folder(self, source: int, target: int, path: Path, prefix: str, depth: int) -> None:
+        """Copy what one folder holds; ``prefix`` is its path below the source, with a slash."""
         if depth > _DEPTH:
             raise TransferRefusedError(f"{path} is more than {_DEPTH} folders deep")
-        with os.scandir(source) as entries:
-            names = [entry.name for entry in entries]
-        for name in names:
+        with os.scandir(source) as found:
+            entries = list(found)
+        for entry in entries:
             self._refuse_stopped()
-            found = os.stat(name, dir_fd=source, follow_symlinks=False)
-            if stat.S_ISDIR(found.st_mode):
-                if (found.st_dev, found.st_ino) != self.skip:
-                    self._copy_subfolder(source, target, path / name, depth)
-            elif stat.S_ISLNK(found.st_mode):
+            name = entry.name
+            if self.left_out and prefix + name in self.left_out:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                self._copy_subfolder(source, target, path / name, f"{prefix}{name}/", depth)
+            elif entry.is_symlink():
                 self._copy_link(source, target, name)
-            elif stat.S_ISREG(found.st_mode):
+            elif entry.is_file(follow_symlinks=False):
                 self._copy_file(source, target, name)
             else:
                 raise TransferRefusedError(f"{path / name} is a device, socket or FIFO")
 
-    def _copy_subfolder(self, source: int, target: int, path: Path, depth: int) -> None:
+    def _copy_subfolder(
+        self, source: int, target: int, path: Path, prefix: str, depth: int
+    ) -> None:
         below = os.open(path.name, _FOLDER, dir_fd=source)
         try:
+            found = os.fstat(below)
+            if (found.st_dev, found.st_ino) == self.skip:
+                return
             _make_folder(target, path.name, self.owner)
             copy = os.open(path.name, _FOLDER, dir_fd=target)
             try:
-                self._copy_folder(below, copy, path, depth + 1)
-                _copy_mode(below, copy)
+                self._copy_folder(below, copy, path, prefix, depth + 1)
+                _copy_mode(os.fstat(below), copy)
             finally:
                 os.close(copy)
         finally:
@@ -167,26 +176,29 @@ class TreeCopy:
             os.chown(name, self.owner, self.owner, dir_fd=target, follow_symlinks=False)
 
     def _copy_file(self, source: int, target: int, name: str) -> None:
-        original = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
+        # O_NONBLOCK: what was a file a moment ago may be a FIFO without a writer.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        original = os.open(name, flags, dir_fd=source)
         try:
-            _remove_file(target, name)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            copy = os.open(name, flags, 0o600, dir_fd=target)
+            found = os.fstat(original)
+            if not stat.S_ISREG(found.st_mode):
+                raise TransferRefusedError(f"{name!r} was replaced while it was copied")
+            copy = _new_file(target, name)
             try:
-                self._copy_content(original, copy)
+                self._copy_content(original, copy, found.st_size)
                 if self.owner is not None:
                     os.fchown(copy, self.owner, self.owner)
-                _copy_mode(original, copy)
+                _copy_mode(found, copy)
             finally:
                 os.close(copy)
         finally:
             os.close(original)
 
-    def _copy_content(self, source: int, target: int) -> None:
-        """Copy in the kernel, sharing blocks where the filesystem can."""
+    def _copy_content(self, source: int, target: int, size: int) -> None:
+        """Copy in the kernel, which shares the blocks where the filesystem can (FICLONE)."""
         copied = 0
         try:
-            while count := os.copy_file_range(source, target, _PIECE):
+            while copied < size and (count := os.copy_file_range(source, target, _PIECE)):
                 copied += count
                 self._refuse_stopped()
         except OSError as error:
@@ -211,6 +223,16 @@ def _make_folder(parent: int, name: str, owner: int | None) -> None:
         os.chown(name, owner, owner, dir_fd=parent, follow_symlinks=False)
 
 
+def _new_file(parent: int, name: str) -> int:
+    """Return a descriptor of a new file; what has its name is removed first."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, 0o600, dir_fd=parent)
+    except FileExistsError:
+        _remove_file(parent, name)
+        return os.open(name, flags, 0o600, dir_fd=parent)
+
+
 def _remove_file(parent: int, name: str) -> None:
     try:
         os.unlink(name, dir_fd=parent)
@@ -218,8 +240,7 @@ def _remove_file(parent: int, name: str) -> None:
         return
 
 
-def _copy_mode(source: int, target: int) -> None:
+def _copy_mode(found: os.stat_result, target: int) -> None:
     """Copy permissions and times; setuid and setgid have no place in a workspace."""
-    found = os.fstat(source)
     os.fchmod(target, stat.S_IMODE(found.st_mode) & 0o777)
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))

@@ -43,7 +43,8 @@ class Recorder:
 class Bench:
     """Runs attempts in one scripted provider."""
 
-    def __init__(self) -> None:
+    def __init__(self, source_dir: Path) -> None:
+        self.source_dir = source_dir
         self.provider: SandboxProvider = open_provider(
             "scripted", root=Path("/unused"), owner_label="test"
         )
@@ -52,7 +53,12 @@ class Bench:
         self.source: SecretSource | None = None
 
     async def run(self, secrets: dict[str, str] | None = None, **spec: Any) -> Outcome:
-        request = AttemptRequest(job_id="j", attempt=1, spec=JobSpec(argv=("x",), **spec))
+        request = AttemptRequest(
+            job_id="j",
+            attempt=1,
+            spec=JobSpec(argv=("x",), **spec),
+            source_dir=self.source_dir,
+        )
         values = {SecretRef("local", name): value for name, value in (secrets or {}).items()}
         source = self.source or GivenSecrets(values)
         run = AttemptRun(self.provider, request, source, self.log, self.control)
@@ -64,8 +70,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench() -> Bench:
-    return Bench()
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("sources"))
 
 
 async def test_success(bench: Bench) -> None:

@@ -53,6 +53,7 @@ def a_shot(folder: Path, failures: dict[str, Exception] | None = None, **env: st
         job_id="job",
         spec=JobSpec(argv=("true",), env=env),
         secrets=GivenSecrets({}),
+        source_dir=folder / "sources",
         workspaces=folder / "workspaces",
         owner_label="test",
         providers=providers,

@@ -1,0 +1,168 @@
+"""Real repositories, and a real git server: ``git http-backend`` behind a small HTTP server, with or without a password."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_IDENTITY = (
+    "-c",
+    "user.name=t",
+    "-c",
+    "user.email=t@example.com",
+    "-c",
+    "protocol.file.allow=always",
+)
+ENV = {
+    "PATH": os.defpath,
+    "HOME": "/nonexistent",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_DATE": "2026-01-01T00:00:00Z",
+    "GIT_COMMITTER_DATE": "2026-01-01T00:00:00Z",
+}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *_IDENTITY, *arguments], cwd=folder, env=ENV, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().strip()
+
+
+class Repository:
+    """A repository with a work tree, to which a test commits."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True)
+        git(path, "init", "--quiet", "--initial-branch=main")
+
+    @property
+    def url(self) -> str:
+        return f"file://{self.path}"
+
+    def commit(self, **files: str) -> str:
+        """Commit files, by their names with ``__`` for a slash; return the commit id."""
+        for name, text in files.items():
+            path = self.path / name.replace("__", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        git(self.path, "add", "--all", "--force")
+        git(self.path, "commit", "--quiet", "--allow-empty", "-m", "m")
+        return self.head()
+
+    def head(self) -> str:
+        return git(self.path, "rev-parse", "HEAD")
+
+    def git(self, *arguments: str) -> str:
+        return git(self.path, *arguments)
+
+
+@dataclass
+class HttpServer:
+    """What serves the repositories below one folder."""
+
+    port: int
+    user: str = ""
+    password: str = ""
+    requests: list[str] = field(default_factory=list)
+    sent_bytes: int = 0
+    hold: threading.Event = field(default_factory=threading.Event)
+    """Cleared to let every pack wait."""
+
+    def url(self, repository: Repository, user: str = "") -> str:
+        return f"http://{user and user + '@'}127.0.0.1:{self.port}/{repository.path.name}"
+
+
+@contextmanager
+def serve(  # noqa: C901 - a handler is a class
+    root: Path, user: str = "", password: str = ""
+) -> Iterator[HttpServer]:
+    facts = HttpServer(0, user, password)
+    facts.hold.set()
+    expected = base64.b64encode(f"{user}:{password}".encode()).decode()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._serve(b"")
+
+        def do_POST(self) -> None:
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                body = b""
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+            else:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+            self._serve(body)
+
+        def _serve(self, body: bytes) -> None:
+            facts.requests.append(self.path)
+            if password and self.headers.get("Authorization") != f"Basic {expected}":
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="git"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            if body:
+                facts.hold.wait(60)
+            path, _, query = self.path.partition("?")
+            env = ENV | {
+                "GIT_PROJECT_ROOT": str(root),
+                "GIT_HTTP_EXPORT_ALL": "1",
+                "PATH_INFO": path,
+                "QUERY_STRING": query,
+                "REQUEST_METHOD": self.command,
+                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+                "CONTENT_LENGTH": str(len(body)),
+                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+                "GIT_CONFIG_COUNT": "1",
+                "GIT_CONFIG_KEY_0": "safe.directory",
+                "GIT_CONFIG_VALUE_0": "*",
+            }
+            done = subprocess.run(
+                ["git", "http-backend"], input=body, env=env, capture_output=True, check=False
+            )
+            head, _, content = done.stdout.partition(b"\r\n\r\n")
+            headers = [line.partition(": ")[::2] for line in head.decode().split("\r\n")]
+            status = next((value for name, value in headers if name == "Status"), "200")
+            facts.sent_bytes += len(content)
+            self.send_response(int(status.split()[0]))
+            for name, value in headers:
+                if name and name != "Status":
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def handle_one_request(self) -> None:
+            try:
+                super().handle_one_request()
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    facts.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield facts
+    finally:
+        facts.hold.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
