@@ -108,6 +108,8 @@ class StoreAccess:
                 "or run this in a terminal, which asks for it"
             )
         typed = self.ask(f"{label}: ")
+        if typed is None:
+            raise SecretNeededError("no password was given; nothing was changed")
         if not typed:
             raise UsageError("an empty password is refused")
         password = checked_password(SecretValue(typed), weak=weak)

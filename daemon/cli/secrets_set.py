@@ -84,7 +84,9 @@ def _read_value(
         if sys.stdin.isatty():
             raise SecretNeededError(f"no value for {name}: use --stdin or --file")
         raise UsageError("standard input is no terminal: say --stdin to read the value from it")
-    typed = access.ask(f"Value of {name}: ") or ""
+    typed = access.ask(f"Value of {name}: ")
+    if typed is None:
+        raise SecretNeededError(f"no value for {name} was given; nothing was changed")
     if typed != typed.strip():
         note("warning: the value begins or ends with white space, which was kept")
     return typed.encode("utf-8", "surrogateescape")

@@ -18,7 +18,7 @@ def ask_secret(label: str, term: str | None = None) -> str | None:
         term: Kind of terminal; None takes what prompt-toolkit finds in the environment.
 
     Returns:
-        The line, or None when the person pressed Enter or Ctrl-D on an empty one.
+        The line; empty for Enter or blanks alone; None for Ctrl-D on an empty line, which is the end of input.
 
     Raises:
         Interrupted: Ctrl-C.
@@ -52,7 +52,7 @@ def _ask_once(terminal: HiddenTerminal, label: str, term: str | None) -> str | N
     if dumb:
         value = ask_plain(terminal, label)
     if value is None or not value.strip():
-        return None
+        return None if value is None else ""
     if any((char < " " and char != "\t") or char == "\x7f" for char in value):
         raise LineRefusedError("the line holds control characters; enter it again")
     return value

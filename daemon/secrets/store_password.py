@@ -81,13 +81,13 @@ def find_password(
 
 
 def ask_password(store_dir: Path, ask: Ask) -> FoundPassword | None:
-    """Return what the person types; None for nothing.
+    """Return what the person types, which may be nothing; None for the end of input.
 
     Raises:
         Interrupted: Ctrl-C.
     """
     typed = ask(f"Password of the secret store in {store_dir}: ")
-    return FoundPassword(SecretValue(typed), "terminal") if typed else None
+    return None if typed is None else FoundPassword(SecretValue(typed), "terminal")
 
 
 def needed() -> SecretNeededError:

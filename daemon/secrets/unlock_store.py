@@ -63,15 +63,16 @@ def unlock_store(
 def _try_typed(
     folder: StoreFolder, typed: FoundPassword | None, say: Say, ask: Ask
 ) -> tuple[SecretStore, FoundPassword]:
-    """Open the store with what the person types, three times at most."""
+    """Open the store with what the person types, three times at most; nothing typed is not worth a derivation."""
     for _ in range(MAX_TRIES - 1):
         if typed is None:
             raise needed()
         try:
-            return SecretStore.open(folder, typed.value), typed
+            if typed.value.reveal():
+                return SecretStore.open(folder, typed.value), typed
         except WrongPasswordError as error:
             say(f"{error}; try again")
-            typed = ask_password(folder.root, ask)
-    if typed is None:
+        typed = ask_password(folder.root, ask)
+    if typed is None or not typed.value.reveal():
         raise needed()
     return SecretStore.open(folder, typed.value), typed

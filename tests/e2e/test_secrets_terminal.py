@@ -203,12 +203,32 @@ def test_outer_white_space_is_kept_and_said(home: SecretsHome) -> None:
 
 
 def test_enter_stores_no_empty_value(home: SecretsHome) -> None:
-    """It is refused, as from a pipe."""
+    """It is refused, as from a pipe; the end of input is no value at all."""
     home.make()
     terminal = at(home, "set", "a", "KEY")
     answer(terminal, "Value of a:KEY", "")
     assert terminal.end() == 2
     assert "empty value" in terminal.pump()
+    terminal = at(home, "set", "a", "KEY")
+    terminal.wait_for("Value of a:KEY")
+    wait_until(lambda: hidden(terminal), 20)
+    terminal.child.send("\x04")
+    assert terminal.end() == 8
+
+
+def test_enter_is_no_password(typed: SecretsHome) -> None:
+    """It counts as a try; the end of input ends the questions."""
+    typed.make(KEY=VALUE)
+    terminal = at(typed, "list", "a")
+    answer(terminal, ASKED, "")
+    wait_until(lambda: terminal.pump().count(ASKED) == 2 and hidden(terminal), 20, terminal.pump)
+    terminal.child.send(PASSWORD + "\r")
+    assert terminal.end() == 0, terminal.pump()
+    terminal = at(typed, "list", "a")
+    terminal.wait_for(ASKED)
+    wait_until(lambda: hidden(terminal), 20)
+    terminal.child.send("\x04")
+    assert terminal.end() == 8
 
 
 @pytest.mark.case("passwd-change", "passwd-wrong-old")

@@ -224,13 +224,13 @@ def test_standard_error_in_a_file(start, value, term, tmp_path):
 
 
 @BOTH
-@pytest.mark.parametrize("keys", ["\r", "\n", "\x04", "  \r"])
-def test_skipping(start, term, keys):
-    """Enter and Ctrl-D on an empty line skip."""
+@pytest.mark.parametrize(("keys", "value"), [("\r", ""), ("\n", ""), ("\x04", None), ("  \r", "")])
+def test_skipping(start, term, keys, value):
+    """Enter gives an empty line, Ctrl-D on an empty line none."""
     terminal = start(term)
     terminal.type(keys)
 
-    assert terminal.answer() == {"value": None}
+    assert terminal.answer() == {"value": value}
 
 
 @BOTH
