@@ -11,15 +11,8 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from urllib.parse import quote, quote_plus
 
-_HTML_IN_JSON = {
-    "<": "\\u003c",
-    ">": "\\u003e",
-    "&": "\\u0026",
-    "\u2028": "\\u2028",
-    "\u2029": "\\u2029",
-}
+_HTML_IN_JSON = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 _UNICODE_ESCAPE = re.compile(r"\\u[0-9a-f]{4}")
 _HEX_ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _QUOTED_BY_BASH = re.compile(r"""([ !"$&'()*,;<>?\[\\\]^`{|}])""")
@@ -27,8 +20,18 @@ _ANSI_C = {
     7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 27: "\\E",
     39: "\\'", 92: "\\\\",
 }  # fmt: skip
-_URL_SAFE = ("", "/", "!$&'()*+,;=", "-_.!~*'()")
+_ODD_IN_GO = re.compile(r'[\x00-\x1f"\\\x7f-\U0010ffff]')
+_ODD_IN_ASCII = re.compile(r"[\x00-\x1f'\\\x7f-\U0010ffff]")
+_ODD_IN_UTF8 = re.compile(r"[\x00-\x1f'\\\x7f]")
+_URL_UNSAFE = tuple(
+    re.compile(b"[^A-Za-z0-9_.~" + safe + b"-]", re.DOTALL)
+    for safe in (b"", b"/", b"!$&'()*+,;=", b"!*'()")
+)
 """RFC 3986 unreserved; paths; paths with sub-delimiters; JavaScript's encodeURIComponent."""
+_FORM_UNSAFE = tuple(
+    re.compile(b"[^A-Za-z0-9_." + safe + b"-]", re.DOTALL) for safe in (b"~", b"*")
+)
+"""Python; JavaScript and Java."""
 _BASE64_CUT = (0, 2, 3)
 """Characters at the start that depend on what stands before, by the alignment."""
 _WRAP_COLUMNS = (64, 76)
@@ -69,11 +72,12 @@ def shell_spellings(text: str) -> Iterator[str]:
 
 def url_spellings(value: bytes) -> Iterator[str]:
     """Yield a value percent-encoded with each usual set of safe characters, in both cases of the digits."""
-    forms = {quote(value, safe=safe) for safe in _URL_SAFE}
-    forms |= {quote_plus(value), quote_plus(value, safe="*").replace("~", "%7E")}
+    forms = {unsafe.sub(_percent, value) for unsafe in _URL_UNSAFE}
+    forms |= {unsafe.sub(_percent, value).replace(b"%20", b"+") for unsafe in _FORM_UNSAFE}
     for form in forms:
-        yield form
-        yield _HEX_ESCAPE.sub(lambda found: found.group().lower(), form)
+        text = form.decode("ascii")
+        yield text
+        yield _HEX_ESCAPE.sub(lambda found: found.group().lower(), text)
 
 
 def markup_spellings(text: str) -> Iterator[str]:
@@ -112,32 +116,37 @@ def base64_spellings(value: bytes) -> Iterator[bytes]:
 _TO_URL_ALPHABET = bytes.maketrans(b"+/", b"-_")
 
 
+def _percent(found: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % found.group()[0]
+
+
 def _go_json(form: str) -> str:
-    return "".join(_HTML_IN_JSON.get(character, character) for character in form)
+    return form.translate(_HTML_IN_JSON)
 
 
 def _go_quoted(text: str) -> str:
     """Return the inside of Go's ``%q``, which has more short escapes than JSON, and hexadecimal ones for the rest."""
-    short = {**_ANSI_C, 27: "\\x1b", 34: '\\"', 39: "'"}
-    return "".join(
-        short.get(
-            ord(c),
-            c if c.isprintable() else f"\\x{ord(c):02x}" if c < "\x80" else f"\\u{ord(c):04x}",
-        )
-        for c in text
-    )
+    return _ODD_IN_GO.sub(_go_escape, text)
+
+
+def _go_escape(found: re.Match[str]) -> str:
+    character = found.group()
+    known = '\\"' if character == '"' else _ANSI_C.get(ord(character))
+    if known is not None and character != "\x1b":
+        return known
+    if character.isprintable():
+        return character
+    return f"\\x{ord(character):02x}" if character < "\x80" else f"\\u{ord(character):04x}"
 
 
 def _ansi_c(text: str, *, ascii_only: bool) -> str:
     """Return the inside of ``$'…'``; bytes that the locale cannot print are octal."""
-    parts = []
-    for character in text:
-        known = _ANSI_C.get(ord(character))
-        if known is not None:
-            parts.append(known)
-        elif " " <= character < "\x7f" or (character > "\x7f" and not ascii_only):
-            parts.append(character)
-        else:
-            raw = character.encode("utf-8", "surrogatepass")
-            parts.append("".join(f"\\{byte:03o}" for byte in raw))
-    return "".join(parts)
+    odd = _ODD_IN_ASCII if ascii_only else _ODD_IN_UTF8
+    return odd.sub(_octal, text)
+
+
+def _octal(found: re.Match[str]) -> str:
+    known = _ANSI_C.get(ord(found.group()))
+    if known is not None:
+        return known
+    return "".join(f"\\{byte:03o}" for byte in found.group().encode("utf-8", "surrogatepass"))
