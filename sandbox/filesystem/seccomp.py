@@ -66,8 +66,6 @@ class SyscallPolicy:
     """The kinds of sockets that can be made."""
     own_namespaces: bool
     """Whether the IPC objects and the processes that a command can name are its own."""
-    shares_user: bool
-    """Whether processes of the host have the command's user; of no meaning with own namespaces."""
 
 
 @functools.cache
@@ -88,8 +86,7 @@ def program(machine: Machine, policy: SyscallPolicy) -> bytes:
     if not policy.own_namespaces:
         for name in SHARED_IPC:
             steps += _on(machine, name, [_refuse(errno.ENOSYS)])
-        if policy.shares_user:
-            steps += _of_others(machine)
+        steps += _of_others(machine)
     steps.append(_return(_ALLOW))
     return b"".join(steps)
 

@@ -27,7 +27,7 @@ from sandbox.filesystem.walls import LandlockWalls
 from sandbox.filesystem.workspace import Workspace
 
 _IN_NAMESPACES = SyscallPolicy(
-    families=frozenset({UNIX, INET, INET6, NETLINK}), own_namespaces=True, shares_user=False
+    families=frozenset({UNIX, INET, INET6, NETLINK}), own_namespaces=True
 )
 _OF_THE_HOST = frozenset({INET, INET6, NETLINK})
 """No unix sockets: no rule of Landlock before ABI 9 keeps those from being reached that have a path, such as the bus of the user."""
@@ -158,7 +158,6 @@ class LandlockTier:
 
     def __init__(self, *, changes_user: bool) -> None:
         self._walls = LandlockWalls()
-        self._changes_user = changes_user
         self._trampoline = Trampoline()
         self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
 
@@ -184,7 +183,6 @@ class LandlockTier:
         policy = SyscallPolicy(
             families=_OF_THE_HOST if terms.network is Network.ON else frozenset(),
             own_namespaces=False,
-            shares_user=not self._changes_user,
         )
         return RestrictedLauncher(
             trampoline=self._trampoline,
