@@ -27,6 +27,7 @@ from sandbox.filesystem.bubblewrap import BUBBLEWRAP_PROCESSES
 from sandbox.filesystem.lanes import JOB_UIDS, Lanes
 from sandbox.filesystem.removal_queue import RemovalQueue, discard_workspace
 from sandbox.filesystem.required import check_required
+from sandbox.filesystem.root_check import check_root
 from sandbox.filesystem.sandbox import FilesystemSandbox
 from sandbox.filesystem.settled import in_thread
 from sandbox.filesystem.system_files import EtcCopy
@@ -150,6 +151,7 @@ class FilesystemProvider:
 
     def _prepare(self) -> None:
         become_subreaper()
+        check_root(self._root)
         try:
             open_root(self._root, passable=self._changes_user)
         except OSError as error:
