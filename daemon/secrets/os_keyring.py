@@ -38,7 +38,7 @@ def save(service: str, name: str, value: str, timeout_s: float = TIMEOUT_S) -> s
     """Keep a value in the keyring, read it back, and return the name of the backend that has it.
 
     Raises:
-        KeyringUnusableError: As ``load``, or what was read back is something else: nothing is kept then.
+        KeyringUnusableError: As ``load``, or what was read back is something else.
     """
     request = {"do": "save", "service": service, "name": name, "value": value}
     return str(_ask_child(request, timeout_s).get("backend"))

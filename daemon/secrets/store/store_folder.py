@@ -192,12 +192,13 @@ def _names(dir_fd: int) -> set[str]:
 
 
 def _sync_names(folder: Path) -> None:
-    """Make durable what was made in a folder."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    """Make durable what was made in a folder, as far as that one may be read."""
+    with contextlib.suppress(PermissionError):
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def _write_new(dir_fd: int, name: str, content: bytes) -> None:
