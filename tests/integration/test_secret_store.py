@@ -15,6 +15,7 @@ from daemon.errors import (
     UsageError,
     WrongPasswordError,
 )
+from daemon.secrets.store import store_key
 from daemon.secrets.store.names import SecretName, parse_name
 from daemon.secrets.store.secret_store import OnConflict, SecretStore
 from daemon.secrets.store.store_folder import StoreFolder
@@ -146,3 +147,25 @@ def test_a_store_is_replaced_only_by_force_and_kept(
     assert Path(kept[0]).read_bytes() == old
     assert stat.S_IMODE(Path(kept[0]).stat().st_mode) == 0o600
     assert json.loads(folder.file.read_bytes())["kdf"]["salt"] != json.loads(old)["kdf"]["salt"]
+
+
+@pytest.mark.case("ref-one-derivation")
+def test_one_derivation_per_run(
+    store: SecretStore, folder: StoreFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a store is read and written; none with a key that was handed over."""
+    costs: list[int] = []
+    derive = store_key.derive
+
+    def counted(password: bytes, salt: bytes, n: int, p: int) -> bytes:
+        costs.append(n)
+        return derive(password, salt, n, p)
+
+    monkeypatch.setattr(store_key, "derive", counted)
+    again = SecretStore.open(folder, PASSWORD)
+    for number in range(5):
+        again.put({KEY: b"%d" % number})
+        again.read_all()
+    handed = StoreKey.from_bytes(again.key.to_bytes())
+    assert SecretStore.open_with_key(folder, handed).get(KEY).reveal() == b"4"
+    assert costs == [1 << COST]
