@@ -48,6 +48,8 @@ ORPHAN_BOUND_S = 5.0
 """How long an attempt without a daemon waits for its end before it ends by itself."""
 MAX_COMMAND_CHARS = 200
 """Of a command line that is shown to a person (job.proto)."""
+MIN_THREAD_BYTES = 32 << 10
+"""Less output at once is masked sooner than it is handed to a thread and back."""
 MIN_COMMAND_S = 0.001
 """What is left for a command whose preparation took nearly all of the time-out."""
 
@@ -263,21 +265,27 @@ class AttemptRun:
     async def _pump(self, command: Command) -> None:
         stream: LogStream | None = self._log_stream()
         async for chunk in command.stream():
-            stream = self._forward(stream, chunk)
+            stream = await self._forward(stream, chunk)
             await self._log.drained()
-        self._forward(stream, None)
+        await self._forward(stream, None)
 
     def _log_stream(self) -> LogStream:
         if self._spec.masking == "off":
             return Masker(formats=False).stream()  # lets everything pass
         return CommandStream(self._masker.stream(), self._masker.add)
 
-    def _forward(self, stream: LogStream | None, chunk: bytes | None) -> LogStream | None:
+    async def _forward(self, stream: LogStream | None, chunk: bytes | None) -> LogStream | None:
         """Mask and log one chunk (``None``: the end). Fails closed: after a defect nothing more is shown."""
         if stream is None:
             return None
         try:
-            masked = stream.close() if chunk is None else stream.feed(chunk)
+            if chunk is None:
+                masked = stream.close()
+            elif len(chunk) < MIN_THREAD_BYTES:
+                masked = stream.feed(chunk)
+            else:
+                # The search lets other threads run, so the loop reads and ships meanwhile.
+                masked = await asyncio.to_thread(stream.feed, chunk)
         except Exception:
             logger.exception(
                 "masking failed; the rest of the output is withheld",

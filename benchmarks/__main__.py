@@ -15,6 +15,7 @@ from benchmarks.heap import Heap
 from benchmarks.lines import FlushedLines
 from benchmarks.log_path import LogMemory, LogThroughput
 from benchmarks.long_queue import LongQueue
+from benchmarks.masking import MaskedLogs, MaskerSpeed
 from benchmarks.resting import Resting
 from benchmarks.run import run
 from benchmarks.starting import Starting
@@ -29,6 +30,8 @@ GROUPS: tuple[type[Group], ...] = (
     Landlock,
     Bubblewrap,
     LogThroughput,
+    MaskerSpeed,
+    MaskedLogs,
     FlushedLines,
     Flood,
     Commands,

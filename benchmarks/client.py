@@ -84,9 +84,12 @@ class Server:
         self._stub: Any = job_service_pb2_grpc.JobServiceStub(self._channel)
         self._metadata = (("authorization", f"Bearer {target['token']}"),)
 
-    async def submit(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+    async def submit(
+        self, argv: Sequence[str], env: Mapping[str, str] | None = None, masking: str = ""
+    ) -> str:
         """Submit one job and return its id."""
         request = _request(argv, env)
+        request.spec.masking = masking
         return str((await self._stub.SubmitJob(request, metadata=self._metadata)).job.id)
 
     async def submit_batch(self, argv: Sequence[str], count: int) -> None:
@@ -195,13 +198,13 @@ async def first_bytes(target: Mapping[str, str], count: int, gap_s: float) -> li
 
 
 async def output(
-    target: Mapping[str, str], argv: list[str], env: dict[str, str], follow: bool
+    target: Mapping[str, str], argv: list[str], env: dict[str, str], follow: bool, masking: str = ""
 ) -> dict[str, Any]:
     """Run one job; return its seconds, the bytes of its log that were followed, and the first of them."""
     server = Server(target)
     async with server.ends() as ends:
         start = time.monotonic()
-        job_id = await server.submit(argv, env)
+        job_id = await server.submit(argv, env, masking)
         size, head = 0, b""
         if follow:
             async for piece in server.log(job_id):
