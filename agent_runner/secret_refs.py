@@ -217,4 +217,6 @@ def _missing_text(missing: list[SecretRef], why: str) -> str:
     if other:
         how = why or "`runner secrets set PATH KEY` puts a value into the store"
         texts.append(f"no value for {', '.join(map(str, other))}: {how}")
+    elif why:
+        texts.append(why)
     return "; ".join(texts)

@@ -6,10 +6,12 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from agent_runner.secret_refs import SecretRef
-from daemon.secrets.store_reader import StoreReader
+if TYPE_CHECKING:
+    from agent_runner.secret_refs import SecretRef
+    from daemon.secrets.store_reader import StoreReader
 
 MAX_QUESTION_BYTES = 4 << 20
 """More than the references of any job need, which has 1 MiB."""
@@ -23,9 +25,12 @@ Hide = Callable[[str, str], object]
 class SecretDesk:
     """One per daemon; serves every agent-runner, and each new start of one. Used by the event loop only."""
 
-    def __init__(self, reader: StoreReader, hide: Hide) -> None:
-        self._reader = reader
+    def __init__(self, store: Mapping[str, Any], spared: set[int], hide: Hide) -> None:
+        """Take what ``StoreReader`` is made of, and what hides a value in our logs."""
+        self._store = store
+        self._spared = spared
         self._hide = hide
+        self._reader: StoreReader | None = None
         self._hidden: dict[SecretRef, str] = {}
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -37,7 +42,8 @@ class SecretDesk:
 
     async def close(self) -> None:
         """Answer nobody any more. Idempotent."""
-        self._reader.close()
+        if self._reader is not None:
+            self._reader.close()
         for task in list(self._serving):
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
@@ -58,8 +64,7 @@ class SecretDesk:
 
     async def _answer(self, line: bytes) -> bytes:
         question = json.loads(line)
-        refs = [SecretRef(path, key) for path, key in question["refs"]]
-        values, why_missing = await self._reader.find(refs)
+        values, why_missing = await self._open_reader().find(question["refs"])
         for ref, value in values.items():
             # Before the agent-runner has it: from then on its log may hold it.
             if self._hidden.get(ref) != value:
@@ -71,3 +76,11 @@ class SecretDesk:
             "why_missing": why_missing,
         }
         return json.dumps(answer).encode() + b"\n"
+
+    def _open_reader(self) -> StoreReader:
+        if self._reader is None:
+            # Half a megabyte that a daemon without references does not need.
+            from daemon.secrets.store_reader import StoreReader  # noqa: PLC0415
+
+            self._reader = StoreReader(self._store, self._spared)
+        return self._reader

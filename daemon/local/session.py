@@ -24,7 +24,6 @@ from daemon.local.secret_desk import SecretDesk
 from daemon.local.service_manager import notify
 from daemon.local.session_files import SessionFiles, adopt_spools, retired_workspaces
 from daemon.local.state_watch import await_loss
-from daemon.secrets.store_reader import StoreReader
 from daemon.supervisor.control import ControlConnection, ControlServer
 from daemon.supervisor.process import (
     ChildFailedError,
@@ -74,9 +73,7 @@ class Session:
         self._successor_fd = -1
         self._masker = Masker()
         self._sinks: list[logs.LogSink] = []
-        self._desk = SecretDesk(
-            StoreReader(document.get("store") or {}, self._spared), self._masker.add
-        )
+        self._desk = SecretDesk(document.get("store") or {}, self._spared, self._masker.add)
 
     async def run(self) -> int:
         """Start everything, wait for the word to stop, stop everything; return the exit code."""

@@ -12,11 +12,11 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent_runner.secret_refs import SecretRef
+from agent_runner.secret_refs import LOCAL_PATH, SecretRef
 
 READ_BOUND_S = 20.0
 """An idle machine needs a fifth of a second."""
@@ -59,13 +59,17 @@ class StoreReader:
         self._unusable: dict[SecretRef, str] = {}
         self._problem = ""
 
-    async def find(self, refs: Iterable[SecretRef]) -> tuple[dict[SecretRef, str], str]:
+    async def find(self, names: Iterable[Sequence[str]]) -> tuple[dict[SecretRef, str], str]:
         """Return the values that the store has now, and what a person can do about the rest.
 
         An unchanged file costs one stat. Never raises for what is wrong with the store.
+
+        Args:
+            names: Path and key of each.
         """
+        asked = [SecretRef(path, key) for path, key in names]
         if not self._key:
-            return {}, LOCKED if self._is_there() else NO_STORE
+            return {}, self._why_closed(asked)
         async with self._reading:
             try:
                 identity = _identity(self._path)
@@ -74,7 +78,6 @@ class StoreReader:
                 return {}, f"the secret store {self._path} cannot be read: {error.strerror}"
             if identity != self._identity:
                 self._identity = identity if await self._read() else None
-            asked = list(refs)
             found = {ref: self._values[ref] for ref in asked if ref in self._values}
             unusable = [ref for ref in asked if ref in self._unusable]
             why = "; ".join(f"the value of {ref} {self._unusable[ref]}" for ref in unusable)
@@ -85,8 +88,11 @@ class StoreReader:
         if self._process is not None:
             self._process.kill()
 
-    def _is_there(self) -> bool:
-        return bool(self._path) and Path(self._path).exists()
+    def _why_closed(self, asked: Iterable[SecretRef]) -> str:
+        if self._path and Path(self._path).exists():
+            return LOCKED
+        # What `local start` gathers needs no store, so whoever misses it is not sent there.
+        return "" if all(ref.path == LOCAL_PATH for ref in asked) else NO_STORE
 
     def _forget(self) -> None:
         self._identity, self._values, self._unusable = None, {}, {}

@@ -19,7 +19,7 @@ from daemon.local.secret_desk import SecretDesk
 from daemon.secrets.store.names import SecretName
 from daemon.secrets.store.secret_store import SecretStore
 from daemon.secrets.store.store_folder import StoreFolder
-from daemon.secrets.store_reader import LOCKED, NO_STORE, STALE, StoreReader
+from daemon.secrets.store_reader import LOCKED, NO_STORE, STALE
 from daemon.secrets.values import SecretValue
 from sandbox import procfs
 from tests.waiting import wait_until
@@ -52,10 +52,8 @@ class Desk:
                 super().add(pid)
 
         self.spared = Spared()
-        reader = StoreReader(
-            {"path": self.path if path is None else path, "key": found}, self.spared
-        )
-        self.desk = SecretDesk(reader, self.hidden.__setitem__)
+        store = {"path": self.path if path is None else path, "key": found}
+        self.desk = SecretDesk(store, self.spared, self.hidden.__setitem__)
 
     def agent(self) -> DaemonSecrets:
         if self.desk is None:
@@ -149,6 +147,7 @@ async def test_a_locked_store_and_none(desk: Desk, tmp_path: Path) -> None:
     await desk.desk.close()
     desk.open(path=str(tmp_path / "nothing"), key="")
     assert await desk.agent().ask([REF]) == ({}, NO_STORE)
+    assert await desk.agent().ask([SecretRef("local", "X")]) == ({}, "")
     assert desk.spawned == 0
 
 

@@ -89,6 +89,8 @@ def test_a_missing_value_of_the_store():
     """A path other than local says how a value gets into the store, or why there is none."""
     with pytest.raises(SecretMissingError, match="runner secrets set"):
         resolve({"A": "${secret:team/db:URL}"}, {})
+    with pytest.raises(SecretMissingError, match=r"run-local`; locked$"):
+        resolve({"A": "${secret:local:X}"}, {}, "locked")
     with pytest.raises(SecretMissingError, match=r"team/db:URL}: locked$"):
         resolve({"A": "${secret:team/db:URL}"}, {}, "locked")
 
