@@ -41,7 +41,7 @@ def command_end(spec: JobSpec, result: ExecResult, stop: StopReason | None) -> O
     elif result.signal is not None:
         reason, message = EndReason.SIGNALED, survivors or f"ended by signal {result.signal}"
     else:
-        reason, message = EndReason.EXITED, survivors
+        reason, message = EndReason.EXITED, survivors or _planted(result)
     interrupted = reason is EndReason.CANCELLED and stop is not StopReason.CANCEL
     return Outcome(
         end_reason=reason, exit_code=result.exit_code, message=message, interrupted=interrupted
@@ -53,6 +53,14 @@ def early_end(spec: JobSpec, stop: StopReason | None) -> Outcome:
     if stop is None:
         return Outcome(end_reason=EndReason.TIMED_OUT, message=_too_long(spec))
     return Outcome(end_reason=EndReason.CANCELLED, interrupted=stop is not StopReason.CANCEL)
+
+
+def _planted(result: ExecResult) -> str:
+    return (
+        f"new in a checkout, and run by others: {', '.join(result.planted)}"
+        if result.planted
+        else ""
+    )
 
 
 def _too_long(spec: JobSpec) -> str:

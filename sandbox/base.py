@@ -65,6 +65,12 @@ class Wall(enum.StrEnum):
     """Home directories, the runner's state and other workspaces cannot be read."""
     PROCESSES = "processes"
     """Other processes of the host can be neither seen nor signalled."""
+    PROTECT = "protect"
+    """Git's hooks and configuration and those of editors and agents cannot be changed in existing checkouts."""
+    SYSCALLS = "syscalls"
+    """Parts of the kernel that no build needs are out of reach."""
+    METADATA = "metadata"
+    """Modes, times and attributes of files outside cannot be changed."""
     TREE_KILL = "tree_kill"
     """No descendant outlives the command, whatever it does."""
     NETWORK = "network"
@@ -109,6 +115,8 @@ class SandboxRequest:
     hosts: tuple[str, ...] = ()
     """What may be reached, for ``Network.HOSTS``; see ``sandbox.network.rules``."""
     limits: Limits = field(default_factory=Limits)
+    protect: bool = True
+    """Whether git's hooks and configuration and those of editors and agents are read-only in existing checkouts."""
     require: frozenset[str] = frozenset()
     """Names of walls, and of limits that are asked for, without which there must be no sandbox."""
     image: str = ""
@@ -155,6 +163,8 @@ class ExecResult:
     """
     exceeded: Limit | None = None
     """The bound for which processes of the tree were killed, by the kernel or by us; the disk or the memory."""
+    planted: tuple[str, ...] = ()
+    """What is new in checkouts that were there before and would be run by git, an editor or an agent; below the job root."""
     survivors: tuple[str, ...] = ()
     """``pid command`` of each process that was still there after KILL; empty in a healthy world."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from sandbox.base import Network
 from sandbox.env import JOB_ROOT, JOB_UID
 from sandbox.errors import SandboxUnavailableError
+from sandbox.filesystem.checkouts import NO_CHECKOUTS, Checkouts
 from sandbox.filesystem.system_files import SYSTEM_FOLDERS
 from sandbox.filesystem.workspace import Workspace
 
@@ -73,7 +74,9 @@ def wall_options(etc: Path, *, disable_userns: bool) -> list[str]:
     return [*options, "--dev", "/dev"]
 
 
-def workspace_options(workspace: Workspace, network: Network) -> list[str]:
+def workspace_options(
+    workspace: Workspace, network: Network, checkouts: Checkouts = NO_CHECKOUTS
+) -> list[str]:
     """Return what one sandbox adds: its folders, its network, and the end of all writing elsewhere."""
     return [
         *(() if network is Network.ON else ("--unshare-net",)),
@@ -81,7 +84,16 @@ def workspace_options(workspace: Workspace, network: Network) -> list[str]:
         *("--bind", str(workspace.home), HOME),
         *("--bind", str(workspace.job), JOB_ROOT),
         *("--ro-bind", str(workspace.ci), f"{JOB_ROOT}/ci"),
+        # What is no mount itself could be renamed, and another put in its place.
+        *_bound("--bind", workspace, checkouts.ancestors()),
+        *_bound("--ro-bind", workspace, checkouts.read_only()),
         *("--remount-ro", "/"),
+    ]
+
+
+def _bound(option: str, workspace: Workspace, paths: Sequence[str]) -> list[str]:
+    return [
+        word for path in paths for word in (option, f"{workspace.job}/{path}", f"{JOB_ROOT}/{path}")
     ]
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from sandbox.base import ExecRequest, ExecResult, LiveProcess
 from sandbox.bounds.guard import Guard
 from sandbox.errors import SandboxError
+from sandbox.filesystem.aftermath import Aftermath
 from sandbox.filesystem.gate import Gate
 from sandbox.limits import Limit
 from sandbox.live_processes import describe
@@ -68,6 +69,7 @@ class FilesystemCommand:
         tree: Tree,
         request: ExecRequest,
         conclude: Callable[[int, bool], ExecResult],
+        aftermath: Aftermath,
         guard: Guard | None = None,
         gate: Gate | None = None,
     ) -> None:
@@ -79,6 +81,7 @@ class FilesystemCommand:
             tree: All its processes.
             request: What was asked for; here its bounds.
             conclude: Makes the result of (status, whether we killed it), or raises a SandboxError.
+            aftermath: What is looked at once the last process is dead.
             guard: Keeps its bounds; None if it has none.
             gate: What it waits for before it begins, and which ends with it; None if there is nothing.
         """
@@ -87,6 +90,7 @@ class FilesystemCommand:
         self._tree = tree
         self._request = request
         self._conclude = conclude
+        self._aftermath = aftermath
         self._guard = guard
         self._gate = gate
         self._loop = asyncio.get_running_loop()
@@ -178,8 +182,10 @@ class FilesystemCommand:
                 self._gate.drain()
             self._pump.end_after(LINGER_S)
             survivors = await self._tree.kill() or self._lost
-            result: ExecResult | SandboxError = self._result()
+            found = self._result()
             self.verified_dead = not survivors and self._tree.verified_dead()
+            planted = () if survivors else await self._aftermath.settle()
+            result: ExecResult | SandboxError = replace(found, planted=planted)
         except SandboxError as error:
             self._pump.end_after(LINGER_S)
             result = error

@@ -21,6 +21,8 @@ _SYS_CREATE_RULESET, _SYS_ADD_RULE = 444, 445
 _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH = 1
 _LATEST_ABI = 7
+TRUNCATE_ABI = 3
+"""Before it, no rule keeps files outside from being cut by truncate(2)."""
 
 
 class Fs(IntFlag):
@@ -68,7 +70,7 @@ DEVICE = Fs.READ_FILE | Fs.WRITE_FILE
 def handled_fs(abi: int) -> Fs:
     """Return the file rights that a kernel of this ABI can deny."""
     rights = _FIRST_FS
-    for since, right in ((2, Fs.REFER), (3, Fs.TRUNCATE), (5, Fs.IOCTL_DEV)):
+    for since, right in ((2, Fs.REFER), (TRUNCATE_ABI, Fs.TRUNCATE), (5, Fs.IOCTL_DEV)):
         if abi >= since:
             rights |= right
     return rights

@@ -14,6 +14,7 @@ from sandbox.ended_command import EndedCommand
 from sandbox.env import JOB_ROOT
 from sandbox.errors import SandboxBrokenError, SandboxError
 from sandbox.filesystem import bubblewrap, rights, verdict
+from sandbox.filesystem.aftermath import Aftermath
 from sandbox.filesystem.bubblewrap_status import BubblewrapStatus
 from sandbox.filesystem.call_list import MAGIC, CallList, Step, failed_step
 from sandbox.filesystem.command import FilesystemCommand
@@ -24,7 +25,6 @@ from sandbox.filesystem.terms import Terms
 from sandbox.filesystem.trampoline import Trampoline, memory_file
 from sandbox.filesystem.walls import LandlockWalls
 from sandbox.filesystem.workspace import Workspace
-from sandbox.network.control import PROXY_ENV
 from sandbox.output import OutputPump, open_output_pipe
 from sandbox.process import ChildProcess, limit_options, limited
 from sandbox.process_tree import SweptTree, count_processes, forget, register
@@ -65,9 +65,8 @@ class BubblewrapLauncher:
         self._uid = workspace.job_uid
         self._terms = terms
         self._limits = terms.bounds.process_limits()
-        self._prepared = walls + bubblewrap.block(
-            bubblewrap.workspace_options(workspace, terms.network)
-        )
+        self._workspace = workspace
+        self._walls = walls
         self._calls = calls.copy()
         if workspace.job_uid is not None:
             rights.become(self._calls, workspace.job_uid)
@@ -75,7 +74,9 @@ class BubblewrapLauncher:
         if scope.fd >= 0:
             self._calls.must(Step.WALLS, "landlock_restrict_self", scope.fd, 0)
 
-    async def start(self, request: ExecRequest, env: Mapping[str, str]) -> Command:
+    async def start(
+        self, request: ExecRequest, env: Mapping[str, str], aftermath: Aftermath
+    ) -> Command:
         """Spawn bubblewrap from the thread of the loop, which its death signal is tied to."""
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
@@ -87,14 +88,15 @@ class BubblewrapLauncher:
                     gate = gate_for(self._terms, self._uid, env)
                     if gate is not None:
                         undo.callback(gate.abandon)
-                        env = {**PROXY_ENV, **env}
+                        env = {**gate.env, **env}
                     guard = self._terms.bounds.guard()
                     if guard is not None:
                         undo.callback(guard.abandon)
                     command = register(self._name)
                     undo.callback(forget, command)
                     fds = (status_write, output_write)
-                    command.leader = self._spawn(request, env, fds, guard, gate)
+                    options = self._options(request, env, aftermath)
+                    command.leader = self._spawn(request, options, fds, guard, gate)
                 child = ChildProcess(command.leader, loop)
             except (OSError, SandboxError) as error:
                 return _not_spawned(error)
@@ -107,15 +109,24 @@ class BubblewrapLauncher:
             tree=NamespaceTree(child, status, command, loop),
             request=request,
             conclude=partial(_conclude_bubblewrap, request, status, pump),
+            aftermath=aftermath,
             guard=guard,
             gate=gate,
         )
         return started if gate is None else await _past(gate, status, started)
 
+    def _options(self, request: ExecRequest, env: Mapping[str, str], aftermath: Aftermath) -> bytes:
+        return self._walls + bubblewrap.block(
+            bubblewrap.workspace_options(
+                self._workspace, self._terms.namespace, aftermath.checkouts
+            )
+            + bubblewrap.command_options(env, request.cwd)
+        )
+
     def _spawn(  # what is different for each command
         self,
         request: ExecRequest,
-        env: Mapping[str, str],
+        options: bytes,
         pipes: tuple[int, int],
         guard: Guard | None,
         gate: Gate | None,
@@ -124,8 +135,7 @@ class BubblewrapLauncher:
         # Limits are set inside: bubblewrap is not bound by them, and the kernel counts the processes
         # of a user namespace by themselves.
         argv = limited(request.argv, limit_options(self._limits))
-        options = bubblewrap.command_options(env, request.cwd)
-        args_fd = memory_file("arguments", self._prepared + bubblewrap.block(options))
+        args_fd = memory_file("arguments", options)
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, args_fd)
             filter_fd = memory_file("filter", self._filter)  # bubblewrap reads it to its end
@@ -181,7 +191,9 @@ class RestrictedLauncher:
         rights.die_with_parent(self._calls)
         rights.gain_nothing(self._calls)
 
-    async def start(self, request: ExecRequest, env: Mapping[str, str]) -> Command:
+    async def start(
+        self, request: ExecRequest, env: Mapping[str, str], aftermath: Aftermath
+    ) -> Command:
         """Spawn the command itself, behind the walls that it puts around itself before it is the command."""
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
@@ -204,6 +216,7 @@ class RestrictedLauncher:
             tree=SweptTree(child, command, loop),
             request=request,
             conclude=partial(_conclude_restricted, request, pump),
+            aftermath=aftermath,
             guard=guard,
         )
 

@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 class FilesystemProvider:
     """Makes sandboxes below one folder of this host. One per process; see ``SandboxProvider``."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what the operator decides
         self,
         root: Path,
         *,
@@ -81,6 +81,7 @@ class FilesystemProvider:
         self._changes_user = os.geteuid() == 0
         self._backend: TierBackend | None = None
         self._capabilities: Capabilities | None = None
+        self._prepared = False
         self._live: dict[str, FilesystemSandbox] = {}
         self._lanes = Lanes(self._root, job_uids if self._changes_user else None)
         self._removals = RemovalQueue()
@@ -110,6 +111,7 @@ class FilesystemProvider:
 
     async def reap(self) -> list[str]:
         """Remove processes and workspaces of an earlier process with this owner label."""
+        await asyncio.to_thread(check_root, self._root)
         names = set(await kill_marked(OWNER_MARKER, self._owner_label, self._live.__contains__))
         names.update(await asyncio.to_thread(self._groups.reap))
         for name in await asyncio.to_thread(self._leftovers):
@@ -138,7 +140,8 @@ class FilesystemProvider:
         await in_thread(self._removals.close)
         self._lanes.close()
         await in_thread(self._groups.close)
-        await asyncio.to_thread(self._remove_root)
+        if self._prepared:
+            await asyncio.to_thread(self._remove_root)
 
     def _remove_root(self) -> None:
         """Leave nothing behind: the root is this provider's alone, and it is made anew when needed."""
@@ -154,6 +157,7 @@ class FilesystemProvider:
         check_root(self._root)
         try:
             open_root(self._root, passable=self._changes_user)
+            self._prepared = True
         except OSError as error:
             raise SandboxUnavailableError(
                 f"{self._root} cannot be used: {error.strerror}"
@@ -171,7 +175,8 @@ class FilesystemProvider:
                 if self._changes_user:
                     check_reachable(self._root)
                 backend = await asyncio.to_thread(open_tier)
-                await self._try(backend)
+                off = Network.OFF if backend.can_switch_network_off() else Network.ON
+                await self._try(backend, off)
             except SandboxError as error:
                 if backend is not None:
                     await backend.close()
@@ -179,9 +184,9 @@ class FilesystemProvider:
                 if reason not in reasons:
                     reasons.append(reason)
                 continue
+            await self._try_link(backend)
             self._backend = backend
             backend.settle()
-            off = Network.OFF if backend.can_switch_network_off() else Network.ON
             return Capabilities(
                 kind=KIND,
                 tier=tier,
@@ -209,9 +214,22 @@ class FilesystemProvider:
         yield Tier.LANDLOCK, lambda: LandlockTier(changes_user=self._changes_user)
         yield Tier.PLAIN, lambda: PlainTier(changes_user=self._changes_user)
 
-    async def _try(self, backend: TierBackend) -> None:
-        """Run a command in a tier, with the network off if it can."""
-        network = Network.OFF if backend.can_switch_network_off() else Network.ON
+    async def _try_link(self, backend: TierBackend) -> None:
+        """Give jobs a network namespace of their own also with the network on, if that works here."""
+        backend.link = backend.linkable()
+        if backend.link is not None:
+            try:
+                await self._try(backend, Network.ON)
+            except SandboxError as error:
+                backend.link = None
+                logger.warning(
+                    "Jobs with a network share that of the host: %s",
+                    error,
+                    extra={"action": "network_not_linked"},
+                )
+
+    async def _try(self, backend: TierBackend, network: Network) -> None:
+        """Run a command in a tier."""
         name = f"probe-{os.getpid()}"
         await in_thread(partial(discard_workspace, self._workspace(name)))
         sandbox = await self._make(backend, SandboxRequest(name=name, network=network))
@@ -273,7 +291,8 @@ class FilesystemProvider:
                 limits=bounds.kept,
             )
             check_required(request.require, info)
-            terms = Terms(network=network, hosts=request.hosts, bounds=bounds)
+            link = backend.link if network is Network.ON else None
+            terms = Terms(network=network, hosts=request.hosts, link=link, bounds=bounds)
             launcher = await backend.launcher(place, terms)
             # Few calls, here: handing them to a thread and back costs several times as much.
             workspace = lane.pool.obtain(name, returnable=backend.keeps_folders_private(network))
@@ -289,6 +308,7 @@ class FilesystemProvider:
             lane=lane,
             removals=self._removals,
             launcher=launcher,
+            protects=request.protect,
             on_destroyed=self._forget,
         )
         self._live[name] = sandbox

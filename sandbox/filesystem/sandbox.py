@@ -15,6 +15,7 @@ from sandbox.ended_command import EndedCommand
 from sandbox.env import JOB_ROOT, base_env, command_env
 from sandbox.errors import CommandNotStartedError, SandboxBrokenError
 from sandbox.filesystem import bubblewrap
+from sandbox.filesystem.aftermath import Aftermath, look
 from sandbox.filesystem.command import FilesystemCommand
 from sandbox.filesystem.lanes import Lane
 from sandbox.filesystem.launch import mapped
@@ -27,7 +28,9 @@ from sandbox.filesystem.workspace import Workspace
 class Launcher(Protocol):
     """Starts commands in one tier."""
 
-    async def start(self, request: ExecRequest, env: Mapping[str, str]) -> Command:
+    async def start(
+        self, request: ExecRequest, env: Mapping[str, str], aftermath: Aftermath
+    ) -> Command:
         """Start a command, or return one that ended before it began."""
         ...
 
@@ -44,6 +47,7 @@ class FilesystemSandbox:
         lane: Lane,
         removals: RemovalQueue,
         launcher: Launcher,
+        protects: bool,
         on_destroyed: Callable[[FilesystemSandbox], None],
     ) -> None:
         self._name = workspace.name
@@ -53,6 +57,7 @@ class FilesystemSandbox:
         self._pool = lane.pool
         self._removals = removals
         self._launcher = launcher
+        self._protects = protects
         self._on_destroyed = on_destroyed
         self._command: Command | None = None
         self._all_verified_dead = True
@@ -125,7 +130,8 @@ class FilesystemSandbox:
         async with self._lock:
             self._refuse_destroyed()
             self._settle_command()
-            self._command = await self._launcher.start(request, env)
+            aftermath = await look(self._workspace, protects=self._protects)
+            self._command = await self._launcher.start(request, env, aftermath)
             return self._command
 
     async def destroy(self) -> None:

@@ -16,7 +16,7 @@ from sandbox.base import Network, Tier, Wall
 from sandbox.errors import SandboxBrokenError, SandboxUnavailableError
 from sandbox.filesystem import bubblewrap, rights
 from sandbox.filesystem.call_list import CallList
-from sandbox.filesystem.landlock import AbstractSocketScope, kernel_abi, scoped
+from sandbox.filesystem.landlock import TRUNCATE_ABI, AbstractSocketScope, kernel_abi, scoped
 from sandbox.filesystem.launch import BubblewrapLauncher, RestrictedLauncher
 from sandbox.filesystem.sandbox import Launcher
 from sandbox.filesystem.seccomp import INET, INET6, NETLINK, UNIX, SyscallPolicy, program
@@ -25,6 +25,7 @@ from sandbox.filesystem.terms import Terms
 from sandbox.filesystem.trampoline import Trampoline
 from sandbox.filesystem.walls import LandlockWalls
 from sandbox.filesystem.workspace import Workspace
+from sandbox.network.pasta import PASTA, host_problem
 
 _IN_NAMESPACES = SyscallPolicy(
     families=frozenset({UNIX, INET, INET6, NETLINK}), own_namespaces=True
@@ -39,6 +40,12 @@ class TierBackend(Protocol):
     """One tier on this host, prepared."""
 
     tier: Tier
+    link: str | None
+    """The pasta that connects a network namespace of each job's own, for ``Network.ON``; None: the host's network is used."""
+
+    def linkable(self) -> str | None:
+        """Return what ``link`` may be on this host, untried."""
+        ...
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return what this tier does not hold for a sandbox with this network."""
@@ -91,6 +98,7 @@ class BubblewrapTier:
             bubblewrap.wall_options(etc.path, disable_userns=disable_userns)
         )
         self._network_off = network_off
+        self.link: str | None = None
         self._refreshing = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
         self._fresh_until = 0.0
@@ -101,7 +109,16 @@ class BubblewrapTier:
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return what the network of the host is: its loopback is reached with it. What else it could not hold it refuses."""
-        return (Wall.NETWORK,) if network is Network.ON else ()
+        return (Wall.NETWORK,) if network is Network.ON and self.link is None else ()
+
+    def linkable(self) -> str | None:
+        """Return the pasta of this host, if it may work: nobody but root can have put it there, and names can be looked up."""
+        if not self._network_off or host_problem(PASTA):
+            return None
+        try:
+            return bubblewrap.trusted_program(PASTA)
+        except SandboxUnavailableError:
+            return None
 
     def can_switch_network_off(self) -> bool:
         """Tell whether network namespaces work here."""
@@ -113,7 +130,8 @@ class BubblewrapTier:
 
     def keeps_folders_private(self, network: Network) -> bool:
         """Tell that it does if no abstract socket of another sandbox can be reached; others are out of sight."""
-        return network is not Network.ON or bool(scoped(self._abi))
+        own_network = network is not Network.ON or self.link is not None
+        return own_network or bool(scoped(self._abi))
 
     async def launcher(self, workspace: Workspace, terms: Terms) -> Launcher:
         """Return what starts the commands of one sandbox."""
@@ -155,19 +173,31 @@ class LandlockTier:
     """Access rules of the kernel; processes stay visible and a tree has to be found to be killed."""
 
     tier = Tier.LANDLOCK
+    link: str | None = None
+
+    def linkable(self) -> str | None:
+        """Return nothing: there are no namespaces."""
+        return None
 
     def __init__(self, *, changes_user: bool) -> None:
         self._walls = LandlockWalls()
+        self._changes_user = changes_user
         self._trampoline = Trampoline()
         self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
-        """Return what no rule covers: /proc shows all, a fork storm can outrun a sweep, and the loopback is the host's."""
-        network_walls = () if network is Network.OFF else (Wall.NETWORK,)
-        return (Wall.PROCESSES, Wall.TREE_KILL, *network_walls)
+        """Return what no rule covers: /proc shows all, a fork storm can outrun a sweep, nothing below what is allowed is excepted."""
+        found = [Wall.PROCESSES, Wall.TREE_KILL, Wall.PROTECT]
+        if network is Network.ON:
+            found.append(Wall.NETWORK)
+        if not self._changes_user:  # root's jobs own nothing of the host
+            found.append(Wall.METADATA)
+        if self._walls.abi < TRUNCATE_ABI:
+            found.append(Wall.FS_WRITE)
+        return tuple(wall for wall in Wall if wall in found)
 
     def can_switch_network_off(self) -> bool:
-        """Tell that it can: without a family of sockets there is no network, not even an own loopback."""
+        """Tell that it can: the filter of system calls makes no socket then."""
         return True
 
     def can_filter_hosts(self) -> bool:
@@ -206,6 +236,11 @@ class PlainTier:
     """A folder and a process group."""
 
     tier = Tier.PLAIN
+    link: str | None = None
+
+    def linkable(self) -> str | None:
+        """Return nothing: there are no namespaces."""
+        return None
 
     def __init__(self, *, changes_user: bool) -> None:
         self._trampoline = Trampoline()

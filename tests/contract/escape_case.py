@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -142,8 +143,7 @@ class EscapeCase:
                     self.problems.append("an argument list holds the job's secret")
             elif operation == "host_connect_must_fail":
                 with contextlib.suppress(OSError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.decoys.free_port)
-                    writer.close()
+                    socket.create_connection(("127.0.0.1", self.decoys.free_port), 1).close()
                     self.problems.append("the port can be reached from the host")
             else:
                 with contextlib.suppress(TransferRefusedError, FileNotFoundError):
@@ -163,17 +163,17 @@ class EscapeCase:
                 await command.wait()
                 self.problems.append(f"{name!r} was taken for the name of a variable")
         os.environ.update({"LD_BIND_NOW": "1", "BASH_ENV": "x", "PYTHONSTARTUP": "x"})
-        command = await self.sandbox.exec(
+        lister = await self.sandbox.exec(
             ExecRequest(argv=("/usr/bin/env",), env={"X": "a\nb"}, cwd=cwd, timeout_s=10)
         )
-        output = b"".join([piece async for piece in command.stream()])
-        for name in (b"LD_BIND_NOW", b"BASH_ENV", b"PYTHONSTARTUP"):
-            if name in output:
-                self.problems.append(f"{name.decode()} is inherited")
-            os.environ.pop(name.decode(), None)
+        output = b"".join([piece async for piece in lister.stream()])
+        for daemons in ("LD_BIND_NOW", "BASH_ENV", "PYTHONSTARTUP"):
+            if daemons.encode() in output:
+                self.problems.append(f"{daemons} is inherited")
+            os.environ.pop(daemons, None)
         if b"X=a\nb\n" not in output:
             self.problems.append("a line end in a value was lost")
-        return await command.wait()
+        return await lister.wait()
 
     def _judge(self, result: ExecResult | None, seconds: float) -> None:
         expect = self.case["expect"]

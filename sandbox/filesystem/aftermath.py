@@ -1,0 +1,50 @@
+"""What is looked at before and after a command because of what it may leave behind."""
+
+from __future__ import annotations
+
+import os
+
+from sandbox.filesystem.checkouts import NO_CHECKOUTS, Checkouts, find_checkouts, planted
+from sandbox.filesystem.privileged_bits import take_privileged_bits
+from sandbox.filesystem.settled import in_thread
+from sandbox.filesystem.workspace import Workspace
+
+
+class Aftermath:
+    """The checkouts of a workspace at the start of one command, and what to do once its last process is dead."""
+
+    def __init__(self, workspace: Workspace, checkouts: Checkouts) -> None:
+        """Remember; see ``look``."""
+        self._workspace = workspace
+        self.checkouts = checkouts
+
+    async def settle(self) -> tuple[str, ...]:
+        """Take privileged bits off what is left; return what is new in the checkouts. Free for an untouched workspace."""
+        return () if self._workspace.is_empty() else await in_thread(self._settle)
+
+    def _settle(self) -> tuple[str, ...]:
+        for folder in (self._workspace.job, self._workspace.home, self._workspace.tmp):
+            take_privileged_bits(folder)
+        return planted(self._workspace.job, self.checkouts)
+
+
+async def look(workspace: Workspace, *, protects: bool) -> Aftermath:
+    """Look at a workspace before a command. Free where nothing was copied.
+
+    Args:
+        workspace: Nobody changes it meanwhile.
+        protects: Whether checkouts are looked for.
+    """
+    checkouts = NO_CHECKOUTS
+    if protects and _holds_something(workspace):
+        checkouts = await in_thread(lambda: find_checkouts(workspace.job))
+    return Aftermath(workspace, checkouts)
+
+
+def _holds_something(workspace: Workspace) -> bool:
+    # Plain calls: two of them for every command. Beside src there is only ci.
+    top = str(workspace.job)
+    try:
+        return bool(os.listdir(f"{top}/src")) or len(os.listdir(top)) != 2  # noqa: PTH208, PLR2004
+    except OSError:
+        return True
