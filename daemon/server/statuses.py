@@ -49,6 +49,7 @@ NEVER_SENT = frozenset(
         "SECRET_EXISTS",
         "SECRET_KEY_STALE",
         "SECRET_NOT_FOUND",
+        "SECRET_SOURCE_GONE",
         "SECRET_STORE_DAMAGED",
         "SECRET_STORE_FAILED",
         "SERVER_REFUSED",
