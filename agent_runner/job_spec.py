@@ -46,7 +46,17 @@ MAX_CPUS = 4096.0
 MAX_OPEN_FILES = 1 << 20
 BOUNDS = ("memory", "cpus", "pids", "disk")
 """What ``sandbox.require`` may name beside the walls, if the job bounds it."""
-WALLS = ("fs_write", "fs_read", "processes", "tree_kill", "network", "job_uid")
+WALLS = (
+    "fs_write",
+    "fs_read",
+    "processes",
+    "protect",
+    "syscalls",
+    "metadata",
+    "tree_kill",
+    "network",
+    "job_uid",
+)
 """The walls of ``sandbox.base.Wall``."""
 LFS = ("auto", "on", "off")
 SOURCES = ("none", "copy", "git")
@@ -89,6 +99,8 @@ class SandboxSpec:
     """What may be reached, for the network ``hosts``; see ``sandbox.network.rules``."""
     require: tuple[str, ...] = ()
     """Names of ``WALLS`` and ``BOUNDS`` without which the job must not run."""
+    unprotected: bool = False
+    """Whether what others would run of a checkout may be changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ def sandbox_request(job_id: str, attempt: int, spec: JobSpec) -> SandboxRequest:
             open_files=asked.open_files or DEFAULT_OPEN_FILES,
             output_bytes=asked.output_bytes or DEFAULT_OUTPUT_BYTES,
         ),
+        protect=not asked.unprotected,
         require=frozenset(asked.require),
     )
 

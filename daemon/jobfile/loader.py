@@ -169,6 +169,7 @@ def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec
             open_files=sandbox.open_files,
             hosts=tuple(sandbox.network) if isinstance(sandbox.network, list) else (),
             require=tuple(sandbox.require),
+            unprotected=not sandbox.protect,
         ),
         labels=fields.labels,
         priority=fields.priority,

@@ -100,6 +100,7 @@ class SandboxFields(_Fields):
     open_files: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     output: Size = 0
     require: list[str] = Field(default_factory=list)
+    protect: bool = True
 
 
 class RetryFields(_Fields):

@@ -21,7 +21,9 @@ SPARED = frozenset(
     {"retries", "concurrency", "depends_on", "not_before_us", "max_attempts", "masking"}
 )
 """Fields of a specification that are not written if they ask for nothing."""
-SPARED_BY_SANDBOX = frozenset({"cpus", "disk_bytes", "open_files", "hosts", "require"})
+SPARED_BY_SANDBOX = frozenset(
+    {"cpus", "disk_bytes", "open_files", "hosts", "require", "unprotected"}
+)
 """The same of its ``sandbox``."""
 _NO_SOURCE = SourceSpec()
 

@@ -32,7 +32,7 @@ timeout_seconds: 90
 idle_timeout_seconds: 2.5
 sandbox:
   { kind: filesystem, min: bwrap, network: off, memory: 2GiB, pids: 512, output: 1.5GB,
-    cpus: 1.5, disk: 10GiB, open_files: 99, require: [network, memory] }
+    cpus: 1.5, disk: 10GiB, open_files: 99, require: [network, memory], protect: false }
 labels: { gpu: "1" }
 priority: -5
 retries: { max: 3, backoff_seconds: 2.5, on: [75, TIMED_OUT] }
@@ -64,6 +64,7 @@ def test_every_field():
         10 << 30,
         99,
     )
+    assert spec.sandbox.unprotected
     assert spec.sandbox.require == ("network", "memory")
     assert spec.retries == RetryPolicy(
         max=3, backoff_s=2.5, exit_codes=(75,), end_reasons=(EndReason.TIMED_OUT,)
@@ -171,7 +172,7 @@ def test_utf8_byte_order_mark():
         ("job_command: x\nci_source: git", "2:12: ci_source: must be a mapping with type, path, url, ref"),
         ("job_command: x\nsandbox: {cpus: -2}", "2:17: sandbox.cpus: must lie between 0 and 4096"),
         ("job_command: x\nsandbox: {require: [memory]}", "2:20: sandbox.require: memory needs a bound in sandbox.memory"),
-        ("job_command: x\nsandbox: {require: [luck]}", "2:20: sandbox.require: 'luck' is none of fs_write, fs_read, processes, tree_kill, network, job_uid, memory, cpus, pids, disk"),
+        ("job_command: x\nsandbox: {require: [luck]}", "2:20: sandbox.require: 'luck' is none of fs_write, fs_read, processes, protect, syscalls, metadata, tree_kill, network, job_uid, memory, cpus, pids, disk"),
         ("job_command: x\nsandbox: {kind: container}", "2:17: sandbox.kind: container is not supported by this version yet"),
         ("job_command: x\nsandbox: {network: []}", "2:20: sandbox.network: lists no host; say off for none"),
         ("job_command: x\nsandbox: {network: maybe}", "2:20: sandbox.network: must be one of on, off"),
