@@ -46,8 +46,6 @@ def check_refs(spec: JobSpec) -> None:
         InvalidJobSpecError: Names the field, not its text.
     """
     refs_of(spec)
-    names = [*spec.labels, *spec.labels.values()]
-    group = spec.concurrency.group if spec.concurrency else ""
     _refuse("name", spec.name)
     _refuse("job_command", *spec.argv)
     for prefix, source in _sources(spec):
@@ -59,8 +57,10 @@ def check_refs(spec: JobSpec) -> None:
             raise InvalidJobSpecError(f"{prefix}_credentials", problem)
     _refuse("code_dir", spec.code_dir)
     _refuse("job_dir", spec.job_dir)
-    _refuse("labels", *names)
-    _refuse("concurrency", group)
+    if spec.labels:
+        _refuse("labels", *spec.labels, *spec.labels.values())
+    if spec.concurrency:
+        _refuse("concurrency", spec.concurrency.group)
 
 
 def refs_of(spec: JobSpec) -> list[SecretRef]:
@@ -78,8 +78,10 @@ def refs_of(spec: JobSpec) -> list[SecretRef]:
     return list(found)
 
 
-def _sources(spec: JobSpec) -> tuple[tuple[str, SourceSpec], ...]:
-    return (("source", spec.source), ("ci_source", spec.ci_source))
+def _sources(spec: JobSpec) -> list[tuple[str, SourceSpec]]:
+    """Return the sources that a job has, by the prefix of their fields; most have none, and this is on the way of each."""
+    both = (("source", spec.source), ("ci_source", spec.ci_source))
+    return [(prefix, source) for prefix, source in both if source.kind != "none"]
 
 
 def _references(field: str, text: str) -> list[SecretRef]:

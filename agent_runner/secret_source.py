@@ -13,6 +13,8 @@ from agent_runner.secret_refs import SecretRef, SecretValues
 
 MAX_ANSWER_BYTES = 64 << 20
 
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
 
 class Found(NamedTuple):
     """The answer to a question; what was not found is not in it."""
@@ -65,7 +67,7 @@ class DaemonSecrets:
         """Take the descriptor of the inherited socket to the daemon."""
         self.at_hand = gathered
         self._fd = fd
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._streams: asyncio.Task[_Streams] | None = None
         self._turn = asyncio.Lock()
         self._number = 0
 
@@ -83,14 +85,14 @@ class DaemonSecrets:
 
     def close(self) -> None:
         """Ask no more; called once, at the end of the process."""
-        if self._streams is not None:
-            self._streams[1].close()
+        if self._streams is not None and self._streams.done():
+            self._streams.result()[1].close()
 
     async def _exchange(self, question: dict[str, Any]) -> dict[str, Any]:
         if self._streams is None:
-            channel = socket.socket(fileno=self._fd)
-            self._streams = await asyncio.open_connection(sock=channel, limit=MAX_ANSWER_BYTES)
-        reader, writer = self._streams
+            self._streams = asyncio.ensure_future(self._open())
+        # A question that is given up must not take the only socket with it.
+        reader, writer = await asyncio.shield(self._streams)
         writer.write(json.dumps(question).encode() + b"\n")
         while line := await reader.readline():
             answer: dict[str, Any] = json.loads(line)
@@ -98,3 +100,7 @@ class DaemonSecrets:
             if answer["number"] == question["number"]:
                 return answer
         raise ConnectionError("the daemon has closed its end")
+
+    async def _open(self) -> _Streams:
+        channel = socket.socket(fileno=self._fd)
+        return await asyncio.open_connection(sock=channel, limit=MAX_ANSWER_BYTES)

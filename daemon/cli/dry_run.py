@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from agent_runner.secret_refs import LOCAL_PATH, SecretRef, find_refs
+from agent_runner.secret_refs import LOCAL_PATH, SecretRef, find_refs, refs_of
 from daemon.cli.output import print_json, printable
 from daemon.cli.run_local_secrets import look_up_secrets
 from sandbox.mask_floors import is_secret_name
@@ -33,7 +33,7 @@ def dry_run(spec: JobSpec, search: SecretSearch, *, check_secrets: bool, as_json
     Raises:
         UsageError, WrongPasswordError, DamagedSecretStoreError, Interrupted: As ``look_up_secrets``.
     """
-    refs = find_refs(spec.env)
+    refs = refs_of(spec)
     values, _ = look_up_secrets(refs, search, may_ask=check_secrets)
     states = {ref: FOUND if ref in values else _state(ref, search) for ref in refs}
     masker = Masker()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent_runner.hardening import harden
+from daemon.config import load
 from daemon.doctor.finding import Finding, Level, Subject
 from daemon.errors import (
     DaemonError,
@@ -86,7 +87,8 @@ def _password(subject: Subject, folder: StoreFolder) -> Finding:
 
     name = "secrets.password"
     try:
-        _, found = unlock_store(folder, subject.env, PasswordOptions(), lambda _line: None)
+        options = PasswordOptions(keyring=load(subject.env, {})["secrets.keyring"].value is True)
+        _, found = unlock_store(folder, subject.env, options, lambda _line: None)
     except SecretNeededError:
         text = "not at hand without asking, so `runner local start` leaves the store locked"
         return Finding(name, Level.NOTE, text, "--unlock asks for it")

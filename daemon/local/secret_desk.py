@@ -18,8 +18,8 @@ MAX_QUESTION_BYTES = 4 << 20
 
 logger = logging.getLogger(__name__)
 
-Hide = Callable[[str, str], object]
-"""Registers a value under a name, so that no log of ours shows it."""
+Hide = Callable[[str, str], bool]
+"""Registers a value under a name, so that no log of ours shows it; False if it cannot be hidden."""
 
 
 class SecretDesk:
@@ -68,8 +68,10 @@ class SecretDesk:
         for ref, value in values.items():
             # Before the agent-runner has it: from then on its log may hold it.
             if self._hidden.get(ref) != value:
-                self._hide(f"{ref.path}:{ref.key}", value)
                 self._hidden[ref] = value
+                if not self._hide(f"{ref.path}:{ref.key}", value):
+                    facts = {"action": "secret_not_masked", "secret": f"{ref.path}:{ref.key}"}
+                    logger.warning("A secret cannot be masked in our own logs", extra=facts)
         answer = {
             "number": question["number"],
             "values": [[*ref, value] for ref, value in values.items()],

@@ -53,7 +53,17 @@ class Desk:
 
         self.spared = Spared()
         store = {"path": self.path if path is None else path, "key": found}
-        self.desk = SecretDesk(store, self.spared, self.hidden.__setitem__)
+        self.desk = SecretDesk(store, self.spared, self.hide)
+
+    def hide(self, name: str, value: str) -> bool:
+        self.hidden[name] = value
+        return True
+
+    async def wait_reading(self) -> None:
+        """Wait until a reading process lives."""
+        async with asyncio.timeout(20):
+            while not self.spared:
+                await asyncio.sleep(0)
 
     def agent(self) -> DaemonSecrets:
         if self.desk is None:
@@ -171,8 +181,7 @@ async def test_a_reading_process_that_dies(desk: Desk) -> None:
     desk.put(REF, VALUE)
     agent = desk.agent()
     asking = asyncio.create_task(agent.ask([REF]))
-    while not desk.spared:
-        await asyncio.sleep(0)
+    await desk.wait_reading()
     os.kill(next(iter(desk.spared)), signal.SIGKILL)
     found = await asking
     assert found.values == {}
@@ -186,18 +195,29 @@ async def test_a_question_that_is_given_up(desk: Desk) -> None:
     desk.put(OTHER, "other-value")
     agent = desk.agent()
     asking = asyncio.create_task(agent.ask([REF]))
-    while not desk.spared:
-        await asyncio.sleep(0)
+    await desk.wait_reading()
     asking.cancel()
     assert (await agent.ask([OTHER])).values == {OTHER: "other-value"}
+
+
+async def test_the_very_first_question_is_given_up(desk: Desk) -> None:
+    """Before the connection stands: the socket is there for the next one."""
+    desk.put(REF, VALUE)
+    agent = desk.agent()
+    for turns in range(4):
+        asking = asyncio.create_task(agent.ask([REF]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+    assert (await agent.ask([REF])).values == {REF: VALUE}
 
 
 async def test_a_desk_that_is_closed(desk: Desk) -> None:
     """Who asks is told, and no reading process is left."""
     agent = desk.agent()
     asking = asyncio.create_task(agent.ask([REF]))
-    while not desk.spared:
-        await asyncio.sleep(0)
+    await desk.wait_reading()
     pid = next(iter(desk.spared))
     await desk.desk.close()
     with pytest.raises(SecretSourceGoneError):
@@ -209,8 +229,7 @@ async def test_the_key_is_in_no_process_table(desk: Desk) -> None:
     """Neither the arguments nor the environment of the reading process hold it."""
     agent = desk.agent()
     asking = asyncio.create_task(agent.ask([REF]))
-    while not desk.spared:
-        await asyncio.sleep(0)
+    await desk.wait_reading()
     folder = Path(f"/proc/{next(iter(desk.spared))}")
     seen = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
     await asking
