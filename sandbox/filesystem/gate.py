@@ -1,6 +1,7 @@
 """What a command waits for before its first instruction: bubblewrap holds it until something outside is ready.
 
-A proxy for a list of hosts has to listen inside first, so that no program of the job can take its place.
+A proxy for a list of hosts has to listen inside first, so that no program of the job can take its place; pasta has to
+have connected the namespace, so that the first program that wants the network finds it.
 """
 
 from __future__ import annotations
@@ -8,37 +9,65 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sandbox.base import Network
 from sandbox.env import OWNER_MARKER, SANDBOX_MARKER
 from sandbox.filesystem.bubblewrap_status import BubblewrapStatus
 from sandbox.filesystem.terms import Terms
-
-if TYPE_CHECKING:  # loaded for the first command that has a list
-    from sandbox.network.host_filter import HostFilter
+from sandbox.network.control import PROXY_ENV
 
 _STATUS_S = 20.0
 
 
-class Gate:
-    """The gate of one command, and the proxy behind it."""
+class Peer(Protocol):
+    """What has to be ready outside: a process of ours that serves one command."""
 
-    def __init__(self, host_filter: HostFilter) -> None:
-        """Close the gate, and keep the proxy."""
-        self._filter = host_filter
+    async def serve(self, pid: int, pidfd: int, on_line: Callable[[bytes], bool]) -> None:
+        """Serve the network namespace of a process. When this returns, it is served.
+
+        Raises:
+            SandboxBrokenError: It cannot.
+        """
+        ...
+
+    def drain(self) -> None:
+        """Take the lines that came so far."""
+        ...
+
+    async def close(self) -> None:
+        """End the process and collect it. Idempotent."""
+        ...
+
+    def abandon(self) -> None:
+        """Do what ``close`` does, at once. Idempotent."""
+        ...
+
+
+class Gate:
+    """The gate of one command, and what it waits for."""
+
+    def __init__(self, peer: Peer, env: Mapping[str, str]) -> None:
+        """Close the gate.
+
+        Args:
+            peer: What the command waits for.
+            env: What the command is told of it.
+        """
+        self._peer = peer
+        self.env = env
         self.closed_fd, self._open_fd = os.pipe()
         """What bubblewrap reads from before it goes on."""
 
     async def open(self, status: BubblewrapStatus, on_line: Callable[[bytes], bool]) -> None:
-        """Let the command go once connections are served. Called once.
+        """Let the command go once it is served. Called once.
 
         Args:
             status: Knows the first process of the command's namespaces.
             on_line: Takes a line for each refusal; tells whether there is room for more.
 
         Raises:
-            SandboxBrokenError: There is no proxy; the command must not go on.
+            SandboxBrokenError: Nothing serves it; the command must not go on.
         """
         os.close(self.closed_fd)
         self.closed_fd = -1
@@ -51,7 +80,7 @@ class Gate:
         except ProcessLookupError:
             return
         try:
-            await self._filter.serve(pid, pidfd, on_line)
+            await self._peer.serve(pid, pidfd, on_line)
         finally:
             os.close(pidfd)
         with contextlib.suppress(BrokenPipeError):
@@ -59,17 +88,17 @@ class Gate:
 
     def drain(self) -> None:
         """Take the lines that came so far. Called when the command has ended, before its output does."""
-        self._filter.drain()
+        self._peer.drain()
 
     async def close(self) -> None:
-        """End the proxy. Called once the command is dead: one that still waits would read the end, and go on."""
+        """End what it waited for. Called once the command is dead: one that still waits would read the end, and go on."""
         self._close_fds()
-        await self._filter.close()
+        await self._peer.close()
 
     def abandon(self) -> None:
-        """End the proxy at once, for a command that was not started after all."""
+        """Do so at once, for a command that was not started after all."""
         self._close_fds()
-        self._filter.abandon()
+        self._peer.abandon()
 
     def _close_fds(self) -> None:
         for fd in (self.closed_fd, self._open_fd):
@@ -89,9 +118,13 @@ def gate_for(terms: Terms, uid: int | None, env: Mapping[str, str]) -> Gate | No
     Raises:
         OSError: The host has no process, descriptor or memory for it now.
     """
-    if terms.network is not Network.HOSTS:
-        return None
-    from sandbox.network.host_filter import HostFilter  # noqa: PLC0415
-
     marks = {name: env[name] for name in (OWNER_MARKER, SANDBOX_MARKER) if name in env}
-    return Gate(HostFilter(terms.hosts, uid, marks))
+    if terms.network is Network.HOSTS:
+        from sandbox.network.host_filter import HostFilter  # noqa: PLC0415 - for the first that has a list
+
+        return Gate(HostFilter(terms.hosts, uid, marks), PROXY_ENV)
+    if terms.link is not None:
+        from sandbox.network.pasta import PastaLink  # noqa: PLC0415 - few hosts have it
+
+        return Gate(PastaLink(terms.link, uid, marks), {})
+    return None
