@@ -45,7 +45,8 @@ async def linked(reachable_dir: Path) -> AsyncIterator[Place]:
     sandbox = await provider.create(SandboxRequest(name="linked", network=Network.ON))
     try:
         if Wall.NETWORK in sandbox.info.walls_not_held:
-            pytest.skip("pasta (package passt) is missing or does not work here")
+            # Not skipped: a machine with pasta would run all other tests through it.
+            pytest.xfail("pasta (package passt) is not installed, or /dev/net/tun is root's alone")
         yield Place(BWRAP, provider, reachable_dir, sandbox)
     finally:
         await provider.close()
