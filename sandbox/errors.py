@@ -25,6 +25,18 @@ class SandboxBrokenError(SandboxError):
     retryable: ClassVar[bool] = True
 
 
+class ImageMissingError(SandboxUnavailableError):
+    """The image of a container is neither here nor to be had."""
+
+    reason: ClassVar[str] = "IMAGE_MISSING"
+
+
+class EngineGoneError(SandboxBrokenError):
+    """The container engine does not answer, or went away in the middle."""
+
+    reason: ClassVar[str] = "ENGINE_GONE"
+
+
 class CommandNotStartedError(SandboxError):
     """The request is impossible: no program, a bad environment, or an unusable working directory."""
 

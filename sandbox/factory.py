@@ -5,30 +5,48 @@ from __future__ import annotations
 from pathlib import Path
 
 from sandbox.base import SandboxProvider, Tier
+from sandbox.container.settings import ContainerSettings
 from sandbox.errors import SandboxUnavailableError
 
 FILESYSTEM = "filesystem"
+CONTAINER = "container"
 SCRIPTED = "scripted"
 AUTO = "auto"
-KINDS = (AUTO, FILESYSTEM, SCRIPTED)
+KINDS = (AUTO, FILESYSTEM, CONTAINER, SCRIPTED)
+KIND_OF_MODE = {"local": FILESYSTEM, "cloud": CONTAINER}
+"""The one place where the mode decides anything."""
 
 
-def open_provider(
+def kind_of_mode(mode: str) -> str:
+    """Return the kind of sandbox that ``MODE`` stands for.
+
+    Raises:
+        SandboxUnavailableError: There is no such mode.
+    """
+    kind = KIND_OF_MODE.get(mode)
+    if kind is None:
+        raise SandboxUnavailableError(f"there is no mode {mode!r}: use {', '.join(KIND_OF_MODE)}")
+    return kind
+
+
+def open_provider(  # noqa: PLR0913  # the parts of each kind, by name
     kind: str,
     *,
     root: Path | None = None,
     owner_label: str = "runner",
     tier: Tier | None = None,
     allow_plain: bool = False,
+    container: ContainerSettings | None = None,
 ) -> SandboxProvider:
     """Return the provider of a kind. Called once per process, inside a running loop.
 
     Args:
-        kind: ``auto``, ``filesystem`` or ``scripted``.
+        kind: ``auto``, ``filesystem``, ``container`` or ``scripted``.
         root: Folder of the workspaces; needed by the kinds that keep them on this host.
         owner_label: Names this agent-runner, the same after a restart.
         tier: Exactly this tier, or None for the strongest that works.
         allow_plain: The operator's consent to no walls.
+        container: Engine and image, for containers.
 
     Raises:
         SandboxUnavailableError: There is no such kind, or it needs a root.
@@ -40,6 +58,14 @@ def open_provider(
         from sandbox.filesystem.provider import FilesystemProvider  # noqa: PLC0415
 
         return FilesystemProvider(root, owner_label=owner_label, tier=tier, allow_plain=allow_plain)
+    if kind == CONTAINER:
+        from sandbox.container.provider import ContainerProvider  # noqa: PLC0415
+
+        return ContainerProvider(
+            container or ContainerSettings(),
+            owner_label=owner_label,
+            state_folder="" if root is None else str(root),
+        )
     if kind == SCRIPTED:
         from sandbox.scripted import ScriptedProvider  # noqa: PLC0415
 

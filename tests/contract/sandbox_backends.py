@@ -13,15 +13,26 @@ import pytest
 
 from sandbox import procfs
 from sandbox.base import Command, ExecRequest, ExecResult, Sandbox, SandboxRequest, Tier
+from sandbox.container.provider import ContainerProvider
 from sandbox.errors import SandboxUnavailableError
 from sandbox.filesystem.provider import FilesystemProvider
 from sandbox.scripted import ScriptedProvider
-from tests.contract.deviations import BWRAP, LANDLOCK, PLAIN, SANDBOX_DEVIATIONS, SCRIPTED
+from tests.contract.container_engine import settings_for
+from tests.contract.deviations import (
+    BWRAP,
+    CONTAINER,
+    LANDLOCK,
+    PLAIN,
+    SANDBOX_DEVIATIONS,
+    SCRIPTED,
+)
 
 DEADLINE_S = 30.0
 QUIET_LOOKS = 5
 FILESYSTEM_BACKENDS = (BWRAP, LANDLOCK, PLAIN)
-ALL_BACKENDS = (SCRIPTED, *FILESYSTEM_BACKENDS)
+PROCESS_BACKENDS = (*FILESYSTEM_BACKENDS, CONTAINER)
+"""Those that run something, for what can be seen without looking into a workspace on this host."""
+ALL_BACKENDS = (SCRIPTED, *PROCESS_BACKENDS)
 _names = itertools.count(1)
 
 
@@ -30,7 +41,7 @@ class Place:
     """A provider under test and one sandbox of it."""
 
     backend: str
-    provider: FilesystemProvider | ScriptedProvider
+    provider: FilesystemProvider | ContainerProvider | ScriptedProvider
     root: Path
     sandbox: Sandbox
     made: list[Sandbox] = field(default_factory=list)
@@ -123,8 +134,12 @@ async def until_waiting() -> None:
     await until(all_wait)
 
 
-def open_backend(backend: str, root: Path) -> FilesystemProvider | ScriptedProvider:
-    """Return the provider of a backend."""
+def open_backend(
+    backend: str, root: Path
+) -> FilesystemProvider | ContainerProvider | ScriptedProvider:
+    """Return the provider of a backend; ``root`` is the engine's for containers."""
+    if backend == CONTAINER:
+        return ContainerProvider(settings_for(root), owner_label=f"contract-{os.getpid()}")
     if backend == SCRIPTED:
         return ScriptedProvider(owner_label="contract")
     return FilesystemProvider(
@@ -139,6 +154,8 @@ async def open_place(request: pytest.FixtureRequest, root: Path) -> AsyncIterato
     reason = SANDBOX_DEVIATIONS.get((backend, test))
     if reason is not None:
         request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+    if backend == CONTAINER:
+        root = request.getfixturevalue("container_engine")
     provider = open_backend(backend, root)
     try:
         await provider.probe()

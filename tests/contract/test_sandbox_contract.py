@@ -12,11 +12,12 @@ from sandbox import procfs
 from sandbox.base import ExecRequest, Network, SandboxRequest, Tier
 from sandbox.errors import CommandNotStartedError, SandboxBrokenError, SandboxUnavailableError
 from sandbox.filesystem.provider import FilesystemProvider
-from tests.contract.deviations import BWRAP, SCRIPTED
+from tests.contract.deviations import BWRAP, CONTAINER, SCRIPTED
 from tests.contract.sandbox_backends import (
     ALL_BACKENDS,
     DEADLINE_S,
     FILESYSTEM_BACKENDS,
+    PROCESS_BACKENDS,
     any_alive,
     finish,
     open_place,
@@ -38,6 +39,13 @@ async def place(request, reachable_dir):
 
 @pytest.fixture(params=FILESYSTEM_BACKENDS)
 async def real(request, reachable_dir):
+    """Every backend whose processes and folders are this host's own."""
+    async for each in open_place(request, reachable_dir):
+        yield each
+
+
+@pytest.fixture(params=PROCESS_BACKENDS)
+async def every(request, reachable_dir):
     """Every backend that runs processes."""
     async for each in open_place(request, reachable_dir):
         yield each
@@ -140,6 +148,8 @@ async def test_kill_right_after_exec(place):
             assert (await command.wait()).signal == signal.SIGKILL
 
 
+HOLD_OUTPUT = (BWRAP, CONTAINER)
+"""Something of theirs, which lives as long as the command, has the output open too."""
 CLOSES_OUTPUT = pytest.mark.parametrize("closes_output", [False, True])
 
 
@@ -160,7 +170,7 @@ async def test_a_stopped_command_says_so(place, closes_output, end):
     command = await place.start(script, env=env)
     stream = command.stream()
     await read_until(stream, b"up")
-    if closes_output and place.backend != BWRAP:  # bubblewrap holds the output itself
+    if closes_output and place.backend not in HOLD_OUTPUT:
         async with asyncio.timeout(DEADLINE_S):
             assert [piece async for piece in stream] == []
     ends = {
@@ -268,59 +278,59 @@ async def test_impossible_request_is_not_started(place, argv, cwd, env):
         await command.wait()
 
 
-async def test_missing_binary(real):
+async def test_missing_binary(every):
     """A program that does not exist is a result, 127, and a line that names it."""
     for name in ("no-such-program", "/no/such/program"):
-        output, result = await real.run(name, "x")
+        output, result = await every.run(name, "x")
         assert (result.exit_code, result.signal) == (127, None)
         assert output == f"runner: cannot execute {name}: No such file or directory\n".encode()
 
 
-async def test_not_executable(real):
+async def test_not_executable(every):
     """A file without the right to execute, and a folder, are a result, 126."""
-    await real.run("echo 'echo hi' >script; chmod 644 script")
+    await every.run("echo 'echo hi' >script; chmod 644 script")
     for name in ("./script", "/usr"):
-        output, result = await real.run(name, "x")
+        output, result = await every.run(name, "x")
         assert (result.exit_code, result.signal) == (126, None)
         assert output == f"runner: cannot execute {name}: Permission denied\n".encode()
 
 
-async def test_script_without_interpreter_line_is_run_by_sh(real):
+async def test_script_without_interpreter_line_is_run_by_sh(every):
     """An executable text file without #! is run by the shell."""
-    await real.run("echo 'echo \"got $1\"; exit 5' >script; chmod 755 script")
-    output, result = await real.run("./script", "x y")
+    await every.run("echo 'echo \"got $1\"; exit 5' >script; chmod 755 script")
+    output, result = await every.run("./script", "x y")
     assert (output, result.exit_code) == (b"got x y\n", 5)
 
 
-async def test_command_may_print_what_a_launcher_would(real):
+async def test_command_may_print_what_a_launcher_would(every):
     """A command that prints lines like our launchers' keeps its output and its exit code."""
-    output, result = await real.run("echo 'bwrap: execvp'; echo more; exit 9")
+    output, result = await every.run("echo 'bwrap: execvp'; echo more; exit 9")
     assert (output, result.exit_code) == (b"bwrap: execvp\nmore\n", 9)
 
 
-async def test_stdout_and_stderr_are_merged_in_order(real):
+async def test_stdout_and_stderr_are_merged_in_order(every):
     """Both streams are one, in the order of writing."""
     script = "for i in 1 2 3 4 5 6 7 8 9; do echo o$i; echo e$i >&2; done"
-    output, _ = await real.run(script)
+    output, _ = await every.run(script)
     assert output == b"".join(b"o%d\ne%d\n" % (i, i) for i in range(1, 10))
 
 
-async def test_bytes_are_not_touched(real):
+async def test_bytes_are_not_touched(every):
     """Invalid UTF-8 and NUL bytes arrive as they were written."""
-    output, _ = await real.run(r"printf '\377\376\000\303\050\n\000'")
+    output, _ = await every.run(r"printf '\377\376\000\303\050\n\000'")
     assert output == b"\xff\xfe\0\xc3(\n\0"
 
 
-async def test_stdin_is_empty(real):
+async def test_stdin_is_empty(every):
     """A command that reads its input finds its end."""
-    output, result = await real.run("cat; echo end")
+    output, result = await every.run("cat; echo end")
     assert (output, result.exit_code) == (b"end\n", 0)
 
 
 @pytest.mark.parametrize("mebibytes", [50, 64])
-async def test_much_output_is_streamed_in_bounded_pieces(real, mebibytes):
+async def test_much_output_is_streamed_in_bounded_pieces(every, mebibytes):
     """Large output, here without a single newline, comes in pieces of at most 256 KiB."""
-    command = await real.start(f"head -c {mebibytes * MIB} /dev/zero")
+    command = await every.start(f"head -c {mebibytes * MIB} /dev/zero")
     total = 0
     async with asyncio.timeout(60):
         async for piece in command.stream():
@@ -376,4 +386,5 @@ async def test_network_off_is_recorded_or_refused(place):
     except SandboxUnavailableError:
         assert place.backend == "plain"
         return
-    assert sandbox.info.kind == (SCRIPTED if place.backend == SCRIPTED else "filesystem")
+    own = place.backend in (SCRIPTED, CONTAINER)
+    assert sandbox.info.kind == (place.backend if own else "filesystem")

@@ -13,6 +13,7 @@ from sandbox.ended_command import EndedCommand
 from tests.contract.sandbox_backends import (
     ALL_BACKENDS,
     FILESYSTEM_BACKENDS,
+    PROCESS_BACKENDS,
     finish,
     open_place,
     read_until,
@@ -28,6 +29,13 @@ async def place(request, reachable_dir):
 
 @pytest.fixture(params=FILESYSTEM_BACKENDS)
 async def real(request, reachable_dir):
+    """Every backend whose processes and folders are this host's own."""
+    async for each in open_place(request, reachable_dir):
+        yield each
+
+
+@pytest.fixture(params=PROCESS_BACKENDS)
+async def every(request, reachable_dir):
     """Every backend that runs processes."""
     async for each in open_place(request, reachable_dir):
         yield each
@@ -43,11 +51,11 @@ async def test_a_running_command_is_listed(place):
     assert await command.processes() == []
 
 
-async def test_the_whole_tree_is_listed_with_its_facts(real):
+async def test_the_whole_tree_is_listed_with_its_facts(every):
     """Children are below their parents, busy ones have used time, and the start is a moment of this host."""
     before = time.time()
-    script = "sh -c 'while :; do :; done' & sleep 4711.6 & setsid -f sleep 4711.7; echo up; wait"
-    command = await real.start(script)
+    script = "sh -c 'while :; do :; done' & sleep 4711.6 & (setsid sleep 4711.7 &); echo up; wait"
+    command = await every.start(script)
     await read_until(command.stream(), b"up")
     found: dict[str, Any] = {}
     async with asyncio.timeout(20):

@@ -20,6 +20,7 @@ from tests.contract.deviations import BWRAP
 from tests.contract.sandbox_backends import (
     DEADLINE_S,
     FILESYSTEM_BACKENDS,
+    PROCESS_BACKENDS,
     finish,
     open_place,
     read_until,
@@ -33,47 +34,54 @@ SHORT_COMMANDS = 150
 
 @pytest.fixture(params=FILESYSTEM_BACKENDS)
 async def real(request, reachable_dir):
+    """Every backend whose processes and folders are this host's own."""
+    async for each in open_place(request, reachable_dir):
+        yield each
+
+
+@pytest.fixture(params=PROCESS_BACKENDS)
+async def every(request, reachable_dir):
     """Every backend that runs processes."""
     async for each in open_place(request, reachable_dir):
         yield each
 
 
-async def test_timeout_kills_grandchildren(real):
+async def test_timeout_kills_grandchildren(every):
     """The bound ends the whole tree, also what ignores TERM in the background."""
     script = "sh -c \"trap '' TERM; sleep 4711.1 & wait; sleep 4711.1\" & sleep 4711.1"
-    _, result = await real.run(script, timeout_s=0.5, grace_s=0.3)
+    _, result = await every.run(script, timeout_s=0.5, grace_s=0.3)
     assert result.timed_out
     assert running("4711.1") == []
 
 
-async def test_daemon_dies_with_the_command(real):
+async def test_daemon_dies_with_the_command(every):
     """What a command leaves behind, double-forked in its own session, is dead when wait returns."""
     script = "(setsid sh -c 'sleep 4711.2 & sleep 4711.2' >/dev/null 2>&1 &); sleep 0.1"
-    _, result = await real.run(script)
+    _, result = await every.run(script)
     assert (result.exit_code, result.survivors) == (0, ())
     assert running("4711.2") == []
 
 
-async def test_daemon_without_marker_dies_too(real):
+async def test_daemon_without_marker_dies_too(every):
     """A daemon with an empty environment, whose parents are dead, is found nevertheless."""
     script = "(env -i setsid sh -c 'env -i setsid sleep 4711.3 & :' >/dev/null 2>&1 &); sleep 0.1"
-    await real.run(script)
+    await every.run(script)
     assert running("4711.3") == []
 
 
-async def test_daemon_that_holds_the_pipe_does_not_hang_the_stream(real):
+async def test_daemon_that_holds_the_pipe_does_not_hang_the_stream(every):
     """The output ends with the command, even if a leftover could still write to it."""
     start = time.monotonic()
-    output, result = await real.run("(setsid sleep 4711.4 &); echo done")
+    output, result = await every.run("(setsid sleep 4711.4 &); echo done")
     assert (output, result.exit_code) == (b"done\n", 0)
     assert time.monotonic() - start < 10
     assert running("4711.4") == []
 
 
-async def test_stop_lets_children_clean_up(real):
+async def test_stop_lets_children_clean_up(every):
     """TERM reaches the whole tree, and a child that outlives the leader still has its grace."""
     child = "trap 'sleep 0.3; echo cleaned; exit 0' TERM; echo up; while :; do sleep 0.02; done"
-    command = await real.start(f'sh -c "{child}" & wait; exit 3')
+    command = await every.start(f'sh -c "{child}" & wait; exit 3')
     stream = command.stream()
     await read_until(stream, b"up")
     await command.stop(20)
@@ -82,26 +90,26 @@ async def test_stop_lets_children_clean_up(real):
     assert (await command.wait()).signal == signal.SIGTERM
 
 
-async def test_fork_chain_is_killed(real):
+async def test_fork_chain_is_killed(every):
     """A process that keeps forking and exiting cannot outrun the kill."""
     script = "f() { sleep 0.01; f & }; f; echo up; sleep 1000"
-    command = await real.start(script)
+    command = await every.start(script)
     await read_until(command.stream(), b"up")
     async with asyncio.timeout(20):
         await command.kill()
     assert (await command.wait()).survivors == ()
 
 
-async def test_other_sandboxes_survive_a_kill(real):
+async def test_other_sandboxes_survive_a_kill(every):
     """Killing one tree leaves a running command of another sandbox, and its daemon, alone."""
-    other = await real.another()
+    other = await every.another()
     script = "(setsid sleep 4711.5 &); (env -i setsid sleep 4711.5 &); echo up; sleep 4711.5"
-    bystander = await real.start(script, sandbox=other)
+    bystander = await every.start(script, sandbox=other)
     await read_until(bystander.stream(), b"up")
     # Exact lines: a shell that has not executed its command yet shows the whole script.
     await until(lambda: running("4711.5").count("sleep 4711.5") == 3)
     for _ in range(3):
-        await real.run("(setsid sleep 4711.6 &); true")
+        await every.run("(setsid sleep 4711.6 &); true")
     assert running("4711.5").count("sleep 4711.5") == 3
     await bystander.kill()
     assert running("4711.5") == []

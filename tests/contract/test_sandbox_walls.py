@@ -15,13 +15,20 @@ from sandbox.base import Network, SandboxRequest, Tier
 from sandbox.errors import CommandNotStartedError
 from sandbox.limits import GIB, MIB, Limits
 from tests.contract.deviations import BWRAP, PLAIN
-from tests.contract.sandbox_backends import FILESYSTEM_BACKENDS, open_place
+from tests.contract.sandbox_backends import FILESYSTEM_BACKENDS, PROCESS_BACKENDS, open_place
 
 CANARY = "canary-5e1f"
 
 
 @pytest.fixture(params=FILESYSTEM_BACKENDS)
 async def real(request, reachable_dir):
+    """Every backend whose processes and folders are this host's own."""
+    async for each in open_place(request, reachable_dir):
+        yield each
+
+
+@pytest.fixture(params=PROCESS_BACKENDS)
+async def every(request, reachable_dir):
     """Every backend that runs processes."""
     async for each in open_place(request, reachable_dir):
         yield each
@@ -53,53 +60,53 @@ async def listener():
     await server.wait_closed()
 
 
-async def test_environment_is_exactly_what_is_promised(real, monkeypatch):
+async def test_environment_is_exactly_what_is_promised(every, monkeypatch):
     """Base variables plus the requested ones, and nothing of ours."""
     monkeypatch.setenv("RUNNER_CANARY", CANARY)
-    output, _ = await real.run("/usr/bin/env", "-0", env={"JOB_VALUE": "a\nb=c", "LANG": "C"})
+    output, _ = await every.run("/usr/bin/env", "-0", env={"JOB_VALUE": "a\nb=c", "LANG": "C"})
     seen = dict(entry.split("=", 1) for entry in output.decode().split("\0")[:-1])
     seen.pop("PWD", None)  # bubblewrap sets it to the working directory
-    assert seen == {**real.sandbox.base_env, "JOB_VALUE": "a\nb=c", "LANG": "C"}
+    assert seen == {**every.sandbox.base_env, "JOB_VALUE": "a\nb=c", "LANG": "C"}
 
 
-async def test_markers_cannot_be_overridden(real):
+async def test_markers_cannot_be_overridden(every):
     """A job cannot pass for another sandbox."""
-    output, _ = await real.run("echo $RUNNER_SANDBOX", env={"RUNNER_SANDBOX": "other"})
-    assert output.decode().strip() == real.sandbox.base_env["RUNNER_SANDBOX"]
+    output, _ = await every.run("echo $RUNNER_SANDBOX", env={"RUNNER_SANDBOX": "other"})
+    assert output.decode().strip() == every.sandbox.base_env["RUNNER_SANDBOX"]
 
 
-async def test_environment_of_the_launcher_is_not_readable(real, monkeypatch):
+async def test_environment_of_the_launcher_is_not_readable(every, monkeypatch):
     """No process that a command can look into holds our environment."""
     monkeypatch.setenv("RUNNER_CANARY", CANARY)
     # The environment of this process at its start cannot be changed, so a child stands in for it.
     with subprocess.Popen(["/usr/bin/sleep", "1000"]) as peer:
-        output, _ = await real.run("cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'")
+        output, _ = await every.run("cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'")
         peer.kill()
     # The plain tier has no wall between processes of one user; as root it still has another user.
-    assert CANARY.encode() not in output or (real.backend == PLAIN and os.geteuid() != 0)
+    assert CANARY.encode() not in output or (every.backend == PLAIN and os.geteuid() != 0)
 
 
-async def test_no_descriptor_is_inherited(real):
+async def test_no_descriptor_is_inherited(every):
     """A command has 0, 1 and 2, even if ours are inheritable."""
     fd = os.open("/etc/hostname", os.O_RDONLY)
     os.set_inheritable(fd, True)
     try:
-        output, _ = await real.run("ls /proc/self/fd")
+        output, _ = await every.run("ls /proc/self/fd")
     finally:
         os.close(fd)
     assert output.split() == [b"0", b"1", b"2", b"3"]  # 3 is the folder that ls reads
 
 
-async def test_command_leads_its_own_session(real):
+async def test_command_leads_its_own_session(every):
     """A command has no terminal and cannot signal our group."""
-    output, _ = await real.run("cat /proc/self/stat | cut -d' ' -f6; echo x >/dev/tty")
+    output, _ = await every.run("cat /proc/self/stat | cut -d' ' -f6; echo x >/dev/tty")
     assert output.split()[0] != str(os.getsid(0)).encode()
     assert b"/dev/tty" in output
 
 
-async def test_privileges_cannot_be_gained(real):
+async def test_privileges_cannot_be_gained(every):
     """no_new_privs is set, no capability is left."""
-    output, _ = await real.run("grep -E '^(NoNewPrivs|CapEff|CapPrm)' /proc/self/status")
+    output, _ = await every.run("grep -E '^(NoNewPrivs|CapEff|CapPrm)' /proc/self/status")
     assert output.split() == [b"CapPrm:", b"0" * 16, b"CapEff:", b"0" * 16, b"NoNewPrivs:", b"1"]
 
 
@@ -109,17 +116,17 @@ async def test_root_runs_nothing_as_root(real):
     assert (real.workspace / "job" / "src" / "made").stat().st_uid == real.job_uid != 0
 
 
-async def test_job_environment_is_not_seen_by_privileged_programs(real):
+async def test_job_environment_is_not_seen_by_privileged_programs(every):
     """A library that the job asks to preload is loaded as the job's user, or not at all."""
-    output, _ = await real.run("id -u", env={"LD_PRELOAD": "/job/src/evil.so"})
+    output, _ = await every.run("id -u", env={"LD_PRELOAD": "/job/src/evil.so"})
     assert output.split()[-1] != b"0"
 
 
-async def test_job_paths_are_the_documented_ones(real):
+async def test_job_paths_are_the_documented_ones(every):
     """The workspace is /job, the home /home/job, and both exist."""
-    output, _ = await real.run("pwd; cd; pwd; ls /job", cwd="/job/src")
+    output, _ = await every.run("pwd; cd; pwd; ls /job", cwd="/job/src")
     assert output == b"/job/src\n/home/job\nci\nsrc\n"
-    assert real.sandbox.job_root == "/job"
+    assert every.sandbox.job_root == "/job"
 
 
 async def test_own_folders_are_writable(real):
@@ -133,33 +140,33 @@ async def test_own_folders_are_writable(real):
         assert (real.workspace / folder / "f").read_text() == "x\n"
 
 
-async def test_job_root_itself_is_writable(real):
+async def test_job_root_itself_is_writable(every):
     """A command may make folders beside src."""
-    _, result = await real.run('mkdir "$RUNNER_JOB_ROOT/out"')
+    _, result = await every.run('mkdir "$RUNNER_JOB_ROOT/out"')
     assert result.exit_code == 0
 
 
-async def test_cwd_is_honoured(real):
+async def test_cwd_is_honoured(every):
     """A command starts where it was asked to."""
-    await real.run("mkdir -p 'a b/c'")
-    output, _ = await real.run("pwd", cwd="/job/src/a b/c")
-    assert output.decode().strip() == real.sandbox.inside("/job/src/a b/c")
+    await every.run("mkdir -p 'a b/c'")
+    output, _ = await every.run("pwd", cwd="/job/src/a b/c")
+    assert output.decode().strip() == every.sandbox.inside("/job/src/a b/c")
 
 
-async def test_cwd_that_does_not_exist_is_an_error_of_the_command(real):
+async def test_cwd_that_does_not_exist_is_an_error_of_the_command(every):
     """A missing working directory, or a file, is not started, with a reason."""
-    await real.run("touch file")
+    await every.run("touch file")
     for cwd in ("/job/src/nowhere", "/job/src/file"):
-        command = await real.start("true", cwd=cwd)
+        command = await every.start("true", cwd=cwd)
         with pytest.raises(CommandNotStartedError, match="working directory"):
             await command.wait()
 
 
 @pytest.mark.parametrize("folder", ["/usr", "/etc", "/usr/bin", "/bin", "/proc/sys/kernel", "/"])
-async def test_system_cannot_be_written(real, folder):
+async def test_system_cannot_be_written(every, folder):
     """Nothing can be made in a folder of the system."""
     name = f"{folder}/runner-{CANARY}"
-    _, result = await real.run(f"echo x >{name}")
+    _, result = await every.run(f"echo x >{name}")
     assert result.exit_code != 0
     assert not Path(name).exists()
 
@@ -182,9 +189,9 @@ async def test_owned_host_file_cannot_be_read(real, host_home):
     assert CANARY.encode() not in output
 
 
-async def test_shadow_cannot_be_read(real):
+async def test_shadow_cannot_be_read(every):
     """Password hashes are out of reach."""
-    _, result = await real.run("cat /etc/shadow")
+    _, result = await every.run("cat /etc/shadow")
     assert result.exit_code != 0
 
 
@@ -199,13 +206,13 @@ async def test_other_workspace_cannot_be_read(real):
     assert folder.name.encode() not in output.replace(os.fsencode(folder), b"")
 
 
-async def test_host_tmp_is_not_shared(real):
+async def test_host_tmp_is_not_shared(every):
     """/tmp is private, or closed."""
     mark = Path("/tmp") / f"runner-host-{os.getpid()}"
     mark.write_text(CANARY)
     mark.chmod(0o666)
     try:
-        output, _ = await real.run(f"cat {mark}; echo x >{mark}; echo x >{mark}.new")
+        output, _ = await every.run(f"cat {mark}; echo x >{mark}; echo x >{mark}.new")
         assert CANARY.encode() not in output
         assert mark.read_text() == CANARY
         assert not Path(f"{mark}.new").exists()
@@ -214,10 +221,10 @@ async def test_host_tmp_is_not_shared(real):
         Path(f"{mark}.new").unlink(missing_ok=True)
 
 
-async def test_shared_memory_is_private_and_usable(real):
+async def test_shared_memory_is_private_and_usable(every):
     """POSIX shared memory works and is not the host's."""
     name = f"/dev/shm/runner-{CANARY}"
-    _, result = await real.run(f"echo x >{name} && rm {name} && touch {name}")
+    _, result = await every.run(f"echo x >{name} && rm {name} && touch {name}")
     made = Path(name).exists()
     Path(name).unlink(missing_ok=True)
     assert (result.exit_code, made) == (0, False)
@@ -239,9 +246,9 @@ async def test_ci_is_read_only(real, tmp_path):
     assert (ci / "check").read_text() == "echo checked\n"
 
 
-async def test_host_processes_are_invisible(real):
+async def test_host_processes_are_invisible(every):
     """A command sees no process but its own tree."""
-    output, _ = await real.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    output, _ = await every.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
     assert b"pytest" not in output
 
 
@@ -298,9 +305,9 @@ async def test_network_off_blocks_listening(real):
     await command.kill()
 
 
-async def test_core_files_are_off(real):
+async def test_core_files_are_off(every):
     """A crash leaves no core file, whatever our own limit is."""
-    output, _ = await real.run("ulimit -c; ulimit -n")
+    output, _ = await every.run("ulimit -c; ulimit -n")
     assert output.split() == [b"0", b"4096"]
 
 
@@ -317,30 +324,30 @@ async def test_memory_bound(real):
         assert (result.exit_code == 0, b"got it" in output) == (fits, fits)
 
 
-async def test_process_bound(real):
+async def test_process_bound(every):
     """A fork bomb is held, and what it held is free again after the kill."""
     request = SandboxRequest(name="few", min_tier=Tier.PLAIN, limits=Limits(pids=20))
-    sandbox = await real.provider.create(request)
+    sandbox = await every.provider.create(request)
     script = "i=0; while [ $i -lt 60 ]; do sleep 1000 & i=$((i+1)); done; echo all"
-    output, _ = await real.run(script, sandbox=sandbox, timeout_s=20, grace_s=0)
+    output, _ = await every.run(script, sandbox=sandbox, timeout_s=20, grace_s=0)
     assert b"all" not in output
-    output, result = await real.run("echo again", sandbox=sandbox)
+    output, result = await every.run("echo again", sandbox=sandbox)
     assert (output, result.exit_code) == (b"again\n", 0)
 
 
-async def test_file_bound(real):
+async def test_file_bound(every):
     """A file that grows past its bound ends the writer."""
     request = SandboxRequest(name="small", min_tier=Tier.PLAIN, limits=Limits(file_bytes=MIB))
-    sandbox = await real.provider.create(request)
-    _, result = await real.run("exec head -c 2097152 /dev/zero >f", sandbox=sandbox)
+    sandbox = await every.provider.create(request)
+    _, result = await every.run("exec head -c 2097152 /dev/zero >f", sandbox=sandbox)
     assert result.exit_code != 0
 
 
-async def test_missing_program_with_limits(real):
+async def test_missing_program_with_limits(every):
     """A program that does not exist is 127 with limits in front as well."""
     request = SandboxRequest(name="bounded", min_tier=Tier.PLAIN, limits=Limits(memory_bytes=GIB))
-    sandbox = await real.provider.create(request)
-    output, result = await real.run("no-such-program", "x", sandbox=sandbox)
+    sandbox = await every.provider.create(request)
+    output, result = await every.run("no-such-program", "x", sandbox=sandbox)
     line = b"runner: cannot execute no-such-program: No such file or directory\n"
     assert (output, result.exit_code) == (line, 127)
 

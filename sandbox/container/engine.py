@@ -1,0 +1,312 @@
+"""A client of the Docker Engine API, as Docker and Podman speak it: one method per thing that a sandbox needs.
+
+Errors of the HTTP library end here: every answer that is no success becomes what ``failure.classify`` says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+
+from sandbox.container.attachment import Attachment
+from sandbox.container.failure import Operation, classify
+from sandbox.container.settings import ContainerSettings, EngineAddress
+from sandbox.errors import SandboxBrokenError, SandboxUnavailableError
+
+OLDEST_API = (1, 40)
+NEWEST_API = (1, 47)
+REQUEST_S = 60.0
+"""For an answer that needs no job to do anything; an engine under load takes seconds."""
+KILL_S = 10.0
+_NOT_MODIFIED = 304
+_NOT_FOUND = 404
+_CONFLICT = 409
+_UPGRADED = 101
+_FIRST_ERROR = 400
+
+Json = Mapping[str, Any]
+
+
+class Engine:
+    """A connection pool to one engine. Used concurrently on one event loop; ``connect`` comes first."""
+
+    def __init__(self, settings: ContainerSettings) -> None:
+        """Remember where; nothing is reached before ``connect``.
+
+        Raises:
+            SandboxUnavailableError: The address makes no sense, or a certificate cannot be read.
+        """
+        self._http = _client(settings)
+        self._prefix = ""
+        self.is_podman = False
+
+    async def connect(self) -> str:
+        """Agree on a version of the API and return it; called again after a loss, which may bring another engine.
+
+        Raises:
+            SandboxUnavailableError: The engine and this client have no version in common.
+            EngineGoneError: Nobody answers.
+        """
+        self._prefix = ""
+        version = await self.get_json("/version")
+        newest, oldest = (
+            _version(version["ApiVersion"]),
+            _version(version.get("MinAPIVersion", "1.0")),
+        )
+        if newest < OLDEST_API or oldest > NEWEST_API:
+            raise SandboxUnavailableError(
+                f"the container engine speaks API {_text(oldest)} to {_text(newest)};"
+                f" {_text(OLDEST_API)} to {_text(NEWEST_API)} are understood here"
+            )
+        names = [str(part.get("Name")) for part in version.get("Components") or ()]
+        self.is_podman = any("Podman" in name for name in names)
+        agreed = _text(min(newest, NEWEST_API))
+        self._prefix = f"/v{agreed}"
+        return agreed
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+
+    async def get_json(self, path: str, **params: str) -> Any:
+        """Return what a GET answers."""
+        return (await self.call(Operation.ASK, "GET", path, params=params)).json()
+
+    async def create(self, name: str, config: Json) -> str:
+        """Make a container and return its id. After a cancellation it is there or not, but not on its way."""
+        making = asyncio.ensure_future(
+            self.call(
+                Operation.CREATE,
+                "POST",
+                "/containers/create",
+                params={"name": name},
+                json=config,
+                subject=str(config["Image"]),
+            )
+        )
+        try:
+            answer = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            await asyncio.wait({making})
+            raise
+        return str(answer.json()["Id"])
+
+    async def start(self, container: str) -> None:
+        """Start a container."""
+        await self.call(Operation.START, "POST", f"/containers/{container}/start")
+
+    async def attach(self, container: str) -> Attachment:
+        """Connect to the input and both outputs of a container that was not started yet."""
+        path = f"{self._prefix}/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1"
+        request = self._http.build_request(
+            "POST", path, headers={"Connection": "Upgrade", "Upgrade": "tcp"}, timeout=None
+        )
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                answer = await self._http.send(request, stream=True)
+        except (httpx2.TransportError, TimeoutError) as error:
+            raise classify(Operation.ATTACH, None, _words(error)) from error
+        if answer.status_code != _UPGRADED:
+            await answer.aread()
+            raise classify(Operation.ATTACH, answer.status_code, _message(answer))
+        return Attachment(answer)
+
+    async def wait(self, container: str) -> int:
+        """Wait for the end of a container and return its exit code."""
+        answer = await self.call(
+            Operation.WAIT, "POST", f"/containers/{container}/wait", timeout=None
+        )
+        return int(answer.json()["StatusCode"])
+
+    async def inspect(self, container: str) -> Any:
+        """Return all that the engine knows of a container."""
+        return await self.get_json(f"/containers/{container}/json")
+
+    async def kill(self, container: str, signal: str) -> bool:
+        """Send a signal to the first process; tell whether there was one."""
+        answer = await self.call(
+            Operation.KILL,
+            "POST",
+            f"/containers/{container}/kill",
+            params={"signal": signal},
+            also=(_NOT_FOUND, _CONFLICT),
+            timeout=KILL_S,
+        )
+        return answer.status_code < _FIRST_ERROR
+
+    async def run_inside(self, container: str, argv: Collection[str], user: str) -> bool:
+        """Start a further process in a running container, and do not wait for it; tell whether that was possible."""
+        made = await self.call(
+            Operation.KILL,
+            "POST",
+            f"/containers/{container}/exec",
+            json={"Cmd": [*argv], "User": user},
+            also=(_NOT_FOUND, _CONFLICT),
+            timeout=KILL_S,
+        )
+        if made.status_code >= _FIRST_ERROR:
+            return False
+        started = await self.call(
+            Operation.KILL,
+            "POST",
+            f"/exec/{made.json()['Id']}/start",
+            json={"Detach": True},
+            also=(_NOT_FOUND, _CONFLICT),
+            timeout=KILL_S,
+        )
+        return started.status_code < _FIRST_ERROR
+
+    async def remove(self, container: str) -> None:
+        """Kill and remove a container, if it is there."""
+        await self.call(
+            Operation.REMOVE,
+            "DELETE",
+            f"/containers/{container}",
+            params={"force": "true", "v": "true"},
+            also=(_NOT_FOUND, _CONFLICT),
+        )
+
+    async def remove_volume(self, name: str) -> bool:
+        """Remove a volume, if it is there; tell whether it is gone, and not in use still."""
+        answer = await self.call(
+            Operation.REMOVE, "DELETE", f"/volumes/{name}", also=(_NOT_FOUND, _CONFLICT)
+        )
+        return answer.status_code != _CONFLICT
+
+    async def put_archive(
+        self, container: str, path: str, tar: AsyncIterable[bytes], subject: str
+    ) -> None:
+        """Unpack a tar archive below a folder of a container."""
+        await self.call(
+            Operation.COPY_IN,
+            "PUT",
+            f"/containers/{container}/archive",
+            params={"path": path, "noOverwriteDirNonDir": "true"},
+            content=tar,
+            headers={"Content-Type": "application/x-tar"},
+            subject=subject,
+            timeout=None,
+        )
+
+    async def path_facts(self, container: str, path: str) -> httpx2.Headers | None:
+        """Return the headers about a path of a container; None if there is nothing."""
+        answer = await self.call(
+            Operation.COPY_OUT,
+            "HEAD",
+            f"/containers/{container}/archive",
+            params={"path": path},
+            also=(_NOT_FOUND,),
+        )
+        return None if answer.status_code == _NOT_FOUND else answer.headers
+
+    @asynccontextmanager
+    async def stream(
+        self, operation: Operation, method: str, path: str, subject: str = "", **options: Any
+    ) -> AsyncIterator[httpx2.Response]:
+        """Yield an answer whose content is read piece by piece."""
+        try:
+            async with self._http.stream(method, self._prefix + path, **options) as answer:
+                if answer.status_code >= _FIRST_ERROR:
+                    await answer.aread()
+                    raise classify(operation, answer.status_code, _message(answer), subject)
+                yield answer
+        except httpx2.TransportError as error:
+            raise classify(operation, None, _words(error), subject) from error
+
+    async def call(  # noqa: PLR0913  # one request, by name
+        self,
+        operation: Operation,
+        method: str,
+        path: str,
+        *,
+        also: Collection[int] = (),
+        subject: str = "",
+        timeout: float | None = REQUEST_S,  # noqa: ASYNC109  # of the connection, by the library
+        **options: Any,
+    ) -> httpx2.Response:
+        """Send a request and return the answer.
+
+        Args:
+            operation: What is asked, for the classifier.
+            method: Of HTTP.
+            path: Below the version.
+            also: Statuses that are no errors here.
+            subject: What it is about, for a message.
+            timeout: Seconds without a byte; None waits for ever.
+            **options: As the library takes them.
+        """
+        try:
+            answer = await self._http.request(
+                method, self._prefix + path, timeout=timeout, **options
+            )
+        except httpx2.TransportError as error:
+            raise classify(operation, None, _words(error), subject) from error
+        if answer.status_code >= _FIRST_ERROR and answer.status_code not in also:
+            raise classify(operation, answer.status_code, _message(answer), subject)
+        return answer
+
+
+def label_filter(*labels: str) -> str:
+    """Return the ``filters`` of a list of what carries all of these labels."""
+    return json.dumps({"label": [*labels]})
+
+
+def _client(settings: ContainerSettings) -> httpx2.AsyncClient:
+    tls = settings.ca_file is not None
+    address = EngineAddress.parse(settings.engine, tls=tls)
+    # Each running command holds two connections; the pool must not be what bounds the slots.
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=16)
+    verify = _tls_context(settings) if tls else True
+    transport = (
+        httpx2.AsyncHTTPTransport(uds=address.socket, limits=limits)
+        if address.socket
+        else httpx2.AsyncHTTPTransport(verify=verify, limits=limits)
+    )
+    # Proxies of the environment are for the internet, not for the engine.
+    return httpx2.AsyncClient(
+        transport=transport,
+        base_url=address.url or "http://engine",
+        # What is packed may be a bomb, and on a socket it only costs time.
+        headers={"Accept-Encoding": "identity"},
+        trust_env=False,
+    )
+
+
+def _tls_context(settings: ContainerSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.cert_file is not None:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SandboxUnavailableError(
+            f"the certificates for {settings.engine} cannot be used: {error}"
+        ) from error
+    return context
+
+
+def _version(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split("."))
+    except ValueError as error:
+        raise SandboxBrokenError(f"the container engine has the version {text!r}") from error
+
+
+def _text(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def _message(answer: httpx2.Response) -> str:
+    try:
+        return str(answer.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:500].strip() or answer.reason_phrase
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,119 @@
+"""What an answer of the engine means: pure, and the only place that decides it.
+
+Docker says much in words only. Every pattern below is matched here, on the message of one known operation, so
+that a new wording is one line and one test.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from sandbox.base import ExecResult
+from sandbox.errors import (
+    CommandNotStartedError,
+    EngineGoneError,
+    ImageMissingError,
+    SandboxBrokenError,
+    SandboxError,
+    TransferRefusedError,
+)
+from sandbox.limits import Limit
+from sandbox.process import exit_code_of
+
+_ABSENT_IMAGE = (
+    "no such image",
+    "not found",
+    "manifest unknown",
+    "pull access denied",
+    "invalid reference format",
+)
+_REFUSED_TREE = (
+    "cannot overwrite",
+    "not a directory",
+    "is a directory",
+    "read-only",
+    "file exists",
+)
+_NO_SHELL = "exec /bin/sh failed"
+_KILLED = 137
+
+
+class Operation(enum.StrEnum):
+    """What was asked of the engine, in the words of an error message."""
+
+    ASK = "answer"
+    CREATE = "make a container"
+    START = "start a container"
+    ATTACH = "attach to a container"
+    WAIT = "wait for a container"
+    KILL = "signal a container"
+    REMOVE = "remove a container"
+    PULL = "fetch an image"
+    INSPECT_IMAGE = "find an image"
+    COPY_IN = "take files"
+    COPY_OUT = "give files"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerEnd:
+    """All that is known of a command whose container has ended."""
+
+    exit_code: int
+    oom_killed: bool = False
+    engine_error: str = ""
+    """Why the engine could not start it, or lost it."""
+    started: bool = True
+    """Whether the launcher said that the command is next."""
+    said: str = ""
+    """What init and launcher said, which the command cannot."""
+    killed: bool = False
+    """Whether KILL was sent by us."""
+
+
+def classify(
+    operation: Operation, status: int | None, message: str, subject: str = ""
+) -> SandboxError:
+    """Return the error for an answer that is no success.
+
+    Args:
+        operation: What was asked.
+        status: Of the HTTP answer; None if there was none.
+        message: What the engine, or the connection, said.
+        subject: The image or path it was about.
+    """
+    if status is None:
+        return EngineGoneError(f"the container engine did not {operation}: {message}")
+    text = message.lower()
+    asks_for_image = operation in {Operation.CREATE, Operation.PULL, Operation.INSPECT_IMAGE}
+    if asks_for_image and any(sign in text for sign in _ABSENT_IMAGE):
+        return ImageMissingError(f"there is no image {subject}: {message}")
+    if operation is Operation.COPY_IN and any(sign in text for sign in _REFUSED_TREE):
+        return TransferRefusedError(f"{subject}: {message}")
+    about = f" {subject}" if subject else ""
+    return SandboxBrokenError(
+        f"the container engine did not {operation}{about} ({status}): {message}"
+    )
+
+
+def conclude(end: ContainerEnd) -> ExecResult | SandboxError:
+    """Return how a command ended, or why it never began."""
+    if end.engine_error and not end.started:
+        return SandboxBrokenError(
+            f"the container engine could not run the command: {end.engine_error}"
+        )
+    if not end.started and not end.killed and not end.oom_killed:
+        if _NO_SHELL in end.said:
+            return CommandNotStartedError(
+                "the image has no /bin/sh, which every command is started by"
+            )
+        if end.exit_code == _KILLED:
+            return SandboxBrokenError(
+                "the container was killed from outside before its command began"
+            )
+        return CommandNotStartedError(
+            end.said.strip() or f"the launcher ended with {end.exit_code}"
+        )
+    exit_code, number = exit_code_of(end.exit_code)
+    exceeded = Limit.MEMORY if end.oom_killed else None
+    return ExecResult(exit_code=exit_code, signal=number, exceeded=exceeded)

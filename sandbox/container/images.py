@@ -1,0 +1,135 @@
+"""Images: which one a job runs on, by digest, and how it gets here."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox.container.engine import Engine
+from sandbox.container.failure import Operation, classify
+from sandbox.container.settings import PullPolicy
+from sandbox.errors import ImageMissingError
+
+PULL_IDLE_S = 300.0
+"""A registry that says nothing for so long is given up."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image that is here."""
+
+    name: str
+    """As the job names it."""
+    id: str
+    """``sha256:…`` of its configuration: what runs, whatever the name means tomorrow."""
+    digest: str
+    """``repository@sha256:…`` as the registry knows it; the id for one that was made here."""
+    env: dict[str, str]
+    """What it sets for every command."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullProgress:
+    """One line of a registry's answer."""
+
+    image: str
+    layer: str
+    status: str
+    current_bytes: int
+    total_bytes: int
+
+
+async def obtain(
+    engine: Engine,
+    name: str,
+    policy: PullPolicy,
+    on_progress: Callable[[PullProgress], None] | None = None,
+) -> Image:
+    """Return an image, fetched if the policy says so. Called once per sandbox.
+
+    Raises:
+        ImageMissingError: It is neither here nor to be had.
+        EngineGoneError: The engine went away.
+    """
+    if policy is not PullPolicy.ALWAYS:
+        try:
+            return await inspect(engine, name)
+        except ImageMissingError:
+            if policy is PullPolicy.NEVER:
+                raise
+    await _pull(engine, name, on_progress)
+    return await inspect(engine, name)
+
+
+async def inspect(engine: Engine, name: str) -> Image:
+    """Return an image that is here.
+
+    Raises:
+        ImageMissingError: It is not.
+    """
+    answer = await engine.call(Operation.INSPECT_IMAGE, "GET", f"/images/{name}/json", subject=name)
+    facts: dict[str, Any] = answer.json()
+    digests = facts.get("RepoDigests") or [facts["Id"]]
+    variables = (facts.get("Config") or {}).get("Env") or ()
+    return Image(
+        name=name,
+        id=str(facts["Id"]),
+        digest=str(digests[0]),
+        env=dict(str(variable).partition("=")[::2] for variable in variables),
+    )
+
+
+async def _pull(
+    engine: Engine, name: str, on_progress: Callable[[PullProgress], None] | None
+) -> None:
+    repository, tag = _reference(name)
+    logger.info("An image is fetched", extra={"action": "image_pull_started", "image": name})
+    async with engine.stream(
+        Operation.PULL,
+        "POST",
+        "/images/create",
+        name,
+        params={"fromImage": repository, "tag": tag},
+        timeout=PULL_IDLE_S,
+    ) as answer:
+        async for line in answer.aiter_lines():
+            said = _line(line)
+            if "error" in said:
+                raise classify(Operation.PULL, answer.status_code, str(said["error"]), name)
+            if on_progress is not None and "status" in said:
+                on_progress(_progress(name, said))
+    logger.info("An image was fetched", extra={"action": "image_pulled", "image": name})
+
+
+def _reference(name: str) -> tuple[str, str]:
+    """Split a name into what the engine wants: the repository, and the tag or digest."""
+    repository, at, digest = name.partition("@")
+    if at:
+        return repository, digest
+    head, colon, tag = name.rpartition(":")
+    # A colon before the last slash belongs to the port of a registry.
+    return (head, tag) if colon and "/" not in tag else (name, "latest")
+
+
+def _line(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _progress(name: str, said: dict[str, Any]) -> PullProgress:
+    detail = said.get("progressDetail") or {}
+    return PullProgress(
+        image=name,
+        layer=str(said.get("id", "")),
+        status=str(said["status"]),
+        current_bytes=int(detail.get("current", 0)),
+        total_bytes=int(detail.get("total", 0)),
+    )

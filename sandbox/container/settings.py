@@ -1,0 +1,84 @@
+"""What the operator decides about containers: the engine, its certificates, the image, and the fuses of the host."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.errors import SandboxUnavailableError
+from sandbox.limits import GIB
+
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
+DEFAULT_PIDS = 4096
+DEFAULT_MEMORY_SHARE = 0.75
+"""Of the engine's memory, for a job that names no bound: one job must not take the host down."""
+DEFAULT_SCRATCH_BYTES = 1 * GIB
+
+_TCP = re.compile(r"tcp://(?P<host>[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})/?")
+
+
+class PullPolicy(enum.StrEnum):
+    """When an image is fetched from its registry."""
+
+    ALWAYS = "always"
+    """Before every sandbox; what is here already is only checked."""
+    MISSING = "missing"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineAddress:
+    """Where an engine listens."""
+
+    socket: str = ""
+    """Path of its unix socket; empty for TCP."""
+    url: str = ""
+    """``https://host:port``, or ``http://…`` on loopback; empty for a unix socket."""
+
+    @classmethod
+    def parse(cls, text: str, *, tls: bool) -> EngineAddress:
+        """Read an address as ``DOCKER_HOST`` has it.
+
+        Raises:
+            SandboxUnavailableError: It is no ``unix://`` or ``tcp://`` address, or TCP beyond loopback without TLS:
+                whoever reaches that port is root of the host.
+        """
+        if text.startswith("unix:///"):
+            return cls(socket=text.removeprefix("unix://"))
+        match = _TCP.fullmatch(text)
+        if match is None:
+            raise SandboxUnavailableError(
+                f"{text!r} is no address of a container engine: use unix:///path or tcp://host:port"
+            )
+        host, port = match["host"], match["port"]
+        if not tls and host not in {"127.0.0.1", "[::1]", "localhost"}:
+            raise SandboxUnavailableError(
+                f"the container engine at {text} is reached over a network: give a CA, a certificate and a key"
+            )
+        return cls(url=f"{'https' if tls else 'http'}://{host}:{port}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSettings:
+    """Everything that a ``ContainerProvider`` is told at start."""
+
+    engine: str = DEFAULT_ENGINE
+    ca_file: Path | None = None
+    """Whom the engine's certificate must be signed by. With it, TCP is TLS."""
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    image: str = ""
+    """For jobs that name none."""
+    pull: PullPolicy = PullPolicy.MISSING
+    network: str = "default"
+    """The engine's network for jobs that may reach other hosts."""
+    pids: int = DEFAULT_PIDS
+    """Bound for jobs that name none."""
+    memory_bytes: int | None = None
+    """Bound for jobs that name none; None takes a share of what the engine has."""
+    scratch_bytes: int = DEFAULT_SCRATCH_BYTES
+    """Size of each of ``/tmp``, ``/run`` and the home; they count as memory once used."""
+    init_path: str = "/sbin/docker-init"
+    """Where the engine mounts its init into a container; tried out by ``probe``."""

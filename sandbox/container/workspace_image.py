@@ -1,0 +1,55 @@
+"""The image from which workspaces are made: three empty folders, no program.
+
+An engine fills a new volume with what the image of its first container has at that place, owners and modes included. So a
+folder that the job's user may write costs nothing per job; unpacking it would start a process of the engine each time.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+from sandbox.container.engine import Engine
+from sandbox.container.failure import Operation
+from sandbox.container.images import inspect
+from sandbox.env import JOB_UID
+from sandbox.errors import ImageMissingError
+
+REPOSITORY = "runner-workspace"
+TAG = "1"
+"""Changes with the content below."""
+_FOLDERS = (
+    # Nobody but root can move ci away: that is what the sticky bit says.
+    ("job", 0, 0o1777),
+    ("job/src", JOB_UID, 0o755),
+    ("job/ci", 0, 0o755),
+)
+
+
+async def workspace_image(engine: Engine) -> str:
+    """Return the id of the image, made if it is not there. Called once per connection."""
+    name = f"{REPOSITORY}:{TAG}"
+    try:
+        return (await inspect(engine, name)).id
+    except ImageMissingError:
+        await engine.call(
+            Operation.CREATE,
+            "POST",
+            "/images/create",
+            params={"fromSrc": "-", "repo": REPOSITORY, "tag": TAG},
+            content=_archive(),
+            headers={"Content-Type": "application/x-tar"},
+            subject=name,
+        )
+    return (await inspect(engine, name)).id
+
+
+def _archive() -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, owner, mode in _FOLDERS:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, mode
+            entry.uid = entry.gid = owner
+            tar.addfile(entry)
+    return content.getvalue()

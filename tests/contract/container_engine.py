@@ -1,0 +1,81 @@
+"""A container engine for the tests, started once per run and only if a test wants one."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sandbox.container.settings import ContainerSettings, PullPolicy
+from tests.contract.engine_keeper import BUSYBOX
+
+IMAGE = "runner-test:busybox"
+EMPTY_IMAGE = "runner-test:empty"
+_SET_SUBREAPER, _GET_SUBREAPER = 36, 37
+
+
+def settings_for(root: Path, **changes: object) -> ContainerSettings:
+    """Return how a provider reaches the engine below a folder."""
+    values = {"image": IMAGE, "pull": PullPolicy.NEVER, "engine": f"unix://{root}/sock"}
+    return ContainerSettings(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def missing_part() -> str:
+    """Return why there can be no engine here; nothing if there can."""
+    if os.geteuid() != 0:
+        return "only root can run a container engine"
+    if shutil.which("dockerd") is None:
+        return "docker.io is not installed"
+    return "" if BUSYBOX.exists() else "busybox-static is not installed"
+
+
+@contextmanager
+def _no_subreaper() -> Iterator[None]:
+    """Let an orphan go to init meanwhile: tests look at every child of this process, and an engine has many."""
+    libc = ctypes.CDLL(None)
+    was = ctypes.c_int()
+    libc.prctl(_GET_SUBREAPER, ctypes.byref(was), 0, 0, 0)
+    libc.prctl(_SET_SUBREAPER, 0, 0, 0, 0)
+    try:
+        yield
+    finally:
+        libc.prctl(_SET_SUBREAPER, was.value, 0, 0, 0)
+
+
+@contextmanager
+def running_engine() -> Iterator[Path]:
+    """Yield the folder of an engine that runs; it is gone, with all that it made, afterwards."""
+    root = Path("/var/tmp") / f"runner-engine-{os.getpid()}-{os.urandom(3).hex()}"
+    root.mkdir(mode=0o700)
+    held, hold = os.pipe()
+    said, say = os.pipe()
+    argv = ["setsid", "--fork", sys.executable, "-m", "tests.contract.engine_keeper", str(root)]
+    with _no_subreaper():
+        subprocess.run(argv, stdin=held, stdout=say, check=True)
+    os.close(held)
+    os.close(say)
+    with contextlib.closing(os.fdopen(said, "rb")) as lines:
+        try:
+            if lines.readline() != b"ready\n":
+                raise RuntimeError("the container engine did not start; its log is above")
+            yield root
+        finally:
+            os.close(hold)
+            lines.read()  # ends with the keeper
+
+
+@pytest.fixture(scope="session")
+def container_engine() -> Iterator[Path]:
+    """The engine that all tests share."""
+    if reason := missing_part():
+        pytest.skip(reason)
+    with running_engine() as root:
+        yield root

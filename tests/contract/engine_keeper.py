@@ -1,0 +1,173 @@
+"""Runs a container engine of its own for the tests, and leaves nothing of it behind, however the tests end.
+
+``python -m tests.contract.engine_keeper ROOT`` as root: starts dockerd below ROOT, puts two images into it, says
+``ready`` on stdout, and waits for the end of its stdin, which also comes when the tests are killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+BUSYBOX = Path("/usr/bin/busybox")
+READY_S = 60.0
+STOP_S = 20.0
+FOLDERS = ("bin", "dev", "etc", "proc", "sbin", "sys", "tmp", "usr", "usr/bin", "usr/lib", "var")
+
+
+class EngineConnection(http.client.HTTPConnection):
+    """HTTP over the unix socket of an engine."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("engine", timeout=READY_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Open the socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def ask(path: Path, method: str, url: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """Return status and content of one answer."""
+    connection = EngineConnection(path)
+    with contextlib.closing(connection):
+        connection.request(method, url, body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def busybox_root() -> bytes:
+    """Return a root file system with busybox and nothing else."""
+    names = subprocess.check_output([BUSYBOX, "--list"], text=True).split()
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        for folder in FOLDERS:
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
+            tar.addfile(entry)
+        binary = BUSYBOX.read_bytes()
+        entry = tarfile.TarInfo("bin/busybox")
+        entry.size, entry.mode = len(binary), 0o755
+        tar.addfile(entry, io.BytesIO(binary))
+        for name in names:
+            for place in ("bin", "usr/bin"):
+                if (place, name) == ("bin", "busybox"):
+                    continue
+                entry = tarfile.TarInfo(f"{place}/{name}")
+                entry.type, entry.linkname = tarfile.SYMTYPE, "/bin/busybox"
+                tar.addfile(entry)
+    return content.getvalue()
+
+
+def empty_root() -> bytes:
+    """Return a root file system without a single program."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        entry = tarfile.TarInfo("etc")
+        entry.type = tarfile.DIRTYPE
+        tar.addfile(entry)
+    return content.getvalue()
+
+
+def import_image(path: Path, name: str, root: bytes, *changes: str) -> None:
+    """Make an image of a root file system."""
+    wanted = "".join(f"&changes={change.replace(' ', '%20')}" for change in changes)
+    url = f"/images/create?fromSrc=-&repo=runner-test&tag={name}{wanted}"
+    status, said = ask(path, "POST", url, root)
+    if status != http.HTTPStatus.OK or b'"error"' in said:
+        raise SystemExit(f"no image {name}: {said!r}")
+
+
+def start(root: Path) -> subprocess.Popen[bytes]:
+    """Start an engine and wait until it answers."""
+    log = (root / "dockerd.log").open("wb")
+    engine = subprocess.Popen(
+        [
+            "dockerd",
+            f"--data-root={root}/data",
+            f"--exec-root={root}/exec",
+            f"--pidfile={root}/pid",
+            f"--host=unix://{root}/sock",
+            f"--cgroup-parent=/{root.name}",
+            "--bridge=none",
+            "--iptables=false",
+            "--ip-forward=false",
+            "--ip-masq=false",
+            "--userland-proxy=false",
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+    )
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and engine.poll() is None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if ask(root / "sock", "GET", "/_ping")[1] == b"OK":
+                return engine
+        time.sleep(0.05)
+    stop(engine)
+    raise SystemExit((root / "dockerd.log").read_text()[-2000:])
+
+
+def stop(engine: subprocess.Popen[bytes]) -> None:
+    """End an engine: TERM, and KILL after a while."""
+    engine.send_signal(signal.SIGTERM)
+    try:
+        engine.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        engine.kill()
+        engine.wait()
+
+
+def kill_what_runs_below(root: Path) -> None:
+    """Kill what an engine that was killed leaves: its containerd, shims, and through them the containers."""
+    mark = f"{root}/exec".encode()
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            if mark in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid():
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+def remove(root: Path) -> None:
+    """Remove every trace: mounts, control groups, files."""
+    kill_what_runs_below(root)
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in sorted((m for m in mounts if m.startswith(f"{root}/")), reverse=True):
+        subprocess.call(["umount", "--lazy", mount], stderr=subprocess.DEVNULL)
+    for group in Path("/sys/fs/cgroup").glob(f"**/{root.name}"):
+        with contextlib.suppress(OSError):
+            group.rmdir()
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def main(root: Path) -> None:
+    """Keep an engine for as long as somebody holds our input."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the end of the tests is the end of our input
+    try:
+        engine = start(root)
+        try:
+            import_image(root / "sock", "busybox", busybox_root(), "ENV FROM_IMAGE=yes")
+            import_image(root / "sock", "empty", empty_root())
+            print("ready", flush=True)
+            sys.stdin.buffer.read()
+        finally:
+            stop(engine)
+    finally:
+        remove(root)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
