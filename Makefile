@@ -20,7 +20,7 @@ $(BIN)/python:
 
 $(STAMP): $(BIN)/python pyproject.toml proto/build_hook.py $(wildcard proto/runner/v1/*.proto) requirements.lock
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable .
-	@$(BIN)/python -m compileall -q daemon agent_runner sandbox proto
+	@$(BIN)/python -m compileall -q daemon agent_runner sandbox runnerlib proto
 	@touch $@
 
 $(DEV_STAMP): $(STAMP) requirements-dev.txt

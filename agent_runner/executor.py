@@ -22,6 +22,7 @@ from agent_runner.errors import (
 )
 from agent_runner.job_environment import job_environment
 from agent_runner.job_spec import JobSpec
+from agent_runner.late_secrets import LateSecrets, may_register
 from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord, SourceRecord
 from agent_runner.sandbox_terms import sandbox_record, sandbox_request
 from agent_runner.secret_refs import SecretRef, refs_of, require, resolve, source_credentials
@@ -103,6 +104,7 @@ class AttemptRun:
         self._control = control
         self._sandbox_request = sandbox_request(request.job_id, request.attempt, request.spec)
         self._masker = Masker(formats=not request.spec.masking)
+        self._has_secrets = False
         self._sandbox: Sandbox | None = None
         self._source = SourceRecord()
         self._credentials: dict[str, str] = {}
@@ -155,15 +157,15 @@ class AttemptRun:
         left_s = self._spec.timeout_s - (asyncio.get_running_loop().time() - began)
         if sandbox is None:
             return early_end(self._spec, self._control.reason)
+        env = (
+            job_environment(self._request.job_id, self._request.attempt, self._spec, sandbox) | env
+        )
+        if may_register(self._spec, has_secrets=self._has_secrets):
+            env |= await LateSecrets(self._masker).open(sandbox, env["PATH"])
         command = await sandbox.exec(
             ExecRequest(
                 argv=self._spec.argv,
-                env={
-                    **job_environment(
-                        self._request.job_id, self._request.attempt, self._spec, sandbox
-                    ),
-                    **env,
-                },
+                env=env,
                 cwd=sandbox.inside(self._spec.working_dir),
                 timeout_s=max(left_s, MIN_COMMAND_S),
                 idle_timeout_s=self._spec.idle_timeout_s,
@@ -193,6 +195,7 @@ class AttemptRun:
             values |= found.values
             why_missing = found.why_missing
         require(refs, values, why_missing)
+        self._has_secrets = bool(values)
         for ref, value in values.items():
             name = f"{ref.path}:{ref.key}"
             if not self._masker.add(name, value):

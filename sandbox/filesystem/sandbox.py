@@ -23,6 +23,7 @@ from sandbox.filesystem.removal_queue import RemovalQueue
 from sandbox.filesystem.settled import in_thread
 from sandbox.filesystem.transfer import TreeCopy, open_folder, read_file
 from sandbox.filesystem.workspace import Workspace
+from sandbox.job_socket import FOLDER, SOCKET, Answer, Door, JobSocket, install
 
 
 class Launcher(Protocol):
@@ -67,6 +68,7 @@ class FilesystemSandbox:
         self._lock = asyncio.Lock()
         """Held while something is started, copied or removed, so that no two of them race."""
         self._stop_copy = threading.Event()
+        self._socket: JobSocket | None = None
         mounted = info.tier is Tier.BWRAP
         self._job_root = JOB_ROOT if mounted else str(workspace.job)
         self._base_env = base_env(
@@ -134,6 +136,22 @@ class FilesystemSandbox:
             self._command = await self._launcher.start(request, env, aftermath)
             return self._command
 
+    async def listen(self, answer: Answer) -> Door:
+        """Let commands reach the runner; see ``Listening.listen``. The Landlock tier lets them use no unix socket."""
+        folder = f"{self._job_root}/{FOLDER}"
+        async with self._lock:
+            self._refuse_destroyed()
+            self._pool.forget(self._workspace)
+            try:
+                install(self._workspace.job)
+                if self._info.tier is Tier.LANDLOCK:
+                    return Door(folder, "")
+                self._socket = JobSocket(answer)
+                await self._socket.open(self._workspace.job, self._workspace.job_uid)
+            except OSError as error:
+                raise SandboxBrokenError(f"no socket for {self._name}: {error}") from error
+        return Door(folder, f"{folder}/{SOCKET}")
+
     async def destroy(self) -> None:
         """Kill what runs and remove the workspace; see ``Sandbox.destroy``."""
         self._destroyed = True
@@ -156,6 +174,8 @@ class FilesystemSandbox:
                     f"the workspace {self._workspace.path} cannot be removed: {error}"
                 ) from error
             self._removed = True
+            if self._socket is not None:
+                self._socket.close()
             self._on_destroyed(self)
 
     def _settle_command(self) -> None:

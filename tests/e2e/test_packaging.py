@@ -39,7 +39,7 @@ def test_top_level(wheel: Path) -> None:
     """Exactly the four packages, with the generated API, its sources and the migrations."""
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names if ".dist-info" not in name}
-    assert tops == {"agent_runner", "daemon", "runner", "sandbox"}
+    assert tops == {"agent_runner", "daemon", "runner", "runnerlib", "sandbox"}
     for needed in (
         "runner/v1/job_service_pb2.py",
         "runner/v1/job_service_pb2_grpc.py",
@@ -53,5 +53,5 @@ def test_top_level(wheel: Path) -> None:
 def test_no_other_distribution_owns_our_names() -> None:
     """A clash with a package of the same top-level name would break both silently."""
     owners = packages_distributions()
-    for name in ("daemon", "agent_runner", "sandbox"):
+    for name in ("daemon", "agent_runner", "sandbox", "runnerlib"):
         assert set(owners.get(name, ["runner"])) == {"runner"}

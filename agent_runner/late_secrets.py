@@ -1,0 +1,77 @@
+"""Takes the secrets that a job registers while it runs, over the socket of its sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import json
+import secrets
+
+from agent_runner.job_spec import JobSpec
+from sandbox.base import Sandbox
+from sandbox.job_socket import Listening
+from sandbox.mask_commands import MAX_LATE_BYTES
+from sandbox.masking import Masker
+
+PROGRAM = "runnerlib"
+
+
+class LateSecrets:
+    """The registrations of one attempt. A token keeps those out that reach the socket but are not of the job."""
+
+    def __init__(self, masker: Masker) -> None:
+        self._masker = masker
+        self._token = secrets.token_urlsafe(24)
+
+    async def open(self, sandbox: Sandbox, path: str) -> dict[str, str]:
+        """Listen, and return the variables by which commands find the way.
+
+        Args:
+            sandbox: Before its first command.
+            path: The PATH of the command.
+        """
+        if not isinstance(sandbox, Listening):
+            return {}
+        door = await sandbox.listen(self.answer)
+        env = {"PATH": f"{door.folder}/bin:{path}"}
+        if door.socket:
+            self._masker.add("RUNNER_MASK_TOKEN", self._token)
+            env |= {"RUNNER_MASK_SOCKET": door.socket, "RUNNER_MASK_TOKEN": self._token}
+        return env
+
+    async def answer(self, line: bytes) -> bytes:
+        """Answer one request, ``{"token", "add_mask": BASE64}``, when the value is hidden in all that follows."""
+        error = await self._refusal(line)
+        answer = {"ok": True} if error is None else {"ok": False, "error": error}
+        return json.dumps(answer).encode()
+
+    async def _refusal(self, line: bytes) -> str | None:
+        try:
+            request = json.loads(line)
+            token, value = (
+                str(request["token"]),
+                base64.b64decode(request["add_mask"], validate=True),
+            )
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return "the request is malformed"
+        if not hmac.compare_digest(token.encode(), self._token.encode()):
+            return "the token is not that of this job"
+        if len(value) > MAX_LATE_BYTES:
+            return f"it is longer than {MAX_LATE_BYTES} bytes"
+        if not await asyncio.to_thread(self._register, value):
+            return "it is too short or too common to be masked, or there are too many"
+        return None
+
+    def _register(self, value: bytes) -> bool:
+        hidden = self._masker.add("runnerlib", value)
+        self._masker.snapshot()
+        return hidden
+
+
+def may_register(spec: JobSpec, *, has_secrets: bool) -> bool:
+    """Tell whether a job can have a use for the socket, which makes a very short job longer."""
+    if spec.masking == "off":
+        return False
+    has_source = spec.source.kind != "none" or spec.ci_source.kind != "none"
+    return has_secrets or has_source or any(PROGRAM in word for word in spec.argv)
