@@ -229,6 +229,25 @@ def refuse_inside_job(env: Mapping[str, str]) -> None:
         )
 
 
+def hide_inside_job(env: Mapping[str, str], value: bytes) -> None:
+    """Have the masker of the job in which this runs hide a value; called right before it is printed.
+
+    Raises:
+        UsageError: This runs inside a job that does not hide it.
+    """
+    if not env.get(JOB_VARIABLE):
+        return
+    from runnerlib.mask import NotMaskedError, add_secret  # noqa: PLC0415 - only there
+
+    try:
+        add_secret(value)
+    except NotMaskedError as error:
+        raise UsageError(
+            f"inside a job no secret is printed that its log would show: {error}; "
+            "give it to the job by env: {NAME: ${secret:path:key}} in its file"
+        ) from None
+
+
 def _ask(no_input: bool) -> Ask | None:
     if no_input or not sys.stdin.isatty():
         return None

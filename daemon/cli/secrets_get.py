@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from daemon.cli.secrets_access import DiscreetCommand, StoreAccess, refuse_inside_job, store_options
+from daemon.cli.secrets_access import DiscreetCommand, StoreAccess, hide_inside_job, store_options
 from daemon.errors import UsageError
 from daemon.secrets.given_file import write_all
 from daemon.secrets.store.names import parse_name
@@ -24,11 +24,11 @@ from daemon.secrets.store.stored_secret import StoredSecret
 def get(*, path: str, key: str, show: bool, raw: bool, access: StoreAccess) -> None:
     """Print one value: its bytes exactly, and no line end."""
     name = parse_name(path, key)
-    refuse_inside_job(access.env)
     if sys.stdout.isatty() and not show:
         raise UsageError("not to a terminal, whose scroll-back keeps it: use a pipe, or --show")
     store, _ = access.unlock()
     secret = store.get(name)
+    hide_inside_job(access.env, secret.reveal())
     if sys.stdout.isatty() and not raw:
         print(_shown(secret))
         return

@@ -341,16 +341,6 @@ def test_nothing_is_logged(home: SecretsHome) -> None:
     assert PASSWORD.encode() not in line.stderr
 
 
-@pytest.mark.case("get-inside-a-job")
-def test_no_value_is_printed_into_the_log_of_a_job(home: SecretsHome) -> None:
-    """Its masker does not know it."""
-    home.make(KEY=VALUE)
-    assert "inside a job" in home.error("get", "a", "KEY", code=2, env={"RUNNER_JOB_ID": "j1"})
-    assert "inside a job" in home.error(
-        "export", "--plaintext", code=2, env={"RUNNER_JOB_ID": "j1"}
-    )
-
-
 @pytest.mark.case("concurrent-set-24")
 def test_24_sets_at_once_lose_nothing(home: SecretsHome) -> None:
     """As many processes of the command itself."""
