@@ -14,7 +14,13 @@ from sandbox.bounds.control_group import (
     GroupV2,
     remove_group,
 )
-from sandbox.bounds.hierarchies import CONTROLLERS, Hierarchy, enable, host_hierarchies
+from sandbox.bounds.hierarchies import (
+    CONTROLLERS,
+    Hierarchy,
+    enable,
+    folders_named,
+    host_hierarchies,
+)
 from sandbox.limits import Keeper, Limit, Limits
 
 PREFIX = "runner."
@@ -87,13 +93,11 @@ class ControlGroups:
     def reap(self) -> list[str]:
         """Remove the groups that an earlier process of this owner left, with what is in them; return their sandboxes' names."""
         names = set()
-        for hierarchy in self._hierarchies():
-            top = hierarchy.parent / self._folder
+        for top in folders_named(self._folder):
             for path in _below(top):
                 names.add(path.name.rpartition(".")[0])
                 _try_remove(path)
-            if top.is_dir():
-                _try_remove(top)
+            _try_remove(top)
         return sorted(names)
 
     def close(self) -> None:
@@ -139,12 +143,8 @@ class ControlGroups:
 
 def groups_of(owner_label: str) -> list[Path]:
     """Return the groups that an agent-runner has, those inside others first. Called by ``runner gc``."""
-    found: list[Path] = []
-    for parent in {hierarchy.parent for hierarchy in host_hierarchies()}:
-        top = parent / _folder_of(owner_label)
-        if top.is_dir():
-            found += [*_below(top), top]
-    return found
+    tops = folders_named(_folder_of(owner_label))
+    return [path for top in tops for path in (*_below(top), top)]
 
 
 def _folder_of(owner_label: str) -> str:

@@ -99,13 +99,27 @@ def find_hierarchies(mounts: list[Mount]) -> list[Hierarchy]:
 
 
 def host_hierarchies() -> list[Hierarchy]:
-    """Return where bounds can be kept on this host; reads two files of /proc."""
+    """Return where bounds can be kept on this host. Controllers of version 2 are handed on where that is allowed."""
+    return find_hierarchies(_host_mounts())
+
+
+def folders_named(name: str) -> list[Path]:
+    """Return the groups of this name in the group of this process and those above it; changes nothing."""
+    return [
+        group / name
+        for mount in _host_mounts()
+        for group in (mount.own, *mount.own.parents)
+        if group.is_relative_to(mount.point) and (group / name).is_dir()
+    ]
+
+
+def _host_mounts() -> list[Mount]:
     try:
         mountinfo = Path("/proc/self/mountinfo").read_text()
         own_groups = Path("/proc/self/cgroup").read_text()
     except OSError:
         return []
-    return find_hierarchies(parse_mounts(mountinfo, own_groups))
+    return parse_mounts(mountinfo, own_groups)
 
 
 def _v1(mount: Mount) -> Hierarchy | None:

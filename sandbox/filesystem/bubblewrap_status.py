@@ -9,6 +9,7 @@ its set-up and leaves a child that waits for ever.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 
@@ -36,10 +37,10 @@ class BubblewrapStatus:
 
     async def wait_reported(self, timeout_s: float) -> None:
         """Wait until the init is known or bubblewrap has nothing more to say, but not for long."""
-        try:
-            await asyncio.wait_for(self._reported.wait(), timeout_s)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            # Not wait_for(), which forgets a cancellation that comes with the report (Python 3.11).
+            async with asyncio.timeout(timeout_s):
+                await self._reported.wait()
 
     def drain(self) -> None:
         """Read what there is. Called by the loop, and once more after bubblewrap has ended."""

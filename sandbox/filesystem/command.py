@@ -158,6 +158,11 @@ class FilesystemCommand:
         """Drop output that nobody reads. Called by ``destroy`` after ``kill``."""
         self._pump.close()
 
+    @property
+    def has_exited(self) -> bool:
+        """Tell whether its main process has ended."""
+        return self._child.has_exited
+
     def show(self, line: bytes) -> bool:
         """Add a line of ours to the output; tell whether there is room for more."""
         self._pump.inject_line(line)

@@ -257,9 +257,14 @@ async def _past(gate: Gate, status: BubblewrapStatus, started: FilesystemCommand
     try:
         await gate.open(status, started.show)
     except SandboxError as error:
+        if started.has_exited:  # it was stopped meanwhile, or bubblewrap failed: it tells so itself
+            return started
         await started.kill()
         started.discard_output()
         return EndedCommand(error)
+    except BaseException:
+        await started.kill()  # nobody knows of it
+        raise
     return started
 
 

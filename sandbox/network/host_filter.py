@@ -18,6 +18,7 @@ from sandbox.network.control import CONTROL_FD, FAILED, MAX_MESSAGE_BYTES, READY
 START_S = 20.0
 """Python alone takes 15 ms; a loaded host, much more."""
 _PAUSE_S = 0.05
+_DRAINED_LINES = 1000
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
@@ -92,8 +93,10 @@ class HostFilter:
             raise SandboxBrokenError(f"no proxy for the list of hosts: {error}") from error
 
     def drain(self) -> None:
-        """Take all that was told so far. Called when the command has ended."""
-        while self._control.fileno() >= 0 and (message := self._receive()):
+        """Take what was told so far. Called when the command has ended; what it left may go on to cause more."""
+        for _ in range(_DRAINED_LINES):
+            if self._control.fileno() < 0 or (message := self._receive()) is None:
+                return
             self._take(message)
 
     async def close(self) -> None:

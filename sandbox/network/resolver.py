@@ -31,11 +31,8 @@ class SystemResolver:
     async def addresses(self, name: str) -> list[Address]:
         """Return the addresses of a name; see ``Resolver.addresses``."""
         loop = asyncio.get_running_loop()
-        # The dot keeps the search list of the host out of it.
         async with asyncio.timeout(LOOKUP_S):
-            found = await loop.getaddrinfo(
-                f"{name}." if "." in name else name, None, type=socket.SOCK_STREAM
-            )
+            found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
         return [plain_address(str(answer[4][0])) for answer in found[:MAX_ADDRESSES]]
 
 

@@ -238,3 +238,21 @@ async def test_a_killed_command_ends_its_proxy(hosts: Hosts) -> None:
     await read_until(command.stream(), b"ready")
     await other.destroy()
     await until(lambda: not proxies())
+
+
+async def test_a_bound_counts_while_the_proxy_starts(hosts: Hosts) -> None:
+    """A command that is stopped before it began was stopped; its sandbox did not fail."""
+    command = await hosts.place.start("sleep 1000", sandbox=hosts.sandbox, timeout_s=0.01)
+    _, result = await finish(command)
+    assert result.timed_out
+
+
+async def test_a_start_that_is_given_up_leaves_nothing(hosts: Hosts) -> None:
+    """Neither the command, which nobody knows of, nor its proxy."""
+    starting = asyncio.ensure_future(hosts.place.start("sleep 1000", sandbox=hosts.sandbox))
+    await until(lambda: bool(proxies()))
+    starting.cancel()
+    await asyncio.wait({starting})
+    assert starting.cancelled()
+    await until(lambda: not proxies())
+    await hosts.ask("print('again')")
