@@ -39,11 +39,11 @@ from sandbox.base import (
 from sandbox.errors import CommandNotStartedError, SandboxError
 from sandbox.mask_commands import CommandStream
 from sandbox.mask_floors import MIN_DERIVED_BYTES, is_secret_name
-from sandbox.masking import Masker, MaskingStream
+from sandbox.mask_stream import FailClosed, Stream
+from sandbox.masking import Masker
 
 logger = logging.getLogger(__name__)
 
-WITHHELD = b"\n[runner: output withheld, masking failed]\n"
 DEFAULT_GRACE_S = 10.0
 ORPHAN_BOUND_S = 5.0
 """How long an attempt without a daemon waits for its end before it ends by itself."""
@@ -55,7 +55,6 @@ MIN_COMMAND_S = 0.001
 """What is left for a command whose preparation took nearly all of the time-out."""
 
 T = TypeVar("T")
-LogStream = CommandStream | MaskingStream
 
 
 class LogWriter(Protocol):
@@ -266,38 +265,20 @@ class AttemptRun:
             await asyncio.wait({working, asked})
 
     async def _pump(self, command: Command) -> None:
-        stream: LogStream | None = self._log_stream()
+        stream = FailClosed(self._log_stream())
         async for chunk in command.stream():
-            stream = await self._forward(stream, chunk)
+            if len(chunk) < MIN_THREAD_BYTES:
+                self._write(stream.feed(chunk))
+            else:
+                # The search lets other threads run, so the loop reads and ships meanwhile.
+                self._write(await asyncio.to_thread(stream.feed, chunk))
             await self._log.drained()
-        await self._forward(stream, None)
+        self._write(stream.close())
 
-    def _log_stream(self) -> LogStream:
+    def _log_stream(self) -> Stream:
         if self._spec.masking == "off":
             return Masker(formats=False).stream()  # lets everything pass
         return CommandStream(self._masker.stream(), self._masker.add)
-
-    async def _forward(self, stream: LogStream | None, chunk: bytes | None) -> LogStream | None:
-        """Mask and log one chunk (``None``: the end). Fails closed: after a defect nothing more is shown."""
-        if stream is None:
-            return None
-        try:
-            if chunk is None:
-                masked = stream.close()
-            elif len(chunk) < MIN_THREAD_BYTES:
-                masked = stream.feed(chunk)
-            else:
-                # The search lets other threads run, so the loop reads and ships meanwhile.
-                masked = await asyncio.to_thread(stream.feed, chunk)
-        except Exception:
-            logger.exception(
-                "masking failed; the rest of the output is withheld",
-                extra={"action": "masking_failed"},
-            )
-            self._write(WITHHELD)
-            return None
-        self._write(masked)
-        return stream
 
     def _masked(self, process: LiveProcess) -> LiveProcess:
         # Masked before it is cut: a half of a secret is not found any more.

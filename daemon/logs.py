@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 
 from agent_runner.process_logs import JsonLineFormatter
-from sandbox.masking import Masker, MaskingStream
+from sandbox.mask_stream import FailClosed, Stream
+from sandbox.masking import Masker
 
 MAX_LOG_BYTES = 10 << 20
 KEPT_LOGS = 5
@@ -45,9 +46,9 @@ class LogSink:
         self._lost = 0
         self._recent = bytearray()
 
-    def stream(self) -> MaskingStream:
+    def stream(self) -> Stream:
         """Open the masking of one descriptor; its output goes to ``append``."""
-        return self._masker.stream()
+        return FailClosed(self._masker.stream())
 
     def mask(self, text: str) -> str:
         """Return a whole text masked."""

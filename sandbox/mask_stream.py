@@ -6,12 +6,57 @@ is held back, without any timer, because a timed flush shows a secret that was w
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from sandbox.mask_engine import MaskEngine, Span
 from sandbox.mask_formats import FormatStream
 
 MASK = b"***"
+WITHHELD = b"\n[runner: output withheld, masking failed]\n"
+
+logger = logging.getLogger(__name__)
+
+
+class Stream(Protocol):
+    """Takes the chunks of one stream in order and returns what may leave. Used by one thread at a time."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what may leave after ``data`` has come in; may be empty."""
+        ...
+
+    def close(self) -> bytes:
+        """Return the rest and end the stream."""
+        ...
+
+
+class FailClosed:
+    """A stream that shows nothing more once hiding has failed: what could not be looked at is never passed on."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream: Stream | None = stream
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what may leave."""
+        return self._attempt(lambda stream: stream.feed(data))
+
+    def close(self) -> bytes:
+        """Return the rest and end the stream."""
+        return self._attempt(lambda stream: stream.close())
+
+    def _attempt(self, work: Callable[[Stream], bytes]) -> bytes:
+        if self._stream is None:
+            return b""
+        try:
+            return work(self._stream)
+        except Exception:
+            self._stream = None
+            logger.exception(
+                "masking failed; the rest of the output is withheld",
+                extra={"action": "masking_failed"},
+            )
+            return WITHHELD
 
 
 class MaskingStream:

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from agent_runner.attempt_control import AttemptControl, StopReason
-from agent_runner.executor import WITHHELD, AttemptRequest, AttemptRun
+from agent_runner.executor import AttemptRequest, AttemptRun
 from agent_runner.job_spec import JobSpec, SandboxSpec, SourceSpec
 from agent_runner.outcome import EndReason, LogSummary, Outcome
 from agent_runner.secret_refs import SecretRef
 from agent_runner.secret_source import GivenSecrets, SecretSource
 from sandbox.base import SandboxProvider
 from sandbox.factory import open_provider
-from sandbox.masking import MaskingStream
+from sandbox.mask_stream import WITHHELD, MaskingStream
 
 TOKEN = "tok-" + "9" * 16
 
