@@ -54,17 +54,18 @@ class Engine:
             EngineGoneError: Nobody answers.
         """
         self._prefix = ""
-        version = await self.get_json("/version")
-        newest, oldest = (
-            _version(version["ApiVersion"]),
-            _version(version.get("MinAPIVersion", "1.0")),
-        )
+        said = await self.get_json("/version")
+        try:
+            newest = _version(said["ApiVersion"])
+            oldest = _version(said.get("MinAPIVersion", "1.0"))
+            names = [str(part.get("Name")) for part in said.get("Components") or ()]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SandboxBrokenError(f"no container engine is there, but: {said!r:.200}") from error
         if newest < OLDEST_API or oldest > NEWEST_API:
             raise SandboxUnavailableError(
                 f"the container engine speaks API {_text(oldest)} to {_text(newest)};"
                 f" {_text(OLDEST_API)} to {_text(NEWEST_API)} are understood here"
             )
-        names = [str(part.get("Name")) for part in version.get("Components") or ()]
         self.is_podman = any("Podman" in name for name in names)
         agreed = _text(min(newest, NEWEST_API))
         self._prefix = f"/v{agreed}"
@@ -76,7 +77,13 @@ class Engine:
 
     async def get_json(self, path: str, **params: str) -> Any:
         """Return what a GET answers."""
-        return (await self.call(Operation.ASK, "GET", path, params=params)).json()
+        answer = await self.call(Operation.ASK, "GET", path, params=params)
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise SandboxBrokenError(
+                f"no container engine is there, but: {answer.text!r:.200}"
+            ) from error
 
     async def create(self, name: str, config: Json) -> str:
         """Make a container and return its id. After a cancellation it is there or not, but not on its way."""
@@ -291,10 +298,7 @@ def _tls_context(settings: ContainerSettings) -> ssl.SSLContext:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split("."))
-    except ValueError as error:
-        raise SandboxBrokenError(f"the container engine has the version {text!r}") from error
+    return tuple(int(part) for part in text.split("."))
 
 
 def _text(version: tuple[int, ...]) -> str:

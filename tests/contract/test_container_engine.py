@@ -1,0 +1,157 @@
+"""An engine that dies in the middle, one behind TLS, and one that is no engine at all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sandbox.base import ExecRequest, SandboxRequest
+from sandbox.container.engine import Engine
+from sandbox.container.provider import ContainerProvider
+from sandbox.container.settings import ContainerSettings
+from sandbox.errors import EngineGoneError, SandboxBrokenError, SandboxUnavailableError
+from tests.contract.container_engine import missing_part, running_engine, settings_for
+from tests.contract.sandbox_backends import DEADLINE_S, read_until
+
+
+@pytest.fixture
+def own_engine():
+    """An engine for one test, which may end it."""
+    if reason := missing_part():
+        pytest.skip(reason)
+    with running_engine() as root:
+        yield root
+
+
+async def test_an_engine_that_dies_in_the_middle(own_engine: Path):
+    """Who waits is told at once, with a reason of its own; nothing hangs, and what is left is owned up to."""
+    provider = ContainerProvider(settings_for(own_engine), owner_label="loser")
+    sandbox = await provider.create(SandboxRequest(name="lost-1"))
+    argv = ("/bin/sh", "-c", "echo up; sleep 1000")
+    command = await sandbox.exec(ExecRequest(argv=argv, env={}, cwd="/job/src"))
+    stream = command.stream()
+    await read_until(stream, b"up\n")
+    os.kill(int((own_engine / "pid").read_text()), signal.SIGKILL)
+    async with asyncio.timeout(DEADLINE_S):
+        assert [piece async for piece in stream] == []
+        with pytest.raises(EngineGoneError):
+            await command.wait()
+        await command.stop(1)
+        await command.kill()
+        assert await command.processes() == []
+        with pytest.raises(SandboxBrokenError):
+            await sandbox.destroy()
+        with pytest.raises(EngineGoneError):
+            await provider.create(SandboxRequest(name="lost-2"))
+        await provider.close()
+
+
+class _Certificates:
+    """A CA and two certificates, made with openssl."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._openssl("req", "-x509", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem")
+        for name in ("server", "client"):
+            usage = f"subjectAltName=IP:127.0.0.1\nextendedKeyUsage={name}Auth\n"
+            (folder / f"{name}.ext").write_text(usage)
+            self._openssl(
+                "req", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr"
+            )
+            self._openssl(
+                *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key"),
+                *("-CAcreateserial", "-extfile", f"{name}.ext", "-out", f"{name}.pem"),
+            )
+
+    def _openssl(self, *words: str) -> None:
+        new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        extra = new_key if words[0] == "req" else []
+        subprocess.run(
+            ["openssl", *words, *extra], cwd=self.folder, check=True, capture_output=True
+        )
+
+    def settings(self, port: int, ca: str = "ca.pem") -> ContainerSettings:
+        """Return how a client reaches the server at a port."""
+        return ContainerSettings(
+            engine=f"tcp://127.0.0.1:{port}",
+            ca_file=self.folder / ca,
+            cert_file=self.folder / "client.pem",
+            key_file=self.folder / "client.key",
+        )
+
+
+VERSION = b'{"ApiVersion": "1.41", "MinAPIVersion": "1.12"}'
+
+
+async def _answering(content: bytes, **options: object) -> asyncio.Server:
+    """Start a server that gives one answer to everything."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content) + content)
+        await writer.drain()
+        writer.close()
+
+    return await asyncio.start_server(answer, "127.0.0.1", 0, **options)  # type: ignore[arg-type]
+
+
+async def test_an_engine_behind_tls_on_both_sides(tmp_path: Path):
+    """Both show a certificate of the CA; with another CA nobody talks."""
+    certificates = _Certificates(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca.pem")
+    context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+    context.verify_mode = ssl.CERT_REQUIRED
+    async with await _answering(VERSION, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        engine = Engine(certificates.settings(port))
+        assert await engine.connect() == "1.41"
+        await engine.close()
+        engine = Engine(certificates.settings(port, ca="client.pem"))
+        with pytest.raises(EngineGoneError, match=r"(?i)certificate"):
+            await engine.connect()
+        await engine.close()
+
+
+@pytest.mark.parametrize(
+    ("newest", "oldest", "agreed"),
+    [("1.41", "1.12", "1.41"), ("1.52", "1.44", "1.47"), ("1.40", "1.40", "1.40")],
+)
+async def test_the_newest_version_that_both_speak(newest, oldest, agreed):
+    """The engine's newest, or ours if that is older."""
+    said = f'{{"ApiVersion": "{newest}", "MinAPIVersion": "{oldest}"}}'.encode()
+    async with await _answering(said) as server:
+        port = server.sockets[0].getsockname()[1]
+        engine = Engine(ContainerSettings(engine=f"tcp://127.0.0.1:{port}"))
+        assert await engine.connect() == agreed
+        await engine.close()
+
+
+@pytest.mark.parametrize(("newest", "oldest"), [("1.39", "1.12"), ("1.60", "1.48")])
+async def test_no_version_in_common(newest, oldest):
+    """Too old and too new are refused with both ranges."""
+    said = f'{{"ApiVersion": "{newest}", "MinAPIVersion": "{oldest}"}}'.encode()
+    async with await _answering(said) as server:
+        port = server.sockets[0].getsockname()[1]
+        engine = Engine(ContainerSettings(engine=f"tcp://127.0.0.1:{port}"))
+        with pytest.raises(SandboxUnavailableError, match=r"1\.40 to 1\.47"):
+            await engine.connect()
+        await engine.close()
+
+
+@pytest.mark.parametrize("said", [b"hello", b"[]", b"{}", b'{"ApiVersion": "x"}'])
+async def test_something_that_is_no_engine(said):
+    """Whoever answers with something else is no engine, and that is one clear error."""
+    async with await _answering(said) as server:
+        port = server.sockets[0].getsockname()[1]
+        provider = ContainerProvider(
+            ContainerSettings(engine=f"tcp://127.0.0.1:{port}"), owner_label="x"
+        )
+        with pytest.raises(SandboxUnavailableError, match="engine"):
+            await provider.probe()
+        await provider.close()

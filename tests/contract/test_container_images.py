@@ -1,0 +1,92 @@
+"""Images from a registry: when one is fetched, what is told meanwhile, and which one runs."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from sandbox.base import ExecRequest, SandboxRequest
+from sandbox.container.engine import Engine
+from sandbox.container.images import PullProgress, obtain
+from sandbox.container.provider import ContainerProvider
+from sandbox.container.settings import PullPolicy
+from sandbox.errors import ImageMissingError
+from tests.contract.container_engine import settings_for
+from tests.contract.image_registry import running_registry
+from tests.contract.sandbox_backends import finish
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def registry():
+    """A registry with one image."""
+    with running_registry() as running:
+        yield running
+
+
+@pytest.fixture
+async def engine(container_engine):
+    """A client of the engine that all tests share."""
+    client = Engine(settings_for(container_engine))
+    await client.connect()
+    yield client
+    await client.close()
+
+
+async def run(provider: ContainerProvider, image: str) -> tuple[bytes, str]:
+    """Return what a command sees on an image, and what was recorded of it."""
+    sandbox = await provider.create(SandboxRequest(name=f"image-{next(_numbers)}", image=image))
+    request = ExecRequest(argv=("/bin/sh", "-c", "echo $VERSION"), env={}, cwd="/job/src")
+    output, _ = await finish(await sandbox.exec(request))
+    await sandbox.destroy()
+    return output, sandbox.info.image
+
+
+async def test_always_follows_a_tag_that_moves(container_engine, registry):
+    """What the tag means now is what runs, and its digest is what is recorded."""
+    settings = settings_for(container_engine, pull=PullPolicy.ALWAYS)
+    provider = ContainerProvider(settings, owner_label="images")
+    name = f"{registry.name}:latest"
+    for version in ("1", "2"):
+        digest = registry.put("latest", f"VERSION={version}", "PATH=/bin")
+        assert await run(provider, name) == (f"{version}\n".encode(), f"{registry.name}@{digest}")
+    await provider.close()
+
+
+async def test_missing_fetches_once_and_tells_of_it(engine, registry):
+    """The first time every layer is reported, the second time nobody is asked."""
+    digest = registry.put("3", "VERSION=3")
+    told: list[PullProgress] = []
+    image = await obtain(engine, f"{registry.name}:3", PullPolicy.MISSING, told.append)
+    assert image.digest == f"{registry.name}@{digest}"
+    assert image.env["VERSION"] == "3"
+    assert {one.status for one in told} >= {"Pull complete"}
+    assert all(one.image == image.name for one in told)
+    asked = len(registry.asked)
+    assert await obtain(engine, image.name, PullPolicy.MISSING) == image
+    assert len(registry.asked) == asked
+
+
+async def test_an_image_can_be_named_by_digest(engine, registry):
+    """A digest is fetched as it is, whatever a tag means."""
+    digest = registry.put("4", "VERSION=4")
+    image = await obtain(engine, f"{registry.name}@{digest}", PullPolicy.MISSING)
+    assert image.digest == f"{registry.name}@{digest}"
+
+
+async def test_an_image_that_the_registry_does_not_have(engine, registry):
+    """It is missing, and the error names it."""
+    name = f"{registry.name}:none"
+    for policy in (PullPolicy.MISSING, PullPolicy.ALWAYS):
+        with pytest.raises(ImageMissingError, match=name):
+            await obtain(engine, name, policy)
+
+
+async def test_never_asks_nobody(engine, registry):
+    """What is not here is missing, without a word to the registry."""
+    registry.put("5")
+    with pytest.raises(ImageMissingError):
+        await obtain(engine, f"{registry.name}:5", PullPolicy.NEVER)
+    assert registry.asked == []
