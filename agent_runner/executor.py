@@ -37,7 +37,7 @@ from sandbox.base import (
     SandboxProvider,
 )
 from sandbox.errors import CommandNotStartedError, SandboxError
-from sandbox.mask_commands import CommandStream
+from sandbox.mask_commands import COMMAND, CommandStream
 from sandbox.mask_floors import MIN_DERIVED_BYTES, is_secret_name
 from sandbox.mask_stream import FailClosed, Stream
 from sandbox.masking import Masker
@@ -267,7 +267,7 @@ class AttemptRun:
     async def _pump(self, command: Command) -> None:
         stream = FailClosed(self._log_stream())
         async for chunk in command.stream():
-            if len(chunk) < MIN_THREAD_BYTES:
+            if len(chunk) < MIN_THREAD_BYTES and COMMAND not in chunk:
                 self._write(stream.feed(chunk))
             else:
                 # The search lets other threads run, so the loop reads and ships meanwhile.

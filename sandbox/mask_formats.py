@@ -19,12 +19,10 @@ class FormatStream:
     def __init__(self, *, automaton: bool = True) -> None:
         self._automaton = automaton
         self._tail = b""
-        self._sent = (
-            0  # so many bytes of the tail have left already, and are there to be looked at again
-        )
-        self._behind = (
-            0  # before this nothing begins any more; the bytes are there to be looked back at
-        )
+        # So many bytes of the tail have left already, and are there to be looked at again.
+        self._sent = 0
+        # Before this nothing begins any more; the bytes are there to be looked back at.
+        self._behind = 0
         self._swallow: Swallow | None = None
 
     def feed(self, data: bytes) -> bytes:

@@ -162,6 +162,8 @@ class FilesystemSandbox:
             if self._removed:
                 return
             # What was being started or copied has got the lock before.
+            if self._socket is not None:
+                self._socket.close()
             if self._command is not None:
                 await self._command.kill()
                 if isinstance(self._command, FilesystemCommand):
@@ -174,8 +176,6 @@ class FilesystemSandbox:
                     f"the workspace {self._workspace.path} cannot be removed: {error}"
                 ) from error
             self._removed = True
-            if self._socket is not None:
-                self._socket.close()
             self._on_destroyed(self)
 
     def _settle_command(self) -> None:
