@@ -37,6 +37,8 @@ class Bounds:
     """Those whose place on the disk counts."""
     extra_pids: int
     """Processes of ours beside those of a command."""
+    own_dev: bool
+    """Whether the commands have a /dev of their own, whose files are in memory."""
 
     def process_limits(self) -> Limits:
         """Return the bounds that each process has to be given, because nothing keeps them for all together."""
@@ -73,6 +75,7 @@ def bounds_of(  # noqa: PLR0913 - the facts of one sandbox
     groups: ControlGroups,
     folders: Sequence[Path],
     extra_pids: int,
+    own_dev: bool,
     counts_alone: bool,
 ) -> Bounds:
     """Return the bounds of a sandbox and what keeps each.
@@ -83,6 +86,7 @@ def bounds_of(  # noqa: PLR0913 - the facts of one sandbox
         groups: The control groups of the provider.
         folders: Those whose place on the disk counts.
         extra_pids: Processes of ours beside those of a command.
+        own_dev: Whether the commands have a /dev of their own.
         counts_alone: Whether the kernel counts the processes of the sandbox by themselves, without a group.
     """
     kept: list[KeptLimit] = []
@@ -102,6 +106,7 @@ def bounds_of(  # noqa: PLR0913 - the facts of one sandbox
         groups=groups,
         folders=folders,
         extra_pids=extra_pids,
+        own_dev=own_dev,
     )
 
 
@@ -154,7 +159,7 @@ class Guard:
         if self._group is not None and by.get(Limit.MEMORY) is Keeper.CGROUP_V1:
             looks.append(OomLook(self._group))
         if limits.memory_bytes is not None and by[Limit.MEMORY] is Keeper.WATCHDOG:
-            looks.append(MemoryLook(members, limits.memory_bytes))
+            looks.append(MemoryLook(members, limits.memory_bytes, own_dev=self._bounds.own_dev))
         if limits.pids is not None and by[Limit.PIDS] is Keeper.WATCHDOG:
             looks.append(ProcessLook(members, limits.pids))
         if limits.disk_bytes is not None:

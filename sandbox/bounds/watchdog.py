@@ -10,7 +10,7 @@ from typing import Protocol
 
 from sandbox.bounds.control_group import ControlGroup
 from sandbox.bounds.disk_use import DiskUse
-from sandbox.bounds.memory_use import memory_bytes
+from sandbox.bounds.memory_use import memory_bytes, shared_memory_bytes
 from sandbox.limits import Limit
 from sandbox.procfs import ProcStat
 
@@ -55,14 +55,19 @@ class MemoryLook:
     limit = Limit.MEMORY
     period_s = MEMORY_PERIOD_S
 
-    def __init__(self, members: Members, bound: int) -> None:
+    def __init__(self, members: Members, bound: int, *, own_dev: bool) -> None:
         self._members = members
         self._bound = bound
+        self._own_dev = own_dev
 
     async def too_much(self) -> bool:
         """Tell whether it is more than the bound."""
         pids = [stat.pid for stat in self._members()]
-        return await asyncio.to_thread(memory_bytes, pids, self._bound) > self._bound
+        return await asyncio.to_thread(self._measure, pids) > self._bound
+
+    def _measure(self, pids: list[int]) -> int:
+        files = max((shared_memory_bytes(pid) for pid in pids[:3]), default=0)
+        return memory_bytes(pids, self._bound, files if self._own_dev else 0)
 
 
 class ProcessLook:

@@ -322,6 +322,7 @@ class FilesystemProvider:
             groups=self._groups,
             folders=(place.job, place.home, place.tmp),
             extra_pids=BUBBLEWRAP_PROCESSES if mounted else 0,
+            own_dev=mounted,
             counts_alone=mounted or self._changes_user,
         )
 

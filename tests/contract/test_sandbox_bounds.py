@@ -74,6 +74,18 @@ async def test_memory_is_bounded_for_all_together(bounded):
     assert (output, result.exit_code, result.exceeded) == (b"again\n", 0, None)
 
 
+async def test_files_in_memory_count(bounded):
+    """What is in /dev/shm is memory, whether a process has it mapped or not."""
+    place, _ = bounded
+    sandbox = await with_limits(place, memory_bytes=128 * MIB)
+    script = "head -c 300000000 /dev/zero >/dev/shm/f; sleep 3; echo late"
+    output, result = await place.run(script, sandbox=sandbox)
+    if place.backend == LANDLOCK:  # closed
+        assert (b"late" in output, result.exceeded) == (True, None)
+    else:
+        assert (output, result.exceeded) == (b"", Limit.MEMORY)
+
+
 async def test_memory_of_one_process(bounded):
     """A single process that takes too much is killed, or told that there is no more."""
     place, by_groups = bounded

@@ -22,6 +22,7 @@ def bounds(limits: Limits, hierarchies: list[Hierarchy], *, counts_alone: bool =
         groups=ControlGroups("unit", hierarchies),
         folders=[Path("/nowhere")],
         extra_pids=0,
+        own_dev=False,
         counts_alone=counts_alone,
     )
 
