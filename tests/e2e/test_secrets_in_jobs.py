@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agent_runner.late_secrets import LateSecrets
-from sandbox.job_socket import FOLDER, SOCKET, JobSocket
+from sandbox.job_socket import FOLDER, SOCKET, JobSocket, install
 from sandbox.masking import Masker
 from tests.e2e.secrets_home import SecretsHome
 
@@ -23,6 +23,7 @@ async def test_a_value_is_hidden_in_the_log_of_a_job_before_it_is_printed(
     masker = Masker()
     late = LateSecrets(masker)
     (home.root / "job").mkdir()
+    install(home.root / "job")
     listening = JobSocket(late.answer)
     await listening.open(home.root / "job", None)
     env = {
