@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from agent_runner.job_spec import JOB_ROOT, JobSpec
+from agent_runner.job_spec import JOB_ROOT, OLDER_ENV_PREFIX, RESERVED_ENV_PREFIX, JobSpec
 from sandbox.base import Sandbox
-
-LEGACY_PREFIX = "REACTORCIDE_"
-"""The first generation's prefix, set too so that its scripts run unchanged."""
 
 
 def job_environment(job_id: str, attempt: int, spec: JobSpec, sandbox: Sandbox) -> dict[str, str]:
@@ -18,10 +15,13 @@ def job_environment(job_id: str, attempt: int, spec: JobSpec, sandbox: Sandbox) 
         "CODE_DIR": sandbox.inside(spec.code_dir),
         "JOB_DIR": sandbox.inside(spec.working_dir),
         "CI_SOURCE_DIR": sandbox.inside(f"{JOB_ROOT}/ci"),
+        "SOURCE_URL": spec.source.url,
+        "SOURCE_REF": spec.source.ref,
     }
     env = dict(sandbox.base_env)
     for name, value in facts.items():
-        env[f"RUNNER_{name}"] = value
-        env[f"{LEGACY_PREFIX}{name}"] = value
+        if value:
+            env[f"{RESERVED_ENV_PREFIX}{name}"] = value
+            env[f"{OLDER_ENV_PREFIX}{name}"] = value
     env["RUNNER_JOB_NAME"] = spec.name
     return env

@@ -35,7 +35,21 @@ ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 LABEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 JOB_ID = re.compile(r"[0-9a-z]{1,64}")
 JOB_ROOT = "/job"
-RESERVED_ENV_PREFIXES = ("RUNNER_", "REACTORCIDE_")
+RESERVED_ENV_PREFIX = "RUNNER_"
+OLDER_ENV_PREFIX = "REACTORCIDE_"
+"""The first generation's; jobs that deploy it have variables of their own with it."""
+JOB_FACTS = (
+    "JOB_ID",
+    "ATTEMPT",
+    "JOB_ROOT",
+    "CODE_DIR",
+    "JOB_DIR",
+    "CI_SOURCE_DIR",
+    "SOURCE_URL",
+    "SOURCE_REF",
+)
+"""What every job is told in variables, under both prefixes."""
+_OLDER_FACTS = frozenset(OLDER_ENV_PREFIX + fact for fact in JOB_FACTS)
 
 KINDS = ("auto", "filesystem")
 TIERS = ("bwrap", "landlock", "plain")
@@ -244,7 +258,7 @@ def _check_env(env: Mapping[str, str]) -> None:
     for name, value in env.items():
         if not ENV_NAME.fullmatch(name):
             raise InvalidJobSpecError("env", f"{name!r} is not a variable name")
-        if name.startswith(RESERVED_ENV_PREFIXES):
+        if name.startswith(RESERVED_ENV_PREFIX) or name in _OLDER_FACTS:
             raise InvalidJobSpecError(f"env.{name}", "is reserved: the runner sets it itself")
         _check_text(f"env.{name}", value, MAX_ENV_VALUE_BYTES)
         if len(name) + len(value.encode()) > MAX_ENV_VALUE_BYTES:

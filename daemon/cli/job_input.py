@@ -1,12 +1,20 @@
-"""Reads the text of a job file from where the user named it."""
+"""Reads the text of a job file, and of the files laid over it, from where the user named them."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from daemon.errors import UsageError
+
+if TYPE_CHECKING:
+    from agent_runner.job_spec import JobSpec
 
 MAX_JOB_FILE_BYTES = 256 << 10
 
@@ -20,6 +28,57 @@ class JobDocument:
     content: bytes
     base_dir: Path
     """Where relative paths in the file start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlays:
+    """What is laid over a job file."""
+
+    documents: Sequence[JobDocument]
+    allow_secret_overrides: bool
+
+    def load(self, document: JobDocument, *, to_run_here: bool = False) -> JobSpec:
+        """Return the job of a file with these laid over it. Imports pydantic and a YAML parser.
+
+        Raises:
+            InvalidJobFileError: It is none.
+        """
+        from daemon.jobfile.loader import load_job_file  # noqa: PLC0415
+        from daemon.jobfile.overlay import Overlay  # noqa: PLC0415
+
+        return load_job_file(
+            document.content,
+            document.name,
+            document.base_dir,
+            overlays=[Overlay(each.name, each.content, each.base_dir) for each in self.documents],
+            allow_secret_overrides=self.allow_secret_overrides,
+            to_run_here=to_run_here,
+        )
+
+
+def overlay_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--input`` and ``--allow-secret-overrides``, read, as ``overlays``."""
+
+    @click.option(
+        "--input",
+        "inputs",
+        metavar="FILE",
+        multiple=True,
+        help="Lay FILE over the job file: what it says replaces, mappings are merged. May be repeated; the last one wins.",
+    )
+    @click.option(
+        "--allow-secret-overrides",
+        is_flag=True,
+        help="Let --input replace a secret reference by plain text.",
+    )
+    @wraps(command)
+    def with_overlays(
+        *args: Any, inputs: Sequence[str], allow_secret_overrides: bool, **kwargs: Any
+    ) -> Any:
+        documents = [read_job_file(name) for name in inputs]
+        return command(*args, overlays=Overlays(documents, allow_secret_overrides), **kwargs)
+
+    return with_overlays
 
 
 def read_job_file(name: str) -> JobDocument:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon.cli.app import LazyGroup
-from daemon.cli.job_input import read_job_file
+from daemon.cli.job_input import Overlays, overlay_options, read_job_file
 from daemon.cli.output import note, print_json, printable, seconds_text, state_of
 from daemon.cli.verdict import CANCELLED, describe, exit_status
 from daemon.errors import Interrupted, RemoteError, UsageError
@@ -53,6 +53,7 @@ def connect(ctx: click.Context) -> JobClient:
 @click.option(
     "--file", "-f", "file", metavar="FILE", help="Job file, YAML or JSON; - reads standard input."
 )
+@overlay_options
 @click.option("--name", help="Name of a job given as a command.")
 @click.option("--wait", is_flag=True, help="Wait for the end; exit with the command's exit code.")
 @click.option("--follow", is_flag=True, help="Print the log as it comes, then as --wait.")
@@ -65,6 +66,7 @@ def submit(  # noqa: PLR0913 - one parameter per option
     ctx: click.Context,
     *,
     file: str | None,
+    overlays: Overlays,
     name: str | None,
     wait: bool,
     follow: bool,
@@ -80,7 +82,7 @@ def submit(  # noqa: PLR0913 - one parameter per option
         raise UsageError("--follow prints one log: leave out --json and --count")
     if request_id and count > 1:
         raise UsageError("--request-id names one job: leave out --count")
-    request = _submit_request(file, name, command)
+    request = _submit_request(file, overlays, name, command)
     request.request_id = request_id or ""
     with connect(ctx) as client:
         submitted = client.submit(request, count)
@@ -92,19 +94,25 @@ def submit(  # noqa: PLR0913 - one parameter per option
     return verdict(submitted) if wait else 0
 
 
-def _submit_request(file: str | None, name: str | None, command: Sequence[str]) -> Any:
+def _submit_request(
+    file: str | None, overlays: Overlays, name: str | None, command: Sequence[str]
+) -> Any:
     from runner.v1 import job_pb2  # noqa: PLC0415 - protobuf is heavy
     from runner.v1 import job_service_pb2 as pb  # noqa: PLC0415
 
     if file is None:
+        if overlays.documents:
+            raise UsageError("--input is laid over a job file; a command has none")
         spec = job_pb2.JobSpec(name=name or printable(command[0])[:80], argv=command)
         return pb.SubmitJobRequest(spec=spec)
     if name is not None:
         raise UsageError("--name is for a command; a job file names its job itself")
-    document = read_job_file(file)
-    job_file = pb.JobFile(
-        name=document.name, content=document.content, base_dir=str(document.base_dir)
+    job_file, *inputs = (
+        pb.JobFile(name=each.name, content=each.content, base_dir=str(each.base_dir))
+        for each in (read_job_file(file), *overlays.documents)
     )
+    job_file.overlays.extend(inputs)
+    job_file.allow_secret_overrides = overlays.allow_secret_overrides
     return pb.SubmitJobRequest(job_file=job_file)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daemon.cli.job_input import read_job_file
+from daemon.cli.job_input import Overlays, overlay_options, read_job_file
 from daemon.cli.output import note, printable, state_of
 from daemon.cli.secret_search import SecretSearch, search_options
 from daemon.cli.verdict import describe, exit_status
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--file", "-f", "file", required=True, metavar="FILE", help="Job file; - reads standard input."
 )
+@overlay_options
 @click.option("--quiet", "-q", is_flag=True, help="Print the job's masked output and nothing else.")
 @search_options
 @click.option(
@@ -41,6 +42,7 @@ def run_local(  # noqa: PLR0913 - one per option
     ctx: click.Context,
     *,
     file: str,
+    overlays: Overlays,
     quiet: bool,
     search: SecretSearch,
     allow_unsandboxed: bool,
@@ -50,12 +52,11 @@ def run_local(  # noqa: PLR0913 - one per option
 ) -> int:
     """Run one job file here, without the daemon; exit with the command's exit code."""
     from agent_runner.hardening import harden  # noqa: PLC0415 - as late as it is needed
-    from daemon.jobfile.loader import load_job_file  # noqa: PLC0415 - pydantic and ruamel are heavy
 
     if (check_secrets or as_json) and not dry_run:
         raise UsageError("--check-secrets and --json are for --dry-run")
     document = read_job_file(file)
-    spec = load_job_file(document.content, document.name, document.base_dir)
+    spec = overlays.load(document, to_run_here=True)
     harden()
     if dry_run:
         from daemon.cli import dry_run as dry  # noqa: PLC0415

@@ -1,21 +1,26 @@
 """Turns the spellings of a job file into one flat set of fields.
 
-The dialect of the first generation says ``command``, ``environment``, ``timeout``, and nests fields
-below ``job:`` or ``source:``. Both spellings of one field at once are an error.
+The dialect of the first generation says ``command``, ``environment``, ``timeout``, nests fields below ``job:``,
+``source:`` or ``container:``, and asks for resources as Kubernetes does. Both spellings of one field at once are an error.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable
 
-from daemon.jobfile.problem import Mark, Problem, did_you_mean
-from daemon.jobfile.tree import Data, Entry, Mapping, Node, Scalar, Sequence, to_data
+from daemon.jobfile.flat_job import FlatJob
+from daemon.jobfile.problem import Problem, did_you_mean
+from daemon.jobfile.tree import Entry, Mapping, Node, Scalar, Sequence
 
 SOURCE_PARTS = ("type", "path", "url", "ref", "depth", "submodules", "lfs", "credentials")
 """What follows ``source_`` and ``ci_source_``, and stands in a nested ``source:``."""
 FIELDS = (
     "name",
+    "description",
     "job_command",
+    "steps",
+    "raw_command",
     *(f"source_{name}" for name in SOURCE_PARTS),
     *(f"ci_source_{name}" for name in SOURCE_PARTS),
     "code_dir",
@@ -32,39 +37,40 @@ FIELDS = (
     "not_before",
     "masking",
     "max_attempts",
+    "disable_run_local",
+    "triggers",
+    "paths",
 )
 OLDER = {
     "command": "job_command",
+    "commands": "steps",
     "environment": "env",
+    "image": "container_image",
     "timeout": "timeout_seconds",
     "working_dir": "job_dir",
 }
-_SOURCES = ("source", "ci_source")
+NESTED = {
+    "job": None,
+    "source": SOURCE_PARTS,
+    "ci_source": SOURCE_PARTS,
+    "container": ("image", "working_dir"),
+    "run_as": ("user",),
+    "run_local": ("user", "as_runner"),
+    "resources": ("cpu", "memory"),
+    "characteristics": ("os", "arch"),
+}
+"""Fields that hold others, and which; ``job`` holds any."""
 
 NOT_YET = frozenset(
     {
         "agent",
         "artifacts",
-        "capabilities",
-        "characteristics",
-        "commands",
         "condition",
-        "container",
         "container_image",
-        "description",
-        "disable_run_local",
         "for_each",
         "gates",
-        "image",
         "on",
         "outputs",
-        "paths",
-        "raw_command",
-        "resources",
-        "run_as",
-        "run_local",
-        "steps",
-        "triggers",
     }
 )
 _NOT_YET_INSIDE = {
@@ -74,139 +80,147 @@ _NOT_YET_VALUES = {
     "kind": frozenset({"container", "docker", "kubernetes", "podman"}),
 }
 _LATER = "is not supported by this version yet"
+_RUNNER = "runner"
+"""The one user of older files that every sandbox has: somebody without rights."""
+_CPUS = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(m?)")
 
-Path = tuple[str | int, ...]
+
+def flatten(root: Mapping) -> FlatJob:
+    """Return the fields of a whole file."""
+    flat = FlatJob()
+    flat.begin(root.mark)
+    reader = _Reader(flat)
+    for name, entry in root.entries.items():
+        reader.take(name, name, entry)
+    for outer, name, spelled, entry in reader.inner:
+        flat.add_inner(outer, name, spelled, entry)
+    return flat
 
 
-@dataclass(slots=True)
-class FlatJob:
-    """The fields of a job file under their present names."""
+class _Reader:
+    """Takes one field after the other."""
 
-    data: dict[str, Data] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    _spelled: dict[str, str] = field(default_factory=dict)
-    _keys: dict[Path, Mark] = field(default_factory=dict)
-    _values: dict[Path, Mark] = field(default_factory=dict)
+    def __init__(self, flat: FlatJob) -> None:
+        self._flat = flat
+        self.inner: list[tuple[str, str, str, Entry]] = []
+        """What older files say elsewhere for a part of a field; added once the fields are there."""
 
-    def add(self, name: str, spelled: str, entry: Entry) -> None:
-        """Take one field; a second spelling of it is a problem."""
-        if name in self._spelled:
-            first = f"{self._spelled[name]} (line {self._keys[name,].line})"
-            text = f"means the same as {first}; keep one of them"
-            self.problems.append(Problem(entry.mark, spelled, text))
-            return
-        self._spelled[name] = spelled
-        self.data[name] = to_data(entry.node, source_text=name == "env")
-        self._remember((name,), entry)
+    def take(self, name: str, spelled: str, entry: Entry) -> None:
+        """Take a field of the file, or of ``job``."""
+        if name == "capabilities":
+            self._take_capabilities(spelled, entry)
+        elif name in NESTED and not (name == "job" and spelled != "job"):
+            self._take_nested(name, spelled, entry)
+        else:
+            self._take_plain(name, spelled, entry)
 
-    def has(self, name: str) -> bool:
-        """Return whether the file gives a field, in whatever spelling."""
-        return name in self._spelled
-
-    def problem(self, path: Path, text: str, *, at_key: bool = False) -> Problem:
-        """Return a problem of a field, at the nearest place that the file has for it.
-
-        Args:
-            path: Present names of the field and of what is inside it.
-            text: What is wrong.
-            at_key: Point at the name, not at the value.
-        """
-        marks = self._keys if at_key else self._values
-        known = next((path[:size] for size in range(len(path), 0, -1) if path[:size] in marks), ())
-        mark = marks[known] if known else self._values[()]
-        spelled = self._spelled.get(str(path[0]), str(path[0])) if path else ""
-        return Problem(mark, ".".join([spelled, *map(str, path[1:])]), text)
-
-    def _remember(self, path: Path, entry: Entry) -> None:
-        self._keys[path] = entry.mark
-        self._remember_node(path, entry.node)
-
-    def _remember_node(self, path: Path, node: Node) -> None:
-        self._values[path] = node.mark
-        if isinstance(node, Mapping):
-            for name, entry in node.entries.items():
-                self._remember((*path, name), entry)
-        elif isinstance(node, Sequence):
-            for number, item in enumerate(node.items):
-                self._remember_node((*path, number), item)
-
-    @classmethod
-    def from_tree(cls, root: Mapping) -> FlatJob:
-        """Read a whole file."""
-        flat = cls()
-        flat._values[()] = root.mark
-        for name, entry in root.entries.items():
-            if name in _SOURCES:
-                flat._take_source(name, name, entry)
-            elif name == "job":
-                flat._take_job(entry)
-            else:
-                flat._take(name, name, entry)
-        return flat
-
-    def _take(self, name: str, spelled: str, entry: Entry) -> None:
+    def _take_plain(self, name: str, spelled: str, entry: Entry) -> None:
         present = OLDER.get(name, name)
-        if name in NOT_YET:
-            self.problems.append(Problem(entry.mark, spelled, _LATER))
+        if present in NOT_YET:
+            self._refuse(entry, spelled, _LATER)
             return
         if present not in FIELDS:
-            hint = did_you_mean(name, [*FIELDS, *OLDER, *_SOURCES, "job"])
-            self.problems.append(Problem(entry.mark, spelled, f"unknown field{hint}"))
-            return
-        if problem := _later_value(present, spelled, entry.node):
-            self.problems.append(problem)
+            hint = did_you_mean(name, {*FIELDS, *OLDER, *NESTED} - {name})
+            self._refuse(entry, spelled, f"unknown field{hint}")
             return
         if present == "sandbox" and isinstance(entry.node, Mapping):
             entry = Entry(entry.mark, self._without_later(entry.node, spelled))
-        self.add(present, spelled, entry)
+        self._flat.add(present, spelled, entry)
 
     def _without_later(self, node: Mapping, spelled: str) -> Mapping:
         """Return the sandbox without fields and values of later versions, which are reported."""
         kept: dict[str, Entry] = {}
         for name, entry in node.entries.items():
             inner = f"{spelled}.{name}"
-            problem = _later_value(name, inner, entry.node)
             if name in _NOT_YET_INSIDE["sandbox"]:
-                problem = Problem(entry.mark, inner, _LATER)
-            if problem:
-                self.problems.append(problem)
+                self._refuse(entry, inner, _LATER)
+            elif _text(entry.node) in _NOT_YET_VALUES.get(name, ()):
+                text = f"{_text(entry.node)} {_LATER}"
+                self._flat.problems.append(Problem(entry.node.mark, inner, text))
             else:
                 kept[name] = entry
         return Mapping(node.mark, kept)
 
-    def _take_source(self, source: str, spelled: str, entry: Entry) -> None:
-        """Take a nested source.
-
-        Args:
-            source: ``source`` or ``ci_source``.
-            spelled: Where it stands in the file.
-            entry: The mapping, if it is one.
-        """
+    def _take_nested(self, name: str, spelled: str, entry: Entry) -> None:
+        inside = NESTED[name]
         if not isinstance(entry.node, Mapping):
-            text = f"must be a mapping with {', '.join(SOURCE_PARTS[:4])}"
-            self.problems.append(Problem(entry.node.mark, spelled, text))
+            what = "fields" if inside is None else ", ".join(inside[:4])
+            text = (
+                f"must be a mapping of {what}"
+                if inside is None
+                else f"must be a mapping with {what}"
+            )
+            self._flat.problems.append(Problem(entry.node.mark, spelled, text))
             return
-        for name, inner in entry.node.entries.items():
-            full = f"{spelled}.{name}"
-            if name in SOURCE_PARTS:
-                self.add(f"{source}_{name}", full, inner)
+        for inner_name, inner in entry.node.entries.items():
+            full = f"{spelled}.{inner_name}"
+            if inside is None:
+                self.take(inner_name, full, inner)
+            elif inner_name not in inside:
+                self._refuse(inner, full, f"unknown field{did_you_mean(inner_name, inside)}")
             else:
-                hint = did_you_mean(name, SOURCE_PARTS)
-                self.problems.append(Problem(inner.mark, full, f"unknown field{hint}"))
+                self._take_inside(name, inner_name, full, inner)
 
-    def _take_job(self, entry: Entry) -> None:
-        if not isinstance(entry.node, Mapping):
-            text = "must be a mapping of fields"
-            self.problems.append(Problem(entry.node.mark, "job", text))
+    def _take_inside(self, outer: str, name: str, spelled: str, entry: Entry) -> None:
+        if outer in ("source", "ci_source"):
+            self._flat.add(f"{outer}_{name}", spelled, entry)
+        elif outer == "container":
+            self._take_plain(name, spelled, entry)
+        elif outer == "characteristics":
+            self.inner.append(("labels", name, spelled, entry))
+        elif outer == "resources":
+            self._take_resource(name, spelled, entry)
+        elif _text(entry.node) not in (_RUNNER, "true", "false"):
+            self._refuse(entry, spelled, _LATER)
+
+    def _take_resource(self, name: str, spelled: str, entry: Entry) -> None:
+        """Take an amount, or a request, which binds nobody here, and a limit."""
+        amount, place = entry, spelled
+        if isinstance(entry.node, Mapping):
+            known = ("request", "limit")
+            for inner_name, inner in entry.node.entries.items():
+                if inner_name not in known:
+                    text = f"unknown field{did_you_mean(inner_name, known)}"
+                    self._refuse(inner, f"{spelled}.{inner_name}", text)
+            if "limit" not in entry.node.entries:
+                return
+            amount, place = entry.node.entries["limit"], f"{spelled}.limit"
+        if name == "memory":
+            self.inner.append(("sandbox", "memory", place, amount))
             return
-        for name, inner in entry.node.entries.items():
-            if name in _SOURCES:
-                self._take_source(name, f"job.{name}", inner)
+        match = _CPUS.fullmatch(_text(amount.node))
+        if match is None:
+            text = "must be a number of CPUs, such as 500m or 2"
+            self._flat.problems.append(Problem(amount.node.mark, place, text))
+            return
+        cpus = float(match[1]) / (1000 if match[2] else 1)
+        node = Scalar(amount.node.mark, repr(cpus), "float")
+        self.inner.append(("sandbox", "cpus", place, Entry(amount.mark, node)))
+
+    def _take_capabilities(self, spelled: str, entry: Entry) -> None:
+        """Take what an agent-runner must offer; each is a label."""
+        if not isinstance(entry.node, Sequence):
+            text = "must be a list of texts"
+            self._flat.problems.append(Problem(entry.node.mark, spelled, text))
+            return
+        for number, item in enumerate(entry.node.items):
+            place = f"{spelled}.{number}"
+            if _text(item) == "docker":
+                self._flat.problems.append(Problem(item.mark, place, f"docker {_LATER}"))
+            elif not _text(item):
+                self._flat.problems.append(Problem(item.mark, place, "must be text"))
             else:
-                self._take(name, f"job.{name}", inner)
+                offered = Entry(item.mark, Scalar(item.mark, "true", "text"))
+                self.inner.append(("labels", _text(item), place, offered))
+
+    def _refuse(self, entry: Entry, spelled: str, text: str) -> None:
+        self._flat.problems.append(Problem(entry.mark, spelled, text))
 
 
-def _later_value(name: str, spelled: str, node: Node) -> Problem | None:
-    if isinstance(node, Scalar) and node.text in _NOT_YET_VALUES.get(name, ()):
-        return Problem(node.mark, spelled, f"{node.text} {_LATER}")
-    return None
+def _text(node: Node) -> str:
+    return node.text if isinstance(node, Scalar) else ""
+
+
+def spellings() -> Iterable[str]:
+    """Return every name that may stand at the top of a file."""
+    return [*FIELDS, *OLDER, *NESTED, "capabilities"]

@@ -5,6 +5,7 @@ Import it where a file is really read: it brings in pydantic and the YAML parser
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from pydantic import ValidationError
@@ -25,18 +26,15 @@ from agent_runner.job_spec import (
 from agent_runner.outcome import EndReason
 from agent_runner.secret_refs import check_refs
 from daemon.clock import SystemClock
-from daemon.jobfile.dialect import SOURCE_PARTS, FlatJob
-from daemon.jobfile.dialect import Path as FieldPath
-from daemon.jobfile.json_tree import read_json
+from daemon.jobfile.dialect import SOURCE_PARTS, flatten
+from daemon.jobfile.flat_job import FlatJob
+from daemon.jobfile.flat_job import Path as FieldPath
 from daemon.jobfile.model import INNER_FIELDS, JobFields, MaskingFields, RetryFields
-from daemon.jobfile.problem import START, Mark, Problem, did_you_mean, invalid_job_file
-from daemon.jobfile.tree import Mapping, is_unicode
-from daemon.jobfile.yaml_tree import read_yaml
-
-MAX_FILE_BYTES = 256 * 1024
-"""The YAML parser needs seconds for more, and no job file does."""
-
-_BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\0\0\xfe\xff": "UTF-32"}
+from daemon.jobfile.overlay import MAX_OVERLAYS, Overlay, lay_over, too_many
+from daemon.jobfile.problem import Problem, did_you_mean, invalid_job_file
+from daemon.jobfile.reading import read_tree
+from daemon.jobfile.steps import steps_script
+from daemon.jobfile.tree import is_unicode
 
 _TEXTS = {
     "missing": "is missing",
@@ -51,10 +49,21 @@ _TEXTS = {
     "model_type": "must be a mapping of fields",
     "model_attributes_type": "must be a mapping of fields",
     "list_type": "must be a list",
+    "too_short": "must not be empty",
+    "bool_type": "must be true or false",
 }
 
 
-def load_job_file(content: bytes, name: str, base_dir: Path, now_us: int | None = None) -> JobSpec:
+def load_job_file(  # noqa: PLR0913 - a file, and how it is read
+    content: bytes,
+    name: str,
+    base_dir: Path,
+    now_us: int | None = None,
+    *,
+    overlays: Sequence[Overlay] = (),
+    allow_secret_overrides: bool = False,
+    to_run_here: bool = False,
+) -> JobSpec:
     """Read a job file. Pure but for the working directory, which completes a relative ``base_dir``, and the clock.
 
     Args:
@@ -62,19 +71,28 @@ def load_job_file(content: bytes, name: str, base_dir: Path, now_us: int | None 
         name: The file's name as the user typed it; a name that ends in ``.json`` is read as JSON.
         base_dir: Folder to which ``source_path`` is relative.
         now_us: Moment from which a delay in ``not_before`` counts; by default this one.
+        overlays: Files that are laid over it, in order.
+        allow_secret_overrides: Whether an overlay may replace a secret reference by plain text.
+        to_run_here: It is for ``run-local``, which a job may refuse.
 
     Raises:
         InvalidJobFileError: The file is not a job. One line for each problem, up to ten, in the
             order of the file: ``FILE:LINE:COL: FIELD: what is wrong``.
     """
     try:
-        root = _read_tree(content, name)
+        if len(overlays) > MAX_OVERLAYS:
+            raise too_many(len(overlays))
+        flat = flatten(read_tree(content, name))
     except Problem as problem:
         raise invalid_job_file(name, [problem]) from problem
-    flat = FlatJob.from_tree(root)
+    for overlay in overlays:
+        lay_over(flat, overlay, allow_secret_overrides=allow_secret_overrides)
     fields = _check_shape(flat)
     now_us = SystemClock().now_us() if now_us is None else now_us
     spec = _build(fields, name, base_dir, now_us) if fields else None
+    if fields and fields.disable_run_local and to_run_here:
+        text = "says that this job is not for run-local; submit it"
+        flat.problems.append(flat.problem(("disable_run_local",), text))
     if spec and not flat.problems:
         flat.problems += _broken_rules(spec, flat)
     if spec is None or flat.problems:
@@ -82,44 +100,19 @@ def load_job_file(content: bytes, name: str, base_dir: Path, now_us: int | None 
     return spec
 
 
-def _read_tree(content: bytes, name: str) -> Mapping:
-    text = _decode(content)
-    is_json = PurePath(name).suffix.lower() == ".json"
-    root = read_json(text) if is_json else read_yaml(text)
-    if root is None:
-        raise Problem(START, "", "the file is empty; a job needs at least job_command")
-    if not isinstance(root, Mapping):
-        raise Problem(root.mark, "", "a job must be a mapping of fields, such as job_command")
-    return root
-
-
-def _decode(content: bytes) -> str:
-    if len(content) > MAX_FILE_BYTES:
-        raise Problem(START, "", f"the file is larger than {MAX_FILE_BYTES // 1024} KiB")
-    for start, encoding in _BYTE_ORDER_MARKS.items():
-        if content.startswith(start):
-            raise Problem(START, "", f"the file is encoded as {encoding}; save it as UTF-8")
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as exc:
-        good = content[: exc.start].decode()
-        raise Problem(Mark.at(good, len(good)), "", "holds bytes that are not UTF-8") from exc
-    if "\0" in text:
-        raise Problem(Mark.at(text, text.index("\0")), "", "holds a NUL byte")
-    return text
-
-
 def _check_shape(flat: FlatJob) -> JobFields | None:
     """Return the typed fields, or None after adding to the problems."""
+    # A file that asks for what comes later (an agent) has no command to miss.
+    if not (flat.problems or flat.has("job_command") or flat.has("steps")):
+        flat.problems.append(flat.problem(("job_command",), "is missing"))
+    if flat.has("job_command") and flat.has("steps"):
+        text = "a job has either job_command or steps"
+        flat.problems.append(flat.problem(("steps",), text, at_key=True))
     try:
         return JobFields.model_validate(flat.data)
     except ValidationError as exc:
-        # A file that asks for what comes later (an agent, steps) has no command to miss.
-        later = bool(flat.problems)
         for error in exc.errors(include_url=False, include_context=True):
-            if not (later and error["type"] == "missing"):
-                flat.problems.append(_shape_problem(error, flat))
+            flat.problems.append(_shape_problem(error, flat))
         return None
 
 
@@ -144,11 +137,10 @@ def _shape_problem(error: ErrorDetails, flat: FlatJob) -> Problem:
 
 
 def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec:
-    command = fields.job_command
     sandbox = fields.sandbox
     group = fields.concurrency
     return JobSpec(
-        argv=shell_command(command) if isinstance(command, str) else tuple(command),
+        argv=_argv(fields),
         name=_default_name(name) if fields.name is None else fields.name,
         env=fields.env,
         source=_source(fields, "source", base_dir),
@@ -180,6 +172,13 @@ def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec
         max_attempts=fields.max_attempts,
         masking=_masking(fields.masking),
     )
+
+
+def _argv(fields: JobFields) -> tuple[str, ...]:
+    if fields.steps is not None:
+        return shell_command(steps_script((step.name, step.command) for step in fields.steps))
+    command = fields.job_command
+    return tuple(command) if isinstance(command, list) else shell_command(command or "")
 
 
 def _masking(field: str | MaskingFields) -> str:

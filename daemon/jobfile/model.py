@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -45,6 +46,16 @@ def _retried_end(value: object) -> int | EndReason:
     hint = did_you_mean(value.upper(), names) if isinstance(value, str) else ""
     text = f"must be an exit code or one of {', '.join(names)}{hint}"
     raise PydanticCustomError("retried_end", "{text}", {"text": text})
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("blank", "must not be empty")
+    return value
+
+
+def _step(value: object) -> object:
+    return {"command": value} if isinstance(value, str) else value
 
 
 def _group(value: object) -> object:
@@ -124,11 +135,38 @@ class MaskingFields(_Fields):
     formats: Literal["on", "off"] = "on"
 
 
+class StepFields(_Fields):
+    """One of ``steps``; a plain text is its command."""
+
+    name: str = ""
+    command: Annotated[str, AfterValidator(_not_blank)]
+
+
+class TriggerFields(_Fields):
+    """The ``triggers`` field of older files: for people; nothing here starts a job by an event."""
+
+    events: list[str] = Field(default_factory=list)
+    branches: list[str] = Field(default_factory=list)
+
+
+class PathFields(_Fields):
+    """The ``paths`` field of older files: for people."""
+
+    include: list[str] = Field(default_factory=list)
+    exclude: list[str] = Field(default_factory=list)
+
+
+Step = Annotated[StepFields, BeforeValidator(_step, json_schema_input_type=StepFields | str)]
+
+
 class JobFields(_Fields):
     """A job file, with the names of the present dialect."""
 
-    job_command: Command
     name: str | None = None
+    description: str = ""
+    job_command: Command | None = None
+    steps: Annotated[list[Step], Field(min_length=1)] | None = None
+    raw_command: bool = False
     source_type: SourceType = "none"
     source_path: str = ""
     source_url: str = ""
@@ -161,6 +199,9 @@ class JobFields(_Fields):
     depends_on: list[str] = Field(default_factory=list)
     not_before: NotBefore | None = None
     max_attempts: int = 0
+    disable_run_local: bool = False
+    triggers: TriggerFields | None = None
+    paths: PathFields | None = None
     masking: Annotated[
         Annotated[Literal["on", "off"], Tag("text")] | Annotated[MaskingFields, Tag("mapping")],
         Discriminator(_masking_kind),
@@ -173,6 +214,9 @@ INNER_FIELDS: dict[str, tuple[str, ...]] = {
         ("sandbox", SandboxFields),
         ("retries", RetryFields),
         ("concurrency", ConcurrencyFields),
+        ("steps", StepFields),
+        ("triggers", TriggerFields),
+        ("paths", PathFields),
         ("masking", MaskingFields),
     )
 }

@@ -18,6 +18,8 @@ class Mark(NamedTuple):
 
     line: int
     column: int
+    file: str = ""
+    """The file, if it is not the one that is read."""
 
     @classmethod
     def at(cls, text: str, index: int) -> Mark:
@@ -40,7 +42,7 @@ class Problem(Exception):  # noqa: N818 - collected as often as it is raised
     def line(self, file_name: str) -> str:
         """Return the problem as one printable line."""
         field = f"{_printable(self.field)[:_MAX_FIELD_CHARS]}: " if self.field else ""
-        place = f"{_printable(file_name)}:{self.mark.line}:{self.mark.column}"
+        place = f"{_printable(self.mark.file or file_name)}:{self.mark.line}:{self.mark.column}"
         return f"{place}: {field}{_printable(self.text)[:_MAX_TEXT_CHARS]}"
 
 

@@ -24,7 +24,7 @@ MAX_BATCH_BYTES = 3 << 20
 REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
 
 
-_Files = dict[tuple[str, bytes, str], JobSpec]
+_Files = dict[bytes, JobSpec]
 
 
 async def new_jobs(requests: Sequence[job_service_pb2.SubmitJobRequest]) -> list[NewJob]:
@@ -75,6 +75,8 @@ def _payload_sha256(
         # A delay counts from each call, so the moment differs when the file is submitted again.
         digest = hashlib.sha256(_serialised(replace(spec, not_before_us=None)))
         digest.update(request.job_file.content)
+        for overlay in request.job_file.overlays:
+            digest.update(b"\0" + overlay.content)
     return digest.hexdigest()
 
 
@@ -85,23 +87,35 @@ async def _spec(request: job_service_pb2.SubmitJobRequest, files: _Files) -> Job
     if form is None:
         raise UsageError("the request holds no job: set spec or job_file")
     file = request.job_file
-    key = (file.name, file.content, file.base_dir)
+    key = file.SerializeToString()
     if key not in files:
-        files[key] = await asyncio.to_thread(_load_job_file, *key)
+        files[key] = await asyncio.to_thread(_load_job_file, file)
     return files[key]
 
 
-def _load_job_file(name: str, content: bytes, base_dir: str) -> JobSpec:
+def _load_job_file(file: job_service_pb2.JobFile) -> JobSpec:
     # Late, because it imports pydantic and a YAML parser: a fifth of a second and 14 MB, once, and only
     # where job files are sent.
     from daemon.jobfile.loader import load_job_file  # noqa: PLC0415
+    from daemon.jobfile.overlay import Overlay  # noqa: PLC0415
 
-    if len(content) > MAX_SPEC_BYTES:
-        raise InvalidJobFileError(f"{name}: the job file is larger than 1 MiB")
-    folder = Path(base_dir or "/")
+    for each in (file, *file.overlays):
+        if len(each.content) > MAX_SPEC_BYTES:
+            raise InvalidJobFileError(f"{each.name}: the job file is larger than 1 MiB")
+    return load_job_file(
+        file.content,
+        file.name,
+        _folder(file),
+        overlays=[Overlay(each.name, each.content, _folder(each)) for each in file.overlays],
+        allow_secret_overrides=file.allow_secret_overrides,
+    )
+
+
+def _folder(file: job_service_pb2.JobFile) -> Path:
+    folder = Path(file.base_dir or "/")
     if not folder.is_absolute():
         raise UsageError("job_file.base_dir must be an absolute path")
-    return load_job_file(content, name, folder)
+    return folder
 
 
 def _serialised(spec: JobSpec) -> bytes:
