@@ -87,7 +87,7 @@ async def inspect(engine: Engine, name: str) -> Image:
 async def _pull(
     engine: Engine, name: str, on_progress: Callable[[PullProgress], None] | None
 ) -> None:
-    repository, tag = _reference(name)
+    repository, tag = split_reference(name)
     logger.info("An image is fetched", extra={"action": "image_pull_started", "image": name})
     async with engine.stream(
         Operation.PULL,
@@ -106,7 +106,7 @@ async def _pull(
     logger.info("An image was fetched", extra={"action": "image_pulled", "image": name})
 
 
-def _reference(name: str) -> tuple[str, str]:
+def split_reference(name: str) -> tuple[str, str]:
     """Split a name into what the engine wants: the repository, and the tag or digest."""
     repository, at, digest = name.partition("@")
     if at:

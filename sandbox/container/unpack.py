@@ -70,7 +70,9 @@ def single_file(archive: bytes, name: str, limit_bytes: int) -> bytes:
                 raise TransferRefusedError(f"{name!r} is larger than {limit_bytes} bytes")
             file = tar.extractfile(member)
             content = b"" if file is None else file.read(limit_bytes + 1)
-            if len(content) != member.size or tar.next() is not None:
+            blocks = -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            behind = archive[member.offset_data + blocks :]
+            if len(content) != member.size or behind.strip(b"\0"):
                 raise TransferRefusedError(f"the archive of {name!r} is damaged")
             return content
     except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:

@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from sandbox.base import ExecRequest, Network, SandboxRequest
+from sandbox.base import Command, ExecRequest, Network, SandboxRequest
+from sandbox.container.command import ContainerCommand
 from sandbox.container.engine import Engine, label_filter
 from sandbox.container.provider import ContainerProvider
 from sandbox.container.settings import PullPolicy
@@ -180,11 +181,16 @@ async def test_ten_thousand_awkward_bytes_of_environment_arrive(place: Place):
     assert output == value.encode("utf-8", "surrogateescape")
 
 
+def held_back(command: Command) -> bool:
+    """Tell whether a command waits for its reader."""
+    assert isinstance(command, ContainerCommand)
+    return command._output.paused
+
+
 async def test_a_reader_that_reads_nothing_hinders_no_kill(place: Place):
     """Docker hangs in kill while an attached client does not read; ours does read then, and drops what is too much."""
     command = await place.start("cat /dev/zero")
-    await asyncio.sleep(0)
-    await until(lambda: command._output.paused)
+    await until(lambda: held_back(command))
     async with asyncio.timeout(DEADLINE_S):
         await command.kill()
         output, result = await finish(command)
@@ -198,7 +204,7 @@ async def test_a_slow_reader_holds_the_command_back(place: Place):
         "i=0; while [ $i -lt 16 ]; do head -c 1048576 /dev/zero; i=$((i+1)); echo $i >count; done"
     )
     command = await place.start(script)
-    await until(lambda: command._output.paused)
+    await until(lambda: held_back(command))
     looks = [b"", await place.sandbox.download("src/count", 100)]
     while len(looks) < 4 or len(set(looks[-3:])) > 1:  # until it stays the same
         looks.append(await place.sandbox.download("src/count", 100))

@@ -1,0 +1,46 @@
+"""Small readings: names of images, and the engine's table of processes."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.container.images import split_reference
+from sandbox.container.launcher import SCRIPT
+from sandbox.container.processes import live_processes
+
+
+@pytest.mark.parametrize(
+    ("name", "repository", "tag"),
+    [
+        ("debian", "debian", "latest"),
+        ("debian:12", "debian", "12"),
+        ("registry:5000/team/tool", "registry:5000/team/tool", "latest"),
+        ("registry:5000/team/tool:1.2", "registry:5000/team/tool", "1.2"),
+        ("tool@sha256:abc", "tool", "sha256:abc"),
+        ("registry:5000/tool:1@sha256:abc", "registry:5000/tool:1", "sha256:abc"),
+    ],
+)
+def test_a_name_is_split_where_the_registry_splits_it(name, repository, tag):
+    """A colon before the last slash is a port."""
+    assert split_reference(name) == (repository, tag)
+
+
+def test_init_and_launcher_are_not_shown():
+    """A person asks for the command's processes, the oldest first."""
+    launched = f"/bin/sh -c {SCRIPT} runner end /job/src make"
+    rows = [
+        ["100", "99", "S", "0", "9", "/sbin/docker-init -- " + launched],
+        ["107", "100", "S", "0", "9", launched],
+        ["109", "108", "R", "3", "4", "cc", "a.c"],
+        ["108", "107", "S", "0", "8", "make"],
+        ["110", "100", "S", "0", "2", "sleep 5"],
+        ["short"],
+    ]
+    shown = live_processes({"Titles": [], "Processes": rows})
+    assert [(one.pid, one.parent_pid, one.command) for one in shown] == [
+        (108, 107, "make"),
+        (109, 108, "cc a.c"),
+        (110, 100, "sleep 5"),
+    ]
+    assert (shown[1].cpu_s, shown[1].state) == (3.0, "R")
+    assert live_processes({"Processes": None}) == []
