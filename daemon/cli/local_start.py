@@ -181,6 +181,8 @@ def _gather(config: LocalConfig, search: SecretSearch, save: str | None) -> dict
 
 def _save(found: Mapping[str, GatheredSecret], search: SecretSearch, save: str | None) -> list[str]:
     """Keep values for the next start, if that was asked for; return the names of those that are kept."""
+    if save is None:
+        return []
     from daemon.secrets import saving  # noqa: PLC0415 - by choice only
 
     if save == "store" and search.store is not None:

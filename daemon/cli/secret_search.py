@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent_runner.secret_refs import LOCAL_PATH, SecretRef
 from daemon.cli.output import note
 from daemon.config import environ, load
 from daemon.errors import KeyringUnusableError, SecretNeededError, UsageError
 from daemon.secrets.gather import SecretSources
-from daemon.secrets.usable import problem_of
 
 if TYPE_CHECKING:
+    from agent_runner.secret_refs import SecretRef
     from daemon.secrets.store.secret_store import SecretStore
     from daemon.secrets.store.stored_secret import StoredSecret
 
@@ -185,6 +184,8 @@ class SecretSearch:
         """
         if self.store is None:
             return {}
+        from daemon.secrets.usable import problem_of  # noqa: PLC0415 - most starts have no store
+
         secrets = self._read(self.store)
         found = {ref: secrets[ref].reveal_text() for ref in refs if ref in secrets}
         problems = {ref: problem for ref, value in found.items() if (problem := problem_of(value))}
@@ -203,6 +204,8 @@ class SecretSearch:
         )
 
     def _look_in_store(self, name: str) -> str | None:
+        from agent_runner.secret_refs import LOCAL_PATH, SecretRef  # noqa: PLC0415
+
         found = self.stored([SecretRef(LOCAL_PATH, name)])
         return next(iter(found.values()), None)
 

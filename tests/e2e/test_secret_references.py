@@ -304,3 +304,16 @@ def test_a_reference_outside_env(instance: Instance, where: str) -> None:
     error = instance.fails("run-local", "--file", instance.job_file(where + "\n"), code=2)
     assert "job.yaml:1:" in error
     assert "env" in error
+
+
+def test_a_reference_in_a_submitted_command(started: Instance) -> None:
+    """The server refuses it too, and keeps nothing; what only a shell understands may pass."""
+    for words in (["echo", "${secret:a:K}"], ["sh", "-c", "x ${secret:npm/tokens:TOKEN}"]):
+        error = started.fails("jobs", "submit", "--", *words, code=2)
+        assert "job_command" in error
+        assert "env" in error
+    assert started.ok("jobs", "list", "--json").strip() == "[]"
+    done = started.run(
+        "jobs", "submit", "--follow", "--", "bash", "-c", "secret=abcdef; echo ${secret:0:4}"
+    )
+    assert (done.returncode, done.stdout) == (0, b"abcd\n")
