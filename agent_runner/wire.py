@@ -36,7 +36,6 @@ _END_REASON_FROM_PB: dict[int, EndReason] = {
 
 def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
     """Return the message of a valid specification, with every default written out."""
-    sandbox = spec.sandbox
     idle_timeout = None
     if spec.idle_timeout_s is not None:
         idle_timeout = duration_to_pb(spec.idle_timeout_s)
@@ -50,20 +49,7 @@ def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
         job_dir=spec.job_dir,
         timeout=duration_to_pb(spec.timeout_s),
         idle_timeout=idle_timeout,
-        sandbox=job_pb2.SandboxSpec(
-            kind=sandbox.kind,
-            min=sandbox.min,
-            network=sandbox.network,
-            memory_bytes=sandbox.memory_bytes,
-            pids=sandbox.pids,
-            output_bytes=sandbox.output_bytes,
-            cpus=sandbox.cpus,
-            disk_bytes=sandbox.disk_bytes,
-            open_files=sandbox.open_files,
-            hosts=sandbox.hosts,
-            require=sandbox.require,
-            unprotected=sandbox.unprotected,
-        ),
+        sandbox=_sandbox_spec_to_pb(spec.sandbox),
         labels=spec.labels,
         priority=spec.priority,
         retries=None if spec.retries is None else _retries_to_pb(spec.retries),
@@ -83,7 +69,6 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
     Raises:
         InvalidJobSpecError: It names a reason to retry that only a newer peer knows.
     """
-    sandbox = message.sandbox
     timeout_s = DEFAULT_TIMEOUT_S
     if message.HasField("timeout"):
         timeout_s = duration_from_pb(message.timeout)
@@ -100,20 +85,7 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
         job_dir=message.job_dir,
         timeout_s=timeout_s,
         idle_timeout_s=idle_timeout_s,
-        sandbox=SandboxSpec(
-            kind=sandbox.kind or "auto",
-            min=sandbox.min or "landlock",
-            network=sandbox.network or "on",
-            memory_bytes=sandbox.memory_bytes,
-            pids=sandbox.pids,
-            output_bytes=sandbox.output_bytes,
-            cpus=sandbox.cpus,
-            disk_bytes=sandbox.disk_bytes,
-            open_files=sandbox.open_files,
-            hosts=tuple(sandbox.hosts),
-            require=tuple(sandbox.require),
-            unprotected=sandbox.unprotected,
-        ),
+        sandbox=_sandbox_spec_from_pb(message.sandbox),
         labels=dict(message.labels),
         priority=message.priority,
         retries=_retries_from_pb(message.retries) if message.HasField("retries") else None,
@@ -154,6 +126,40 @@ def _source_from_pb(message: job_pb2.SourceSpec) -> SourceSpec:
         submodules=message.submodules,
         lfs=message.lfs or "auto",
         credentials=message.credentials,
+    )
+
+
+def _sandbox_spec_to_pb(sandbox: SandboxSpec) -> job_pb2.SandboxSpec:
+    return job_pb2.SandboxSpec(
+        kind=sandbox.kind,
+        min=sandbox.min,
+        network=sandbox.network,
+        memory_bytes=sandbox.memory_bytes,
+        pids=sandbox.pids,
+        output_bytes=sandbox.output_bytes,
+        cpus=sandbox.cpus,
+        disk_bytes=sandbox.disk_bytes,
+        open_files=sandbox.open_files,
+        hosts=sandbox.hosts,
+        require=sandbox.require,
+        unprotected=sandbox.unprotected,
+    )
+
+
+def _sandbox_spec_from_pb(sandbox: job_pb2.SandboxSpec) -> SandboxSpec:
+    return SandboxSpec(
+        kind=sandbox.kind or "auto",
+        min=sandbox.min or "landlock",
+        network=sandbox.network or "on",
+        memory_bytes=sandbox.memory_bytes,
+        pids=sandbox.pids,
+        output_bytes=sandbox.output_bytes,
+        cpus=sandbox.cpus,
+        disk_bytes=sandbox.disk_bytes,
+        open_files=sandbox.open_files,
+        hosts=tuple(sandbox.hosts),
+        require=tuple(sandbox.require),
+        unprotected=sandbox.unprotected,
     )
 
 

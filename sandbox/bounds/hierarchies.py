@@ -51,37 +51,34 @@ def parse_mounts(mountinfo: str, own_groups: str) -> list[Mount]:
     for line in own_groups.splitlines():
         _, names, path = line.split(":", 2)
         own[frozenset(filter(None, names.split(",")))] = path
-    found = []
-    for line in mountinfo.splitlines():
-        fields, _, tail = line.partition(" - ")
-        kind, _, options = tail.split(" ", 2)
-        root, point = (_unescaped(field) for field in fields.split()[3:5])
-        if kind == "cgroup2":
-            keeper, controllers = Keeper.CGROUP_V2, frozenset[str]()
-        elif kind == "cgroup":
-            words = frozenset(options.split(","))
-            keeper = Keeper.CGROUP_V1
-            controllers = next((names for names in own if names and names <= words), frozenset())
-            if not controllers:
-                continue
-        else:
-            continue
-        if controllers not in own:
-            continue
-        path = own[controllers]
-        # A container sees its group at the mount point, below which the rest of the path is.
-        below = os.path.relpath(path, root)
-        if below.startswith(".."):
-            below = "."
-        found.append(
-            Mount(
-                keeper=keeper,
-                controllers=controllers,
-                point=Path(point),
-                own=Path(os.path.normpath(f"{point}/{below}")),
-            )
-        )
-    return found
+    found = (_mount_of(line, own) for line in mountinfo.splitlines())
+    return [mount for mount in found if mount is not None]
+
+
+def _mount_of(line: str, own: dict[frozenset[str], str]) -> Mount | None:
+    fields, _, tail = line.partition(" - ")
+    kind, _, options = tail.split(" ", 2)
+    root, point = (_unescaped(field) for field in fields.split()[3:5])
+    if kind == "cgroup2":
+        keeper, controllers = Keeper.CGROUP_V2, frozenset[str]()
+    elif kind == "cgroup":
+        words = frozenset(options.split(","))
+        keeper = Keeper.CGROUP_V1
+        controllers = next((names for names in own if names and names <= words), frozenset())
+    else:
+        return None
+    if controllers not in own or (kind == "cgroup" and not controllers):
+        return None
+    # A container sees its group at the mount point, below which the rest of the path is.
+    below = os.path.relpath(own[controllers], root)
+    if below.startswith(".."):
+        below = "."
+    return Mount(
+        keeper=keeper,
+        controllers=controllers,
+        point=Path(point),
+        own=Path(os.path.normpath(f"{point}/{below}")),
+    )
 
 
 def find_hierarchies(mounts: list[Mount]) -> list[Hierarchy]:
