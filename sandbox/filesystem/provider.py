@@ -107,6 +107,11 @@ class FilesystemProvider:
         if backend is None:
             raise SandboxBrokenError("the provider was closed")
         self._check(request, capabilities, backend)
+        if capabilities.tier is Tier.PLAIN:
+            logger.warning(
+                "A job runs without walls: it can read and change whatever its user can",
+                extra={"action": "no_walls", "sandbox": request.name},
+            )
         return await self._make(backend, request)
 
     async def reap(self) -> list[str]:

@@ -26,7 +26,7 @@ def check_root(root: Path) -> None:
         SandboxUnavailableError: It is the system's, a home or above one, a link, or in use for something else.
     """
     resolved = os.path.realpath(root)
-    home = os.path.realpath(Path.home())
+    home = os.path.realpath(os.path.expanduser("~"))  # noqa: PTH111  # a user may have none
     if resolved in _NEVER or os.path.commonpath([resolved, home]) == resolved:
         raise _refused(root, "it is a folder of the system, or a home is in it")
     for folder in _NEVER_BELOW:
