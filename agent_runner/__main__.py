@@ -32,8 +32,9 @@ from agent_runner.secret_source import DaemonSecrets
 from agent_runner.worker import Worker
 from agent_runner.workspace_claim import claim
 from sandbox.base import Capabilities, SandboxProvider, Tier
+from sandbox.container.settings import DEFAULT_ENGINE, ContainerSettings, PullPolicy
 from sandbox.errors import SandboxError
-from sandbox.factory import open_provider
+from sandbox.factory import kind_of_mode, open_provider
 from sandbox.masking import Masker
 from sandbox.process import apply_process_defaults
 
@@ -77,11 +78,12 @@ async def _serve(config: AgentRunnerConfig, handover: Handover) -> int:
     """Run until told to leave. Told before there is a worker, it gives up what it is doing and leaves."""
     apply_process_defaults()
     provider = open_provider(
-        "filesystem",
+        kind_of_mode(config.mode),
         root=config.workspace_dir,
         owner_label=config.owner_label,
         tier=None if config.sandbox_tier == "auto" else Tier.parse(config.sandbox_tier),
         allow_plain=config.allow_unsandboxed,
+        container=_container_settings(config),
     )
     gathered = handover.payload["secrets"]
     values = {SecretRef(LOCAL_PATH, name): value for name, value in gathered.items()}
@@ -100,6 +102,18 @@ async def _serve(config: AgentRunnerConfig, handover: Handover) -> int:
             config.workspace_dir.parent.rmdir()
     logger.info("stopped", extra={"action": "stopped"})
     return 0
+
+
+def _container_settings(config: AgentRunnerConfig) -> ContainerSettings:
+    certs = config.container_certs
+    return ContainerSettings(
+        engine=config.container_engine or DEFAULT_ENGINE,
+        ca_file=certs and certs / "ca.pem",
+        cert_file=certs and certs / "cert.pem",
+        key_file=certs and certs / "key.pem",
+        image=config.container_image,
+        pull=PullPolicy(config.container_pull),
+    )
 
 
 async def _start(
@@ -154,7 +168,7 @@ async def _start(
 def _announce(config: AgentRunnerConfig, capabilities: Capabilities, handover: Handover) -> None:
     gc.freeze()
     gc.enable()
-    text = TIER_TEXT[capabilities.tier]
+    text = "container" if capabilities.kind == "container" else TIER_TEXT[capabilities.tier]
     logger.info(
         "agent-runner ready",
         extra={

@@ -17,6 +17,7 @@ ENV_PREFIX = "RUNNER_AGENT_"
 MAX_SLOTS = 256
 AGENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 TIERS = ("auto", "bwrap", "landlock", "plain")
+PULL_POLICIES = ("always", "missing", "never")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +35,19 @@ class AgentRunnerConfig:
     owner_label: str
     """Marks processes and folders of this installation, so that a later start finds leftovers."""
     mode: str = "local"
-    """Shown in the banner; decides nothing."""
+    """``local`` or ``cloud``: the kind of sandbox, as ``sandbox.factory.kind_of_mode`` has it."""
     slots: int = 2
     sandbox_tier: str = "auto"
     """``auto`` takes the strongest tier that works; another word caps it there."""
     allow_unsandboxed: bool = False
     """Lets jobs run in the plain tier where nothing better works."""
+    container_engine: str = ""
+    """Address of the container engine; empty for Docker's own socket."""
+    container_certs: Path | None = None
+    """Folder of ``ca.pem``, ``cert.pem`` and ``key.pem`` for an engine behind TLS."""
+    container_image: str = ""
+    """For jobs that name none."""
+    container_pull: str = "missing"
     labels: Mapping[str, str] = field(default_factory=dict)
     cancel_grace_s: float = 10.0
     """Seconds between TERM and KILL of a cancelled command."""
@@ -61,6 +69,10 @@ class AgentRunnerConfig:
             "SLOTS": str(self.slots),
             "SANDBOX_TIER": self.sandbox_tier,
             "ALLOW_UNSANDBOXED": "true" if self.allow_unsandboxed else "false",
+            "CONTAINER_ENGINE": self.container_engine,
+            "CONTAINER_CERTS": str(self.container_certs or ""),
+            "CONTAINER_IMAGE": self.container_image,
+            "CONTAINER_PULL": self.container_pull,
             "LABELS": ",".join(f"{key}={value}" for key, value in sorted(self.labels.items())),
             "CANCEL_GRACE_S": repr(self.cancel_grace_s),
         }
@@ -80,6 +92,10 @@ class AgentRunnerConfig:
         name = read.text("NAME")
         if not AGENT_NAME.fullmatch(name):
             raise read.error("NAME", "must be 1 to 64 letters, digits, dots, dashes or underscores")
+        pull = read.text("CONTAINER_PULL")
+        if pull not in PULL_POLICIES:
+            raise read.error("CONTAINER_PULL", f"must be one of {', '.join(PULL_POLICIES)}")
+        certs = read.optional("CONTAINER_CERTS")
         slots = read.number("SLOTS")
         if not (slots.is_integer() and 1 <= slots <= MAX_SLOTS):
             raise read.error("SLOTS", f"must be a whole number from 1 to {MAX_SLOTS}")
@@ -93,6 +109,10 @@ class AgentRunnerConfig:
             slots=int(slots),
             sandbox_tier=tier,
             allow_unsandboxed=read.flag("ALLOW_UNSANDBOXED"),
+            container_engine=read.optional("CONTAINER_ENGINE"),
+            container_certs=Path(certs) if certs else None,
+            container_image=read.optional("CONTAINER_IMAGE"),
+            container_pull=pull,
             labels=read.pairs("LABELS"),
             cancel_grace_s=read.number("CANCEL_GRACE_S"),
         )
@@ -110,6 +130,9 @@ class _EnvReader:
         if not value:
             raise self.error(name, "is not set; the daemon sets it")
         return value
+
+    def optional(self, name: str) -> str:
+        return self._env.get(ENV_PREFIX + name, "")
 
     def number(self, name: str) -> float:
         text = self.text(name)

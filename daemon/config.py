@@ -18,6 +18,7 @@ from daemon.paths import config_file
 DEFAULT_LISTEN = "127.0.0.1:50051"
 MAX_BOUND = 999_999_999
 MAX_BYTES = 1 << 60
+MAX_TEXT = 1000
 SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
 
 
@@ -63,6 +64,12 @@ class LocalConfig:
     drain_timeout_s: float
     secrets: tuple[SecretWish, ...]
     env_label: str
+    mode: str = "local"
+    """``local`` runs jobs behind the walls of the host's kernel, ``cloud`` in containers."""
+    container_engine: str = ""
+    container_certs: str = ""
+    container_image: str = ""
+    container_pull: str = "missing"
     max_jobs: int = DEFAULT_MAX_JOBS
     """How many jobs that have ended are kept; 0 is no bound, here and in the two after it."""
     max_age_days: int = DEFAULT_MAX_AGE_DAYS
@@ -135,6 +142,12 @@ def _choice(*allowed: str) -> Callable[[object], object]:
     return parse
 
 
+def _words(raw: object) -> object:
+    if not isinstance(raw, str) or len(raw) > MAX_TEXT or not raw.isprintable():
+        raise ValueError("expected a text without line breaks")
+    return raw
+
+
 def _name(raw: object) -> object:
     if not isinstance(raw, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", raw):
         raise ValueError("expected 1 to 64 letters, digits, dots, dashes or underscores")
@@ -194,6 +207,29 @@ SETTINGS: tuple[Setting, ...] = (
         False,
         _flag,
         "keep the password of the secret store in the keyring of the desktop",
+    ),
+    Setting("local.mode", "MODE", "local", _choice("local", "cloud"), "where jobs run"),
+    Setting(
+        "local.container_engine",
+        "RUNNER_CONTAINER_ENGINE",
+        "",
+        _words,
+        "address of the container engine",
+    ),
+    Setting(
+        "local.container_certs",
+        "RUNNER_CONTAINER_CERTS",
+        "",
+        _words,
+        "folder of ca.pem, cert.pem and key.pem for an engine behind TLS",
+    ),
+    Setting("local.container_image", "RUNNER_IMAGE", "", _words, "image for jobs that name none"),
+    Setting(
+        "local.container_pull",
+        "RUNNER_CONTAINER_PULL",
+        "missing",
+        _choice("always", "missing", "never"),
+        "when images are fetched",
     ),
     Setting("env", "ENV", "dev", _name, "a label; changes no behaviour"),
 )
@@ -333,6 +369,11 @@ def local_config(
         drain_timeout_s=float(text("local.drain_timeout")),
         secrets=tuple(wishes.values()),
         env_label=text("env"),
+        mode=text("local.mode"),
+        container_engine=text("local.container_engine"),
+        container_certs=text("local.container_certs"),
+        container_image=text("local.container_image"),
+        container_pull=text("local.container_pull"),
         max_jobs=int(text("retention.max_jobs")),
         max_age_days=int(text("retention.max_age_days")),
         max_log_bytes=int(text("retention.max_log_bytes")),

@@ -19,6 +19,7 @@ from daemon.secrets.values import GatheredSecret, SecretOrigin, WantedSecret
 
 SECRET_LABELS = {"ANTHROPIC_API_KEY": "Anthropic API key"}
 TIER = click.Choice(["auto", "bwrap", "landlock", "plain"])
+MODE = click.Choice(["local", "cloud"])
 PLACES = {"keyring": "the keyring", "store": "the secret store"}
 
 
@@ -34,6 +35,10 @@ def _settings(command: Any) -> Any:
             ),
             click.option("--agent-runners", metavar="N", help="How many agent-runners there are."),
             click.option("--sandbox-tier", type=TIER, help="The strongest sandbox tier to use."),
+            click.option(
+                "--mode", type=MODE, help="Run jobs behind the kernel's walls, or in containers."
+            ),
+            click.option("--container-image", metavar="NAME", help="For jobs that name no image."),
             click.option(
                 "--allow-unsandboxed",
                 is_flag=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from agent_runner.config import AgentRunnerConfig
@@ -78,6 +79,11 @@ def _agent_config(state: StateDir, config: LocalConfig, number: int) -> AgentRun
         # What has the label of a dead agent-runner is killed at its next start, so each needs its own.
         owner_label=state.id + suffix,
         slots=config.slots,
+        mode=config.mode,
+        container_engine=config.container_engine,
+        container_certs=Path(config.container_certs) if config.container_certs else None,
+        container_image=config.container_image,
+        container_pull=config.container_pull,
         sandbox_tier=config.sandbox_tier,
         allow_unsandboxed=config.allow_unsandboxed,
     )

@@ -177,7 +177,7 @@ def launch_document(
     return {
         "root": str(state.root),
         "runtime": str(state.runtime),
-        "mode": "local",
+        "mode": config.get("mode", "local"),
         "drain_timeout_s": drain_timeout_s,
         "children": children,
         "config": dict(config),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_runner.config import ENV_PREFIX, TIERS, AgentRunnerConfig
+from agent_runner.config import ENV_PREFIX, PULL_POLICIES, TIERS, AgentRunnerConfig
 from agent_runner.errors import InvalidConfigError
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
@@ -24,6 +24,10 @@ CONFIGS = st.builds(
     slots=st.integers(1, 256),
     sandbox_tier=st.sampled_from(TIERS),
     allow_unsandboxed=st.booleans(),
+    container_engine=st.sampled_from(["", "unix:///run/docker.sock", "tcp://engine:2376"]),
+    container_certs=st.none() | PATHS,
+    container_image=st.sampled_from(["", "registry:5000/team/tool:1"]),
+    container_pull=st.sampled_from(PULL_POLICIES),
     labels=st.dictionaries(
         NAMES, st.from_regex(r"[A-Za-z0-9._-]{0,10}", fullmatch=True), max_size=3
     ),
