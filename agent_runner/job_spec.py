@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from agent_runner.errors import InvalidJobSpecError
 from agent_runner.outcome import EndReason
+from agent_runner.sandbox_spec import SandboxSpec, check_sandbox
 
 DEFAULT_TIMEOUT_S = 3600.0
 MAX_TIMEOUT_S = 30 * 86400.0
@@ -51,27 +52,7 @@ JOB_FACTS = (
 """What every job is told in variables, under both prefixes."""
 _OLDER_FACTS = frozenset(OLDER_ENV_PREFIX + fact for fact in JOB_FACTS)
 
-KINDS = ("auto", "filesystem")
-TIERS = ("bwrap", "landlock", "plain")
 MASKINGS = ("", "values", "off")
-NETWORKS = ("on", "off", "hosts")
-MAX_HOSTS = 200
-MAX_CPUS = 4096.0
-MAX_OPEN_FILES = 1 << 20
-BOUNDS = ("memory", "cpus", "pids", "disk")
-"""What ``sandbox.require`` may name beside the walls, if the job bounds it."""
-WALLS = (
-    "fs_write",
-    "fs_read",
-    "processes",
-    "protect",
-    "syscalls",
-    "metadata",
-    "tree_kill",
-    "network",
-    "job_uid",
-)
-"""The walls of ``sandbox.base.Wall``."""
 LFS = ("auto", "on", "off")
 SOURCES = ("none", "copy", "git")
 MAX_SOURCE_DEPTH = 1_000_000
@@ -94,27 +75,6 @@ RETRYABLE = FAILURES | {
     EndReason.AGENT_FAILED,
 }
 """The ends that ``retries`` may name. A lost attempt is run again without being named; the rest are not failures."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SandboxSpec:
-    """The place where the command runs, as the job asks for it."""
-
-    kind: str = "auto"
-    min: str = "landlock"
-    network: str = "on"
-    memory_bytes: int = 0
-    pids: int = 0
-    output_bytes: int = 0
-    cpus: float = 0.0
-    disk_bytes: int = 0
-    open_files: int = 0
-    hosts: tuple[str, ...] = ()
-    """What may be reached, for the network ``hosts``; see ``sandbox.network.rules``."""
-    require: tuple[str, ...] = ()
-    """Names of ``WALLS`` and ``BOUNDS`` without which the job must not run."""
-    unprotected: bool = False
-    """Whether what others would run of a checkout may be changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +134,7 @@ class JobSpec:
     """Working directory; empty means ``code_dir``."""
     timeout_s: float = DEFAULT_TIMEOUT_S
     idle_timeout_s: float | None = None
-    sandbox: SandboxSpec = SandboxSpec()
+    sandbox: SandboxSpec = SandboxSpec()  # noqa: RUF009 - frozen
     labels: Mapping[str, str] = field(default_factory=dict)
     priority: int = 0
     retries: RetryPolicy | None = None
@@ -209,7 +169,7 @@ class JobSpec:
         _check_dir("code_dir", self.code_dir)
         _check_dir("job_dir", self.working_dir)
         _check_times(self.timeout_s, self.idle_timeout_s)
-        _check_sandbox(self.sandbox)
+        check_sandbox(self.sandbox)
         for key, value in self.labels.items():
             if not LABEL_NAME.fullmatch(key):
                 raise InvalidJobSpecError("labels", f"{key!r} is not a label name")
@@ -334,64 +294,6 @@ def _check_times(timeout_s: float, idle_timeout_s: float | None) -> None:
         raise InvalidJobSpecError("timeout_seconds", "must be more than 0 and at most 30 days")
     if idle_timeout_s is not None and not 0 < idle_timeout_s <= MAX_TIMEOUT_S:
         raise InvalidJobSpecError("idle_timeout_seconds", "must be more than 0 and at most 30 days")
-
-
-def _check_sandbox(sandbox: SandboxSpec) -> None:
-    for name, value, allowed in (
-        ("kind", sandbox.kind, KINDS),
-        ("min", sandbox.min, TIERS),
-        ("network", sandbox.network, NETWORKS),
-    ):
-        if value not in allowed:
-            raise InvalidJobSpecError(f"sandbox.{name}", f"must be one of {', '.join(allowed)}")
-    for name, number in (
-        ("memory", sandbox.memory_bytes),
-        ("pids", sandbox.pids),
-        ("output", sandbox.output_bytes),
-        ("disk", sandbox.disk_bytes),
-        ("open_files", sandbox.open_files),
-    ):
-        if number < 0:
-            raise InvalidJobSpecError(f"sandbox.{name}", "must not be negative")
-    if not 0 <= sandbox.cpus <= MAX_CPUS:
-        raise InvalidJobSpecError("sandbox.cpus", f"must lie between 0 and {MAX_CPUS:g}")
-    if sandbox.open_files > MAX_OPEN_FILES:
-        raise InvalidJobSpecError("sandbox.open_files", f"must be at most {MAX_OPEN_FILES}")
-    _check_hosts(sandbox)
-    _check_require(sandbox)
-
-
-def _check_hosts(sandbox: SandboxSpec) -> None:
-    if sandbox.network == "hosts" and not sandbox.hosts:
-        raise InvalidJobSpecError("sandbox.network", "lists no host; say off for none")
-    if sandbox.network != "hosts" and sandbox.hosts:
-        raise InvalidJobSpecError("sandbox.network", "must be hosts to have a list of them")
-    if len(sandbox.hosts) > MAX_HOSTS:
-        raise InvalidJobSpecError("sandbox.network", f"lists more than {MAX_HOSTS} hosts")
-    if sandbox.hosts:
-        # Few jobs have a list, and every command line that submits one imports this module.
-        from sandbox.network.rules import parse_rule  # noqa: PLC0415
-
-        for position, host in enumerate(sandbox.hosts):
-            try:
-                parse_rule(host)
-            except ValueError as error:
-                raise InvalidJobSpecError(f"sandbox.network.{position}", str(error)) from error
-
-
-def _check_require(sandbox: SandboxSpec) -> None:
-    asked = {
-        "memory": sandbox.memory_bytes,
-        "cpus": sandbox.cpus,
-        "pids": sandbox.pids,
-        "disk": sandbox.disk_bytes,
-    }
-    for name in sandbox.require:
-        if name not in WALLS and name not in BOUNDS:
-            known = ", ".join((*WALLS, *BOUNDS))
-            raise InvalidJobSpecError("sandbox.require", f"{name!r} is none of {known}")
-        if name in asked and not asked[name]:
-            raise InvalidJobSpecError("sandbox.require", f"{name} needs a bound in sandbox.{name}")
 
 
 def _check_retries(retries: RetryPolicy | None) -> None:

@@ -17,10 +17,17 @@ from agent_runner.job_spec import (
     ConcurrencySpec,
     JobSpec,
     RetryPolicy,
-    SandboxSpec,
     SourceSpec,
 )
-from agent_runner.outcome import EndReason, LimitRecord, LogSummary, Outcome, SandboxRecord
+from agent_runner.outcome import (
+    EndReason,
+    LimitRecord,
+    LogSummary,
+    Outcome,
+    SandboxRecord,
+    SourceRecord,
+)
+from agent_runner.sandbox_spec import SandboxSpec
 from runner.v1 import agent_service_pb2, job_pb2
 
 _NANOSECONDS = 1_000_000_000
@@ -212,6 +219,13 @@ def sandbox_from_pb(message: job_pb2.SandboxInfo) -> SandboxRecord:
     )
 
 
+def source_record_to_pb(record: SourceRecord) -> job_pb2.SourceInfo | None:
+    """Return the message of what the sources of an attempt were; None if neither is from git."""
+    if not (record.commit or record.ci_commit):
+        return None
+    return job_pb2.SourceInfo(commit=record.commit, ci_commit=record.ci_commit)
+
+
 def end_reason_to_pb(reason: EndReason | None) -> job_pb2.EndReason.ValueType:
     """Return the number of a reason; UNSPECIFIED for what has not ended."""
     return job_pb2.END_REASON_UNSPECIFIED if reason is None else _END_REASON_TO_PB[reason]
@@ -236,6 +250,7 @@ def outcome_from_pb(
         exit_code=message.exit_code if message.HasField("exit_code") else None,
         message=message.message,
         sandbox=sandbox_from_pb(message.sandbox),
+        source=SourceRecord(commit=message.source.commit, ci_commit=message.source.ci_commit),
         log=LogSummary(
             length=message.log_bytes,
             sha256=message.log_sha256,

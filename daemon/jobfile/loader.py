@@ -19,11 +19,11 @@ from agent_runner.job_spec import (
     ConcurrencySpec,
     JobSpec,
     RetryPolicy,
-    SandboxSpec,
     SourceSpec,
     shell_command,
 )
 from agent_runner.outcome import EndReason
+from agent_runner.sandbox_spec import SandboxSpec
 from agent_runner.secret_refs import check_refs
 from daemon.clock import SystemClock
 from daemon.jobfile.dialect import SOURCE_PARTS, flatten

@@ -8,8 +8,9 @@ from dataclasses import is_dataclass
 from functools import lru_cache
 from typing import Any
 
-from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SandboxSpec, SourceSpec
-from agent_runner.outcome import EndReason, LogSummary, SandboxRecord, limits_from
+from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SourceSpec
+from agent_runner.outcome import EndReason, LogSummary, SandboxRecord, SourceRecord, limits_from
+from agent_runner.sandbox_spec import SandboxSpec
 from daemon.errors import StoreUnusableError
 from daemon.jobs.labels import label_key
 from daemon.jobs.models import AgentIdentity, Attempt, Job, JobEvent, NewJob
@@ -71,6 +72,8 @@ ATTEMPT_END_COLUMNS = (
     "sandbox_tier",
     "walls_not_held",
     "sandbox_limits",
+    "source_commit",
+    "ci_source_commit",
     "log_length",
     "log_sha256",
     "log_truncated",
@@ -220,6 +223,8 @@ def attempt_end_values(attempt: Attempt) -> Row:
         attempt.exit_code,
         attempt.message,
         *_sandbox_values(attempt.sandbox),
+        attempt.source.commit,
+        attempt.source.ci_commit,
         attempt.log.length,
         attempt.log.sha256,
         attempt.log.truncated,
@@ -233,7 +238,19 @@ def attempt_from_row(row: Row) -> Attempt:
         StoreUnusableError: The row is damaged.
     """
     job_id, number, name, incarnation, lease_token, start_us, expire_us, renew_us, *end = row
-    state, end_us, reason, exit_code, message, *sandbox, length, sha256, truncated = end
+    (
+        state,
+        end_us,
+        reason,
+        exit_code,
+        message,
+        *sandbox,
+        commit,
+        ci_commit,
+        length,
+        sha256,
+        truncated,
+    ) = end
     try:
         return Attempt(
             job_id=job_id,
@@ -249,6 +266,7 @@ def attempt_from_row(row: Row) -> Attempt:
             exit_code=exit_code,
             message=message,
             sandbox=_sandbox(sandbox),
+            source=SourceRecord(commit=commit, ci_commit=ci_commit),
             log=LogSummary(length=length, sha256=sha256, truncated=truncated),
         )
     except (ValueError, TypeError) as exc:

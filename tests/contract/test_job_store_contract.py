@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent_runner.job_spec import JobSpec, SandboxSpec, SourceSpec
+from agent_runner.job_spec import JobSpec, SourceSpec
+from agent_runner.sandbox_spec import SandboxSpec
 from daemon.clock import FixedClock
 from daemon.errors import (
     JobNotFoundError,

@@ -11,8 +11,9 @@ import pytest
 
 from agent_runner.attempt_control import AttemptControl, StopReason
 from agent_runner.executor import AttemptRequest, AttemptRun
-from agent_runner.job_spec import JobSpec, SandboxSpec, SourceSpec
+from agent_runner.job_spec import JobSpec, SourceSpec
 from agent_runner.outcome import EndReason, LogSummary, Outcome
+from agent_runner.sandbox_spec import SandboxSpec
 from agent_runner.secret_refs import SecretRef
 from agent_runner.secret_source import GivenSecrets, SecretSource
 from sandbox.base import SandboxProvider

@@ -7,15 +7,11 @@ from typing import Any
 import pytest
 
 from agent_runner.errors import InvalidJobSpecError
-from agent_runner.job_spec import (
-    ConcurrencySpec,
-    JobSpec,
-    RetryPolicy,
-    SandboxSpec,
-    SourceSpec,
-    shell_command,
-)
+from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SourceSpec, shell_command
 from agent_runner.outcome import EndReason
+from agent_runner.sandbox_spec import BOUNDS, WALLS, SandboxSpec
+from sandbox.base import Wall
+from sandbox.limits import Limit
 
 
 def test_a_plain_job_is_valid() -> None:
@@ -90,3 +86,9 @@ def test_a_broken_rule_names_the_field(field: str, values: dict[str, Any]) -> No
     with pytest.raises(InvalidJobSpecError) as caught:
         JobSpec(**{"argv": ("true",), **values}).validate()
     assert caught.value.field == field
+
+
+def test_what_can_be_required_is_what_a_sandbox_knows() -> None:
+    """The names are written out, because every command line that submits a job imports them."""
+    assert set(WALLS) == {wall.value for wall in Wall}
+    assert set(BOUNDS) == {limit.value for limit in Limit}

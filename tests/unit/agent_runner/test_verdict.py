@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from agent_runner.attempt_control import StopReason
-from agent_runner.job_spec import JobSpec, SandboxSpec
+from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason
+from agent_runner.sandbox_spec import SandboxSpec
 from agent_runner.verdict import command_end, early_end
 from sandbox.base import ExecResult
 from sandbox.limits import Limit

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SandboxSpec, SourceSpec
+from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SourceSpec
 from agent_runner.outcome import EndReason, LimitRecord, SandboxRecord
+from agent_runner.sandbox_spec import SandboxSpec
 from daemon.errors import StoreUnusableError
 from daemon.jobs.models import AgentIdentity, Attempt, Job, NewJob
 from daemon.jobs.rows import (

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from agent_runner import wire
 from agent_runner.errors import InvalidJobSpecError
-from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SandboxSpec, SourceSpec
+from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SourceSpec
 from agent_runner.outcome import EndReason, LimitRecord, LogSummary, Outcome, SandboxRecord
+from agent_runner.sandbox_spec import SandboxSpec
 from daemon.errors import UsageError
 from daemon.jobs.models import AgentIdentity, Attempt, Job, JobEvent, LeaseRef
 from daemon.jobs.states import JobState
