@@ -6,6 +6,7 @@ expression for hosts without its wheel. Both are immutable and may be used by ma
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from operator import itemgetter
@@ -41,22 +42,28 @@ def _automaton(words: Sequence[bytes]) -> Finder:
     # Loaded with the first use only, so that importing the masker stays cheap.
     from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind  # noqa: PLC0415
 
-    # The words are short, so the table stays small (some MB for thousands) and is twice as quick as the default.
-    every = BytesAhoCorasick(words, implementation=Implementation.DFA).find_matches_as_indexes
+    @functools.cache
+    def every() -> Callable[[bytes, bool], list[Hit]]:
+        # The words are short, so the table stays small (some MB for thousands) and is twice as quick as the default.
+        automaton = BytesAhoCorasick(words, implementation=Implementation.DFA)
+        search: Callable[[bytes, bool], list[Hit]] = automaton.find_matches_as_indexes
+        return search
+
     if len(words) > VECTOR_MAX_WORDS:
-        return lambda data: sorted(every(data, True), key=_START)
+        find = every()
+        return lambda data: sorted(find(data, True), key=_START)
     some = BytesAhoCorasick(words, matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
     overhang = max(map(len, words)) - 1
 
     def finder(data: bytes) -> list[Hit]:
         first = some(data)
         if len(first) * 4 * overhang > len(data):
-            return sorted(every(data, True), key=_START)
+            return sorted(every()(data, True), key=_START)
         hits: list[Hit] = []
         # What was not reported starts inside something that was: else the search would have stopped there.
         for _, start, end in first:
             window = data[start : end + overhang]
-            inside = [hit for hit in every(window, True) if start + hit[1] < end]
+            inside = [hit for hit in every()(window, True) if start + hit[1] < end]
             hits += [(word, start + first, start + last) for word, first, last in inside]
         hits.sort(key=_START)
         return hits
