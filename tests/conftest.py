@@ -11,7 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.contract.container_engine import container_engine
 from tests.waiting import wait_until
+
+__all__ = ["container_engine"]
 
 # pexpect forks this process. With its handlers gRPC starts threads in the child before the exec, which closes their
 # descriptors: once in some hundred runs the child printed "epoll_wait error: Bad file descriptor" and hung.

@@ -9,10 +9,7 @@ import pytest
 
 from daemon.clock import FixedClock
 from daemon.jobs.store import JobStore
-from tests.contract.container_engine import container_engine
 from tests.contract.job_store_backends import BACKENDS
-
-__all__ = ["container_engine"]
 
 
 @pytest.fixture
