@@ -85,6 +85,7 @@ class GrpcDaemonClient:
             exit_code=outcome.exit_code,
             message=outcome.message,
             sandbox=wire.sandbox_to_pb(outcome.sandbox),
+            source=wire.source_record_to_pb(outcome.source),
             log_offset=log_offset,
             log_tail=log_tail,
             log_bytes=outcome.log.length,

@@ -159,6 +159,10 @@ def show(ctx: click.Context, job_id: str, as_json: bool) -> None:
             f"{limit['value']:.15g} of {limit['name']} by {limit['by'] or 'nobody'}"
             for limit in sandbox["limits"]
         )
+    source = job["attempts"][-1]["source"] if job.get("attempts") else {}
+    for key, title in (("commit", "source"), ("ci_commit", "ci source")):
+        if source.get(key):
+            lines[title] = f"commit {source[key]}"
     for key, value in lines.items():
         print(f"{key + ':':16}{printable(value)}")
 

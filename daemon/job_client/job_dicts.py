@@ -64,6 +64,10 @@ def _attempt_dict(attempt: job_pb2.Attempt) -> JobDict:
         "start_time": time_text(attempt, "start_time"),
         "end_time": time_text(attempt, "end_time"),
         "sandbox": _sandbox(attempt.sandbox),
+        "source": {
+            "commit": attempt.source.commit or None,
+            "ci_commit": attempt.source.ci_commit or None,
+        },
         "log": {
             "bytes": attempt.log_bytes,
             "sha256": attempt.log_sha256 or None,

@@ -218,5 +218,6 @@ def _ended_attempt(attempt: Attempt, state: JobState, outcome: Outcome, now_us: 
         exit_code=outcome.exit_code,
         message=outcome.message,
         sandbox=outcome.sandbox,
+        source=outcome.source,
         log=outcome.log,
     )

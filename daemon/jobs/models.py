@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from agent_runner.job_spec import JobSpec
-from agent_runner.outcome import EndReason, LogSummary, SandboxRecord
+from agent_runner.outcome import EndReason, LogSummary, SandboxRecord, SourceRecord
 from daemon.jobs.states import JobState
 
 MAX_LOSSES = 3
@@ -94,6 +94,7 @@ class Attempt:
     exit_code: int | None = None
     message: str = ""
     sandbox: SandboxRecord = SandboxRecord()
+    source: SourceRecord = SourceRecord()
     log: LogSummary = LogSummary()
 
     @property

@@ -51,6 +51,7 @@ def attempt_to_pb(attempt: Attempt) -> job_pb2.Attempt:
         start_time=wire.time_to_pb(attempt.start_us),
         end_time=wire.time_to_pb(attempt.end_us),
         sandbox=wire.sandbox_to_pb(attempt.sandbox) if attempt.sandbox.kind else None,
+        source=wire.source_record_to_pb(attempt.source),
         log_bytes=attempt.log.length,
         log_sha256=attempt.log.sha256,
         log_truncated=attempt.log.truncated,

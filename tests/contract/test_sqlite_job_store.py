@@ -258,7 +258,7 @@ async def test_newer_schema_is_refused(path: Path):
 
     text = await refusal(path)
 
-    assert "written by a newer runner (schema 7, this one knows 5)" in text
+    assert "written by a newer runner (schema 7, this one knows 6)" in text
     assert "upgrade runner or use another --state-dir" in text
     assert path.read_bytes() == before
 

@@ -52,6 +52,10 @@ def test_the_same_in_both_ways(instance: Instance, repository: Repository, tmp_p
     log = instance.log(job_id)
     assert (here.returncode, job["state"]) == (0, "SUCCEEDED"), here.stderr.decode() + str(job)
     assert here.stdout == log
+    source = job["attempts"][0]["source"]
+    assert source["commit"] == repository.head()
+    assert f"source:         commit {repository.head()}" in instance.ok("jobs", "show", job_id)
+    assert f"commit {source['ci_commit']}" in instance.ok("jobs", "show", job_id)
     assert log.startswith(b"from git\nfrom ci\n" + repository.head().encode())
     assert b"remote.origin.url=" + server.url(repository).encode() in log
     assert b"WRITTEN" not in log
