@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("daemon.cli.schema:schema", "Print the JSON Schema of a job file, for editors."),
     "secrets": ("daemon.cli.secrets:secrets", "Keep secrets in an encrypted store."),
     "doctor": ("daemon.cli.doctor:doctor", "Look at what this machine has and lacks."),
+    "sandbox": ("daemon.cli.sandbox:sandbox", "Try the walls that jobs run behind, here."),
     "gc": ("daemon.cli.gc:gc", "Find and remove what killed runs have left."),
     "config": ("daemon.cli.config:config", "Show the configuration and where each value is from."),
     "completion": ("daemon.cli.completion:completion", "Print the completion script of a shell."),
