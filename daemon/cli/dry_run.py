@@ -78,12 +78,13 @@ def _masked(node: Any, masker: Masker) -> Any:
 
 
 def _print(document: dict[str, Any], states: dict[str, str]) -> None:
-    source, sandbox = document["source"], document["sandbox"]
+    sandbox = document["sandbox"]
     lines = [
         ("name", document["name"]),
         ("command", shlex.join(document["argv"])),
         ("directory", document["job_dir"] or document["code_dir"]),
-        ("source", f"{source['kind']} {source['path']}".strip()),
+        ("source", _source_text(document["source"])),
+        ("ci source", _source_text(document["ci_source"])),
         ("sandbox", f"at least {sandbox['min']}, network {sandbox['network']}"),
         ("time-out", f"{document['timeout_s']:g} s"),
         *(("variable", f"{name}={value}") for name, value in document["env"].items()),
@@ -91,3 +92,8 @@ def _print(document: dict[str, Any], states: dict[str, str]) -> None:
     ]
     for label, text in lines:
         print(f"{label + ':':11} {printable(text)}")
+
+
+def _source_text(source: dict[str, Any]) -> str:
+    words = (source["kind"], source["path"], source["url"], source["ref"], source["credentials"])
+    return " ".join(word for word in words if word)

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from agent_runner.errors import InvalidJobSpecError, SecretMissingError
-from agent_runner.secret_refs import LOCAL_PATH, SecretRef, refs_of, resolve
+from agent_runner.secret_refs import (
+    LOCAL_PATH,
+    SecretRef,
+    refs_of,
+    require,
+    resolve,
+    source_credentials,
+)
 from daemon.cli.output import note
 from daemon.errors import SecretNeededError, UsageError
 from daemon.secrets.gather import ask_for, look_up
@@ -39,7 +46,9 @@ def find_secrets(spec: JobSpec, search: SecretSearch) -> dict[SecretRef, str]:
             if typed is not None:
                 values[ref] = typed
     try:
-        resolve(spec.env, values, why_missing)
+        require(refs, values, why_missing)
+        resolve(spec.env, values)
+        source_credentials(spec, values)
     except SecretMissingError as error:
         raise SecretNeededError(str(error)) from None
     except InvalidJobSpecError as error:

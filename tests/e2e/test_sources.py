@@ -122,3 +122,26 @@ def test_git_dies_with_its_agent_runner(started: Instance, repository: Repositor
 
 def _git_processes(instance: Instance) -> set[str]:
     return {line.split()[0] for line in instance.processes_of_state() if "git" in line.split()[1]}
+
+
+@pytest.mark.parametrize("way", [("run-local",), ("jobs", "submit", "--wait")])
+def test_credentials_that_are_missing(
+    started: Instance, repository: Repository, way: tuple[str, ...]
+) -> None:
+    """They are named like any other reference, and nothing is fetched."""
+    with serve(repository.path.parent) as server:
+        url = server.url(repository)
+        text = f"job_command: echo\nsource: {{type: git, url: '{url}', credentials: '${{secret:git:T}}'}}\n"
+        done = started.run(*way, "--file", started.job_file(text))
+    assert done.returncode == 8
+    assert b"${secret:git:T}" in done.stdout + done.stderr
+    assert not server.requests
+
+
+def test_a_dry_run_shows_where_sources_are_from(instance: Instance) -> None:
+    """With references as they are written."""
+    path = instance.job_file(
+        "job_command: x\nsource: {type: git, url: 'https://h/r', ref: v1, credentials: '${secret:local:T}'}\n"
+    )
+    done = instance.run("run-local", "--dry-run", "--file", path)
+    assert b"source:     git https://h/r v1 ${secret:local:T}\n" in done.stdout
