@@ -7,20 +7,15 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandbox.bounds.control_group import ControlGroup
 from sandbox.bounds.control_groups import ControlGroups
-from sandbox.bounds.watchdog import (
-    DiskLook,
-    Look,
-    Members,
-    MemoryLook,
-    OomLook,
-    ProcessLook,
-    Watchdog,
-)
 from sandbox.errors import SandboxBrokenError
 from sandbox.limits import Keeper, KeptLimit, Limit, Limits
+
+if TYPE_CHECKING:  # loaded for the first command that has bounds
+    from sandbox.bounds.watchdog import Look, Members, Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +128,8 @@ class Guard:
             members: Returns the living processes of the command.
             on_exceeded: Called once for each bound that is passed; it ends the command.
         """
+        from sandbox.bounds.watchdog import Watchdog  # noqa: PLC0415 - few commands have bounds
+
         self._watchdog = Watchdog(self._looks(members), on_exceeded)
 
     def abandon(self) -> None:
@@ -153,6 +150,13 @@ class Guard:
         return Limit.MEMORY if killed else None
 
     def _looks(self, members: Members) -> list[Look]:
+        from sandbox.bounds.watchdog import (  # noqa: PLC0415 - as above
+            DiskLook,
+            MemoryLook,
+            OomLook,
+            ProcessLook,
+        )
+
         looks: list[Look] = []
         by = {kept.limit: kept.by for kept in self._bounds.kept}
         limits = self._bounds.limits

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import ipaddress
 import os
 import select
 import signal
@@ -38,10 +37,9 @@ def resolver_problem(resolv_conf: str) -> str:
     """
     for line in resolv_conf.splitlines():
         words = line.split()
-        if words[:1] == ["nameserver"] and len(words) > 1:
-            with contextlib.suppress(ValueError):
-                if ipaddress.ip_address(words[1].partition("%")[0]).is_loopback:
-                    return f"the name server {words[1]} is on the loopback of the host"
+        address = words[1] if words[:1] == ["nameserver"] and len(words) > 1 else ""
+        if address.startswith("127.") or address == "::1":
+            return f"the name server {address} is on the loopback of the host"
     return ""
 
 
