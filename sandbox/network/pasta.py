@@ -26,7 +26,12 @@ _OPTIONS = (
     *("--no-map-gw", "--no-dhcp", "--no-dhcpv6"),
 )
 # pasta loses its death signal when it enters a user namespace, and would outlive a runner that is killed.
-_KEEPER = '"$@" & read -r line; kill -9 $!; wait'
+# It lets go of the end of the pipe by which pasta tells that it is ready, so that its death is seen.
+_KEEPER = '"$@" & exec 3>&-; read -r line; kill -9 $!; wait'
+_READY_FD, _NAMESPACE_FD, _OWNER_FD = 3, 4, 5
+"""In pasta and its keeper, whose shell knows one digit only."""
+_ABOVE = 10
+"""What is to become one of these must not be in the place of another."""
 
 
 def resolver_problem(resolv_conf: str) -> str:
@@ -115,10 +120,12 @@ class PastaLink:
         runas = () if self._uid is None else ("--runas", f"{self._uid}:{self._uid}")
         argv = [
             *("/bin/sh", "-c", _KEEPER, "pasta-keeper", self._program, *_OPTIONS, *runas),
-            *("--pid", f"/proc/self/fd/{ready}"),
-            *("--netns", f"/proc/self/fd/{namespace}", "--userns", f"/proc/self/fd/{owner}"),
+            *("--pid", f"/proc/self/fd/{_READY_FD}", "--netns", f"/proc/self/fd/{_NAMESPACE_FD}"),
+            *("--userns", f"/proc/self/fd/{_OWNER_FD}"),
         ]
         leash_read, self._leash = os.pipe()
+        given = {_READY_FD: ready, _NAMESPACE_FD: namespace, _OWNER_FD: owner}
+        high = {to: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for to, fd in given.items()}
         try:
             self._keeper = os.posix_spawn(
                 argv[0],
@@ -128,8 +135,7 @@ class PastaLink:
                     (os.POSIX_SPAWN_DUP2, leash_read, 0),
                     (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
                     (os.POSIX_SPAWN_DUP2, said, 2),
-                    # Onto itself: the C library takes the mark off that closes it on exec.
-                    *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in (namespace, owner, ready)),
+                    *((os.POSIX_SPAWN_DUP2, fd, to) for to, fd in high.items()),
                 ],
                 setpgroup=0,
                 setsigmask=(),
@@ -137,7 +143,8 @@ class PastaLink:
                 setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
             )
         finally:
-            os.close(leash_read)
+            for fd in (leash_read, *high.values()):
+                os.close(fd)
 
     def _let_go(self) -> int | None:
         if self._leash is not None:
