@@ -196,13 +196,15 @@ class ContainerCommand:
 
     def _result(self, facts: dict[str, dict[str, object]]) -> ExecResult | SandboxError:
         state = facts["State"]
+        said = self._said.decode("utf-8", "replace")
+        own = launcher.own_exit_code(said)
         outcome = conclude(
             ContainerEnd(
-                exit_code=int(str(state["ExitCode"])),
+                exit_code=int(str(state["ExitCode"])) if own is None else own,
                 oom_killed=bool(state.get("OOMKilled")),
                 engine_error=str(state.get("Error") or ""),
                 started=self._started.is_set(),
-                said=self._said.decode("utf-8", "replace"),
+                said=said,
                 killed=self._killed,
             )
         )

@@ -43,6 +43,7 @@ class Engine:
             SandboxUnavailableError: The address makes no sense, or a certificate cannot be read.
         """
         self._http = _client(settings)
+        self._address = settings.engine
         self._prefix = ""
         self.is_podman = False
 
@@ -117,8 +118,8 @@ class Engine:
         try:
             async with asyncio.timeout(REQUEST_S):
                 answer = await self._http.send(request, stream=True)
-        except (httpx2.TransportError, TimeoutError) as error:
-            raise classify(Operation.ATTACH, None, _words(error)) from error
+        except (httpx2.RequestError, TimeoutError) as error:
+            raise classify(Operation.ATTACH, None, self._words(error)) from error
         if answer.status_code != _UPGRADED:
             await answer.aread()
             raise classify(Operation.ATTACH, answer.status_code, _message(answer))
@@ -223,8 +224,11 @@ class Engine:
                     await answer.aread()
                     raise classify(operation, answer.status_code, _message(answer), subject)
                 yield answer
-        except httpx2.TransportError as error:
-            raise classify(operation, None, _words(error), subject) from error
+        except httpx2.RequestError as error:
+            raise classify(operation, None, self._words(error), subject) from error
+
+    def _words(self, error: Exception) -> str:
+        return f"{self._address}: {str(error) or type(error).__name__}"
 
     async def call(  # noqa: PLR0913  # one request, by name
         self,
@@ -252,8 +256,8 @@ class Engine:
             answer = await self._http.request(
                 method, self._prefix + path, timeout=timeout, **options
             )
-        except httpx2.TransportError as error:
-            raise classify(operation, None, _words(error), subject) from error
+        except httpx2.RequestError as error:
+            raise classify(operation, None, self._words(error), subject) from error
         if answer.status_code >= _FIRST_ERROR and answer.status_code not in also:
             raise classify(operation, answer.status_code, _message(answer), subject)
         return answer
@@ -269,12 +273,9 @@ def _client(settings: ContainerSettings) -> httpx2.AsyncClient:
     address = EngineAddress.parse(settings.engine, tls=tls)
     # Each running command holds two connections; the pool must not be what bounds the slots.
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=16)
-    verify = _tls_context(settings) if tls else True
-    transport = (
-        httpx2.AsyncHTTPTransport(uds=address.socket, limits=limits)
-        if address.socket
-        else httpx2.AsyncHTTPTransport(verify=verify, limits=limits)
-    )
+    # Loading the certificates of the system takes longer than a job's requests.
+    verify = _tls_context(settings) if tls else False
+    transport = httpx2.AsyncHTTPTransport(uds=address.socket or None, verify=verify, limits=limits)
     # Proxies of the environment are for the internet, not for the engine.
     return httpx2.AsyncClient(
         transport=transport,
@@ -310,7 +311,3 @@ def _message(answer: httpx2.Response) -> str:
         return str(answer.json()["message"])
     except (ValueError, KeyError, TypeError):
         return answer.text[:500].strip() or answer.reason_phrase
-
-
-def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,10 @@ from sandbox.errors import ImageMissingError
 
 PULL_IDLE_S = 300.0
 """A registry that says nothing for so long is given up."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:[:/@][A-Za-z0-9][A-Za-z0-9._-]*)*")
+"""What a name can be at most: it becomes a part of an address, and comes from a job."""
+MAX_NAME = 500
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +58,11 @@ async def obtain(
     """Return an image, fetched if the policy says so. Called once per sandbox.
 
     Raises:
-        ImageMissingError: It is neither here nor to be had.
+        ImageMissingError: It is neither here nor to be had, or the name is none.
         EngineGoneError: The engine went away.
     """
+    if len(name) > MAX_NAME or _NAME.fullmatch(name) is None:
+        raise ImageMissingError(f"{name!r} is no name of an image")
     if policy is not PullPolicy.ALWAYS:
         try:
             return await inspect(engine, name)

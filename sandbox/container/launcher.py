@@ -24,6 +24,7 @@ TERM_ALL = ("/bin/sh", "-c", "kill -TERM -1")
 """Reaches every process of the container but the first one and itself."""
 STOP_NOTICE = "USR1"
 
+_ENDED = re.compile(r"^runner: ended ([0-9]{1,3})$", re.MULTILINE)
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SET_BY_SHELL = ("HOSTNAME", "PWD", "OLDPWD", "SHLVL")
 """Set by the engine or by a shell; gone unless the job asks for them."""
@@ -77,6 +78,7 @@ else
   echo 'runner: started' >&2
 fi
 if [ -n "$t" ]; then
+  echo "runner: ended $r" >&2
   while kill -0 -1 2>/dev/null; do sleep 0.1 2>/dev/null || sleep 1 || break; done
 fi
 exit "$r"
@@ -88,9 +90,20 @@ def words(request: ExecRequest, marker: str) -> list[str]:
     return ["/bin/sh", "-c", SCRIPT, "runner", marker, request.cwd, *request.argv]
 
 
+def can_carry(name: str) -> bool:
+    """Tell whether a shell can set a variable of this name."""
+    return _SHELL_NAME.fullmatch(name) is not None
+
+
 def new_marker() -> str:
     """Return a line that no environment holds."""
     return f"end-{secrets.token_hex(16)}"
+
+
+def own_exit_code(said: str) -> int | None:
+    """Return how the command itself ended, if others of its tree had to be killed after a stop."""
+    match = _ENDED.search(said)
+    return None if match is None else int(match[1])
 
 
 def environment(env: Mapping[str, str], also_unset: Mapping[str, str], marker: str) -> bytes:
@@ -104,10 +117,10 @@ def environment(env: Mapping[str, str], also_unset: Mapping[str, str], marker: s
     Raises:
         ValueError: A name is none for a shell.
     """
-    gone = {*_SET_BY_SHELL, *filter(_SHELL_NAME.fullmatch, also_unset)} - env.keys()
+    gone = {*_SET_BY_SHELL, *filter(can_carry, also_unset)} - env.keys()
     lines = [f"unset {' '.join(sorted(gone))}"] if gone else []
     for name, value in env.items():
-        if _SHELL_NAME.fullmatch(name) is None:
+        if not can_carry(name):
             raise ValueError(f"{name!r} cannot be the name of a variable in a container")
         quoted = value.replace("'", "'\\''")
         lines.append(f"export {name}='{quoted}'")

@@ -81,7 +81,8 @@ class ContainerSandbox:
         )
         # Where an image keeps its programs only the image knows.
         path = {"PATH": image.env["PATH"]} if image.env.get("PATH") else {}
-        self._base_env = {**image.env, **own, **path}
+        theirs = {name: value for name, value in image.env.items() if launcher.can_carry(name)}
+        self._base_env = {**theirs, **own, **path}
 
     @property
     def info(self) -> SandboxInfo:

@@ -18,6 +18,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 BUSYBOX = Path("/usr/bin/busybox")
 READY_S = 60.0
@@ -83,7 +84,7 @@ def empty_root() -> bytes:
 
 def import_image(path: Path, name: str, root: bytes, *changes: str) -> None:
     """Make an image of a root file system."""
-    wanted = "".join(f"&changes={change.replace(' ', '%20')}" for change in changes)
+    wanted = "".join(f"&changes={quote(change)}" for change in changes)
     url = f"/images/create?fromSrc=-&repo=runner-test&tag={name}{wanted}"
     status, said = ask(path, "POST", url, root)
     if status != http.HTTPStatus.OK or b'"error"' in said:
@@ -159,7 +160,9 @@ def main(root: Path) -> None:
     try:
         engine = start(root)
         try:
-            import_image(root / "sock", "busybox", busybox_root(), "ENV FROM_IMAGE=yes")
+            # A user, an entry point and a volume that must all mean nothing to a job.
+            changes = ("ENV FROM_IMAGE=yes", "USER 0", 'ENTRYPOINT ["/bin/false"]', "VOLUME /data")
+            import_image(root / "sock", "busybox", busybox_root(), *changes)
             import_image(root / "sock", "empty", empty_root())
             print("ready", flush=True)
             sys.stdin.buffer.read()

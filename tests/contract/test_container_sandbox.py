@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -155,8 +156,9 @@ async def test_an_image_that_is_not_here(place: Place):
     """Without it there is no sandbox, the error names it, and nothing is fetched if nothing may be."""
     with pytest.raises(ImageMissingError, match="nobody/nothing:7"):
         await place.another(image="nobody/nothing:7")
-    with pytest.raises(ImageMissingError):
-        await place.another(image="Not A Name")
+    for name in ("Not A Name", "../../info?x=", "a b", "x/json?y", "-", "a:b#c", "x" * 600):
+        with pytest.raises(ImageMissingError):
+            await place.another(image=name)
 
 
 async def test_an_image_without_a_shell(place: Place):
@@ -200,9 +202,7 @@ async def test_a_reader_that_reads_nothing_hinders_no_kill(place: Place):
 
 async def test_a_slow_reader_holds_the_command_back(place: Place):
     """Nobody reads: the command waits after some MiB and loses nothing."""
-    script = (
-        "i=0; while [ $i -lt 16 ]; do head -c 1048576 /dev/zero; i=$((i+1)); echo $i >count; done"
-    )
+    script = "i=0; echo 0 >count; while [ $i -lt 16 ]; do head -c 1048576 /dev/zero; i=$((i+1)); echo $i >count; done"
     command = await place.start(script)
     await until(lambda: held_back(command))
     looks = [b"", await place.sandbox.download("src/count", 100)]
@@ -273,6 +273,16 @@ async def test_a_cancelled_upload_has_let_go(place: Place, tmp_path):
         await uploading
     assert open_files() == []
     assert (await place.run("exit 4"))[1].exit_code == 4
+
+
+async def test_the_exit_code_of_a_stop_is_the_commands_own(place: Place):
+    """Where the command made an end and a child of it had to be killed, its own code counts."""
+    child = "trap '' TERM; echo up; while :; do sleep 0.05; done"
+    command = await place.start(f"sh -c {shlex.quote(child)} & trap 'exit 6' TERM; wait; wait")
+    await read_until(command.stream(), b"up")
+    await command.stop(1.5)
+    result = await command.wait()
+    assert (result.exit_code, result.stopped) == (6, True)
 
 
 PREDECESSOR = """
