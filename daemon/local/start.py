@@ -58,8 +58,7 @@ def start_local(  # noqa: PLR0913 - one use-case, told everything at once
 ) -> StartResult:
     """Start the daemon and its children and return when all are ready.
 
-    A daemon that runs already is left alone. One that is just starting is waited for; one that is
-    going down gets 15 s.
+    A daemon that runs already is left alone, a starting one is waited for, one that goes down gets 15 s.
 
     Args:
         state: Where it keeps everything.

@@ -83,7 +83,7 @@ def spawn(  # noqa: PLR0913 - all that a child gets
 
     Args:
         argv: The command; ``--instance NONCE`` is added.
-        env: The whole environment but for the numbers of the descriptors.
+        env: All of it but the numbers of the descriptors.
         payload: What goes through the handover pipe, then end of file.
         life_fd: The child's end of the life pipe; stays open here for the next child.
         lock_fd: The lock of the state directory.
@@ -96,42 +96,48 @@ def spawn(  # noqa: PLR0913 - all that a child gets
     (handover_in, handover_out), (ready_in, ready_out), (output_in, output_out) = (
         os.pipe() for _ in range(3)
     )
-    ours, theirs = (handover_out, ready_in, output_in), (handover_in, ready_out, life_fd, lock_fd)
-    names = (HANDOVER_FD, READY_FD, LIFE_FD, LOCK_FD)
-    numbers = {name: str(fd) for name, fd in zip(names, theirs, strict=True)}
-    inherited = list(theirs)
-    questions, asking = _socket_pair() if asks else (None, None)
-    if asking is not None:
-        inherited.append(asking.fileno())
-        numbers[SECRETS_FD] = str(asking.fileno())
+    questions, asking = _socket_pair() if asks else (None, -1)
+    theirs = {HANDOVER_FD: handover_in, READY_FD: ready_out, LIFE_FD: life_fd, LOCK_FD: lock_fd}
+    if questions is not None:
+        theirs[SECRETS_FD] = asking
     try:
-        popen = subprocess.Popen(
-            [*argv, "--instance", nonce],
-            env={**env, **numbers},
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=output_out,
-            stderr=output_out,
-            pass_fds=inherited,
-            start_new_session=True,
-        )
+        popen = _popen([*argv, "--instance", nonce], env, theirs, output_out)
     except OSError:
-        for fd in ours:
-            os.close(fd)
+        _close(handover_out, ready_in, output_in)
         if questions is not None:
             questions.close()
         raise
     finally:
-        for fd in (handover_in, ready_out, output_out):
+        _close(handover_in, ready_out, output_out, asking)
+    return SpawnedChild(popen, nonce, (handover_out, ready_in, output_in), payload, questions)
+
+
+def _close(*fds: int) -> None:
+    for fd in fds:
+        if fd >= 0:
             os.close(fd)
-        if asking is not None:
-            asking.close()
-    return SpawnedChild(popen, nonce, ours, payload, questions)
 
 
-def _socket_pair() -> tuple[socket, socket]:
+def _popen(
+    argv: list[str], env: dict[str, str], inherited: dict[str, int], output: int
+) -> subprocess.Popen[bytes]:
+    """Start a command whose environment names the descriptors that it inherits."""
+    return subprocess.Popen(
+        argv,
+        env={**env, **{name: str(fd) for name, fd in inherited.items()}},
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=list(inherited.values()),
+        start_new_session=True,
+    )
+
+
+def _socket_pair() -> tuple[socket, int]:
+    """Return our end of a new connection, and the descriptor of the other."""
     import socket as sockets  # noqa: PLC0415 - the first child needs none
 
     ours, theirs = sockets.socketpair()
     ours.setblocking(False)
-    return ours, theirs
+    return ours, theirs.detach()
