@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 import click
 
-from daemon.cli.output import note, print_json, print_table, state_of
+from daemon.cli.output import note, print_json, print_table
 from daemon.errors import DaemonError
 from sandbox.base import Tier
 from sandbox.errors import SandboxUnavailableError
@@ -23,16 +22,12 @@ def sandbox() -> None:
 @sandbox.command(epilog="Example: runner sandbox check --json")
 @click.option("--tier", type=click.Choice(_TIERS), help="Try this one (default: the strongest).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_context
-def check(ctx: click.Context, *, tier: str | None, as_json: bool) -> int:
+def check(*, tier: str | None, as_json: bool) -> int:
     """Try every wall from inside a sandbox; exits with 1 if one does not hold that should."""
     from sandbox.filesystem.self_check import check_walls  # noqa: PLC0415 - for this command alone
 
-    state = state_of(ctx)
-    state.prepare()
-    root = state.workspaces / f"check-{os.getpid()}"
     try:
-        found, checks = asyncio.run(check_walls(root, None if tier is None else Tier.parse(tier)))
+        found, checks = asyncio.run(check_walls(None if tier is None else Tier.parse(tier)))
     except SandboxUnavailableError as error:
         raise DaemonError(f"no sandbox works here: {error}") from error
     if as_json:

@@ -9,7 +9,10 @@ from daemon.doctor.finding import Finding, Level, Subject
 
 Check = Callable[[Subject], Iterable[Finding]]
 
-CHECKS: tuple[tuple[str, str], ...] = (("secrets", "daemon.doctor.secret_checks:check_secrets"),)
+CHECKS: tuple[tuple[str, str], ...] = (
+    ("secrets", "daemon.doctor.secret_checks:check_secrets"),
+    ("sandbox", "daemon.doctor.sandbox_checks:check_sandbox"),
+)
 """Each area, and its function as ``module:name``, which is imported only when it is run. A new area needs a line here
 and nothing else; its function yields findings, asks nobody, changes nothing and ends within some seconds."""
 

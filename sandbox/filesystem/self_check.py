@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from sandbox.filesystem.sandbox import FilesystemSandbox
 
 _TIMEOUT_S = 20.0
 _NAME = "check"
+_PARENT = "/var/tmp"  # noqa: S108  # jobs of root must be able to reach it, and a folder of our own is made in it
 _PRIVATE = 0o600
 _HOW = {
     Wall.FS_WRITE: ("a mount namespace with a read-only root", "Landlock rules"),
@@ -51,16 +53,16 @@ class WallCheck:
     how: str
 
 
-async def check_walls(root: Path, tier: Tier | None) -> tuple[Capabilities, list[WallCheck]]:
-    """Make a sandbox with the network off, if it can be, and try its walls.
+async def check_walls(tier: Tier | None) -> tuple[Capabilities, list[WallCheck]]:
+    """Make a sandbox with the network off, if it can be, and try its walls; nothing is left of it.
 
     Args:
-        root: Folder of the workspaces; made and removed.
         tier: Exactly this one, or None for the strongest that works.
 
     Raises:
         SandboxUnavailableError: There is no sandbox at all, or not of this tier.
     """
+    root = Path(tempfile.mkdtemp(prefix="runner-check-", dir=_PARENT))
     provider = FilesystemProvider(
         root, owner_label=f"check-{os.getpid()}", tier=tier, allow_plain=True
     )

@@ -115,3 +115,12 @@ def test_every_area_is_there_and_one_that_breaks_is_a_finding(monkeypatch: Any) 
     monkeypatch.setattr("daemon.doctor.checks.CHECKS", (*CHECKS, ("broken", "daemon.nothing:no")))
     (finding,) = run_checks(subject, ["broken"])
     assert (finding.check, finding.level) == ("broken", Level.FAILED)
+
+
+def test_the_sandbox(instance: Instance) -> None:
+    """Its tier, and that no wall is broken."""
+    done = instance.run("doctor", "sandbox", "--json")
+    assert done.returncode == 0, done.stderr
+    levels = {finding["check"]: finding["level"] for finding in json.loads(done.stdout)}
+    assert levels.pop("sandbox.tier") in {"ok", "warning"}
+    assert "failed" not in levels.values()
