@@ -28,7 +28,7 @@ SHORT_JOBS = 2000
 AWAY_S = 120.0
 LEASE_S = 30.0
 CALLS = 15
-REQUESTS = 20_000
+REQUESTS = 10_000
 STEPS = 30
 AT_ONCE = 3
 """How many of all steps are drawn; `--steps 0` takes every one."""
