@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +15,10 @@ from agent_runner.source.mirror import Mirror, Revision
 from agent_runner.source.places import SourceFolder, locked, remove_tree
 from sandbox.filesystem.settled import in_thread
 
+_LFS_FAILED = "smudge filter lfs failed"
+"""What git says when a large file is not to be had, which is not the mirror's fault."""
 MAX_SUBMODULES = 200
-MAX_SUBMODULE_DEPTH = 8
+"""In all of a tree: each may have more below it."""
 _GITLINK = "160000 "
 """How the mode of a submodule begins in the index."""
 
@@ -44,12 +47,14 @@ class Checkout:
         revision = await mirror.update(self.ref)
         try:
             await self._from_mirror(mirror, revision, tree)
-        except GitFailedError:
+        except GitFailedError as error:
+            if _LFS_FAILED in str(error):
+                raise
             await in_thread(partial(remove_tree, tree))
             revision = await mirror.update(self.ref, anew=True)
             await self._from_mirror(mirror, revision, tree)
         if self.submodules:
-            await self._submodules(tree, 0)
+            await self._submodules(tree)
         return revision.commit
 
     async def _from_mirror(self, mirror: Mirror, revision: Revision, tree: Path) -> None:
@@ -86,33 +91,39 @@ class Checkout:
             folder=tree,
         )
 
-    async def _submodules(self, tree: Path, level: int) -> None:
+    async def _submodules(self, tree: Path) -> None:
         """Check out the submodules of a tree, and theirs. What they name is the repository's word: each is checked."""
-        commits = await _gitlinks(self._offline(), tree) if (tree / ".gitmodules").exists() else {}
-        if not commits:
-            return
-        if level >= MAX_SUBMODULE_DEPTH or len(commits) > MAX_SUBMODULES:
-            most = f"{MAX_SUBMODULES} in one repository, {MAX_SUBMODULE_DEPTH} deep"
-            raise SourceError(f"there are more submodules than are checked out: {most}")
+        pending, count = [tree], 0
+        while pending:
+            folder = pending.pop()
+            if not await in_thread(partial(_has_submodules, folder, tree)):
+                continue
+            commits = await _gitlinks(self._offline(), folder)
+            count += len(commits)
+            if count > MAX_SUBMODULES:
+                raise SourceError(f"there are more than {MAX_SUBMODULES} submodules")
+            await self._submodules_of(folder, commits)
+            pending += [folder / path for path in commits]
+
+    async def _submodules_of(self, tree: Path, commits: dict[str, str]) -> None:
         await self._offline().run("submodule", "--quiet", "init", folder=tree)
         mirrors = await self._submodule_mirrors(tree, commits)
         git = self._offline().with_env(**_replacements(mirrors))
-        await git.run("submodule", "--quiet", "update", "--checkout", "--force", folder=tree)
-        for path in commits:
-            if _is_inside(tree / path, tree):
-                await self._submodules(tree / path, level + 1)
+        async with contextlib.AsyncExitStack() as held:
+            for mirror in {mirror.lock: mirror for mirror in mirrors.values()}.values():
+                fd = await held.enter_async_context(locked(mirror.lock, shared=True))
+                git = git.with_fd(fd)
+            await git.run("submodule", "--quiet", "update", "--checkout", "--force", folder=tree)
 
-    async def _submodule_mirrors(self, tree: Path, commits: dict[str, str]) -> dict[str, Path]:
+    async def _submodule_mirrors(self, tree: Path, commits: dict[str, str]) -> dict[str, Mirror]:
         """Bring the mirror of each submodule up to date; return them by URL."""
+        urls = await _settings(self._offline(), tree, "url")
+        paths = await _settings(self._offline(), tree, "path", "--file", ".gitmodules")
         mirrors = {}
-        for name, text in (await _settings(self._offline(), tree, "url")).items():
+        for name, text in urls.items():
             url = self._submodule_url(name, text)
-            mirror = Mirror(self.folder.mirror(url), url, self.git)
-            path = (await _settings(self._offline(), tree, "path", "--file", ".gitmodules")).get(
-                name
-            )
-            await mirror.update(commits.get(path or "", ""))
-            mirrors[text] = mirror.path
+            mirrors[text] = Mirror(self.folder.mirror(url), url, self.git)
+            await mirrors[text].update(commits.get(paths.get(name, ""), ""))
         return mirrors
 
     def _submodule_url(self, name: str, text: str) -> GitUrl:
@@ -149,18 +160,18 @@ async def _settings(git: Git, tree: Path, name: str, *where: str) -> dict[str, s
     return {key[len("submodule.") : -len(name) - 1]: value for key, _, value in entries}
 
 
-def _is_inside(path: Path, tree: Path) -> bool:
-    """Tell whether a folder of a tree is one, and not a link to somewhere else."""
-    return path.is_dir() and path.resolve().is_relative_to(tree.resolve())
+def _has_submodules(folder: Path, tree: Path) -> bool:
+    """Tell whether a folder of a tree names submodules; what a link leads to is no folder of it."""
+    return folder.resolve().is_relative_to(tree.resolve()) and (folder / ".gitmodules").is_file()
 
 
-def _replacements(mirrors: dict[str, Path]) -> dict[str, str]:
+def _replacements(mirrors: dict[str, Mirror]) -> dict[str, str]:
     """Return the variables that make git read mirrors instead of what URLs name.
 
     git takes the longest beginning of a URL that is named, and each whole URL is.
     """
     variables = {"GIT_CONFIG_COUNT": str(len(mirrors))}
-    for number, (url, path) in enumerate(mirrors.items()):
-        variables[f"GIT_CONFIG_KEY_{number}"] = f"url.{path}.insteadOf"
+    for number, (url, mirror) in enumerate(mirrors.items()):
+        variables[f"GIT_CONFIG_KEY_{number}"] = f"url.{mirror.path}.insteadOf"
         variables[f"GIT_CONFIG_VALUE_{number}"] = url
     return variables

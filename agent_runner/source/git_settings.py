@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent_runner.errors import SourceError
@@ -25,6 +27,13 @@ _SSH = (
     "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes -oControlMaster=no -oControlPath=none"
     " -oPermitLocalCommand=no -oForwardAgent=no -oConnectTimeout=30"
 )
+_Section = tuple[str, dict[str, str]]
+_LFS = {
+    "process": "git-lfs filter-process",
+    "smudge": "git-lfs smudge -- %f",
+    "clean": "git-lfs clean -- %f",
+    "required": "true",
+}
 _SECTIONS = {
     "core": {"hooksPath": "/dev/null", "fsmonitor": "false", "logAllRefUpdates": "false"},
     "protocol": {"allow": "never"},
@@ -39,51 +48,54 @@ _SECTIONS = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What git may reach for one preparation, and how."""
+
+    url: GitUrl
+    secret: str = ""
+    """``USER:PASSWORD``, a password or token, or a private key."""
+    lfs: bool = False
+    """Whether large files are fetched; else their pointers stay."""
+    lfs_storage: Path
+    """Where those of other hosts are kept between jobs."""
+    known_hosts: Path
+    """Keys of ssh servers, beside those that the user of the agent-runner knows. It need not exist."""
+
+
 @contextlib.contextmanager
-def git_for(
-    place: Path, markers: dict[str, str], url: GitUrl | None, secret: str, lfs_storage: Path | None
-) -> Iterator[Git]:
-    """Give git for one preparation: it can reach ``url`` with ``secret``, if there is one.
+def git_for(place: Path, markers: dict[str, str], access: Access | None = None) -> Iterator[Git]:
+    """Give git for one preparation.
 
     Args:
         place: Private folder of the preparation.
         markers: Variables by which a later start finds what a killed one left.
-        url: The repository.
-        secret: ``USER:PASSWORD``, a password or token, or a private key; may be empty.
-        lfs_storage: Where large files are kept between jobs; None leaves pointers.
+        access: What it may reach; nothing by default.
 
     Raises:
         SourceError: The secret cannot be used.
     """
-    sections = {name: dict(values) for name, values in _SECTIONS.items()}
-    if url is not None and url.scheme == "file":
-        # Whoever submits jobs may read what this process may; whose the folder is makes no difference.
-        sections["safe"] = {"directory": url.path}
-    if lfs_storage is not None:
-        sections["lfs"] = {"storage": str(lfs_storage)}
-        sections['filter "lfs"'] = {
-            "process": "git-lfs filter-process",
-            "smudge": "git-lfs smudge -- %f",
-            "clean": "git-lfs clean -- %f",
-            "required": "true",
-        }
-    ssh, fds = _SSH, []
+    sections = list(_SECTIONS.items())
+    ssh, fd = _SSH, -1
     try:
-        if secret and url is not None:
-            fd = _memory_file(_private_key(secret) if url.scheme == "ssh" else _answer(url, secret))
-            fds.append(fd)
-            if url.scheme == "ssh":
+        if access is not None:
+            ssh += f" -o {shlex.quote(f'UserKnownHostsFile=~/.ssh/known_hosts {_quoted(str(access.known_hosts))}')}"
+            sections += _access_sections(access)
+        if access is not None and access.secret:
+            if access.url.scheme == "ssh":
+                fd = _memory_file(_private_key(access.secret))
                 # ssh closes what it inherits, so it reads from git, its parent.
                 ssh += f" -oIdentitiesOnly=yes -i /proc/$PPID/fd/{fd}"
             else:
+                fd = _memory_file(_answer(access.url, access.secret))
                 helper = f'!f() {{ test "$1" = get && cat /proc/self/fd/{fd}; }}; f'
-                sections[f'credential "{url.origin}"'] = {"helper": helper}
+                sections.append((f'credential "{access.url.origin}"', {"helper": helper}))
         config = place / "gitconfig"
-        config.write_text(_config_text(sections, url))
-        (place / "home").mkdir(exist_ok=True)
-        yield Git(env=_environment(place, config, ssh) | markers, fds=tuple(fds))
+        config.write_text(_config_text(sections))
+        (place / "home").mkdir()
+        yield Git(env=_environment(place, config, ssh) | markers, fds=(fd,) if fd >= 0 else ())
     finally:
-        for fd in fds:
+        if fd >= 0:
             os.close(fd)
 
 
@@ -113,13 +125,26 @@ def _environment(place: Path, config: Path, ssh: str) -> dict[str, str]:
     }
 
 
-def _config_text(sections: dict[str, dict[str, str]], url: GitUrl | None) -> str:
+def _access_sections(access: Access) -> list[_Section]:
+    sections: list[_Section] = []
+    if access.url.scheme == "file":
+        # Whoever submits jobs may read what this process may; whose the folder is makes no difference.
+        sections += [
+            ("safe", {"directory": path}) for path in (access.url.path, f"{access.url.path}/.git")
+        ]
+    if access.lfs:
+        # Of a repository on this host, git-lfs would take the setting for the repository's own.
+        if access.url.scheme != "file":
+            sections.append(("lfs", {"storage": str(access.lfs_storage)}))
+        sections.append(('filter "lfs"', _LFS))
+    return sections
+
+
+def _config_text(sections: list[_Section]) -> str:
     lines = []
-    for section, values in sections.items():
+    for section, values in sections:
         lines.append(f"[{section}]")
         lines += [f"\t{name} = {_quoted(value)}" for name, value in values.items()]
-    if url is not None and url.scheme == "file":
-        lines += ["[safe]", f"\tdirectory = {_quoted(url.path + '/.git')}"]
     return "\n".join(lines) + "\n"
 
 

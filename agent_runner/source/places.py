@@ -30,6 +30,11 @@ class SourceFolder:
 
     path: Path
 
+    @property
+    def known_hosts(self) -> Path:
+        """Return where an operator may put keys of ssh servers."""
+        return self.path / "known_hosts"
+
     def mirror(self, url: GitUrl) -> Path:
         """Return where the mirror of a repository lies, with its lock beside it."""
         digest = hashlib.sha256(url.text.encode()).hexdigest()[:32]

@@ -13,7 +13,7 @@ from agent_runner.git_names import parse_url
 from agent_runner.job_spec import JOB_ROOT, JobSpec, SourceSpec
 from agent_runner.outcome import SourceRecord
 from agent_runner.source.checkout import Checkout
-from agent_runner.source.git_settings import git_for, has_lfs
+from agent_runner.source.git_settings import Access, git_for, has_lfs
 from agent_runner.source.ignored import ignored_paths
 from agent_runner.source.places import SourceFolder
 from sandbox.base import Sandbox
@@ -70,19 +70,22 @@ class Preparation:
         path = Path(source.path)
         if not await asyncio.to_thread(path.is_dir):
             raise SourceError(f"{path} is not a directory on the agent-runner's host")
-        with git_for(place, self._markers(), None, "", None) as git:
+        with git_for(place, self._markers()) as git:
             left_out = await ignored_paths(git, place, path)
         await self.sandbox.upload(path, target, left_out)
 
     async def _check_out(self, field: str, source: SourceSpec, target: str, place: Path) -> str:
         url = parse_url(source.url)
-        storage = None
         if source.lfs == "on" and not has_lfs():
             raise SourceError("git-lfs is not installed on the agent-runner's host")
-        if source.lfs != "off" and has_lfs():
-            storage = self.folder.mirror(url).with_suffix(".lfs")
-        secret = self.credentials.get(f"{field}_credentials", "")
-        with git_for(place, self._markers(), url, secret, storage) as git:
+        access = Access(
+            url=url,
+            secret=self.credentials.get(f"{field}_credentials", ""),
+            lfs=source.lfs != "off" and has_lfs(),
+            lfs_storage=self.folder.mirror(url).with_suffix(".lfs"),
+            known_hosts=self.folder.known_hosts,
+        )
+        with git_for(place, self._markers(), access) as git:
             checkout = Checkout(
                 folder=self.folder,
                 git=git,
