@@ -19,7 +19,11 @@ from sandbox.env import JOB_ROOT
 from sandbox.errors import SandboxError
 from sandbox.filesystem import bubblewrap
 from sandbox.filesystem.lanes import JOB_UIDS
+from sandbox.filesystem.seccomp import program
+from sandbox.filesystem.system_calls import this_machine
 from sandbox.filesystem.system_files import EtcCopy
+from sandbox.filesystem.tiers import IN_NAMESPACES
+from sandbox.filesystem.trampoline import memory_file
 from sandbox.filesystem.workspace import Workspace
 
 GAP_S = 0.1
@@ -80,6 +84,8 @@ class BareBubblewrap:
             self._program = bubblewrap.trusted_program(bubblewrap.BWRAP)
         except SandboxError as error:
             raise UnavailableError(f"not available: {error}") from error
+        machine = this_machine()
+        self._filter = b"" if machine is None else program(machine, IN_NAMESPACES)
         own = bubblewrap.block(bubblewrap.workspace_options(workspace, Network.ON))
         own += bubblewrap.block(bubblewrap.command_options({"PATH": "/usr/bin:/bin"}, JOB_ROOT))
         for strict in (True, False):
@@ -98,15 +104,22 @@ class BareBubblewrap:
         self._run().check_returncode()
 
     def _run(self) -> subprocess.CompletedProcess[bytes]:
-        fd = os.memfd_create("options", os.MFD_CLOEXEC)
+        fd = memory_file("options", self._options)
+        filter_fd = memory_file("filter", self._filter)
         try:
-            os.write(fd, self._options)
-            os.lseek(fd, 0, os.SEEK_SET)
-            argv = [self._program, "--args", str(fd), "--", floors.TRUE]
+            argv = [
+                self._program,
+                "--args",
+                str(fd),
+                "--seccomp",
+                str(filter_fd),
+                "--",
+                floors.TRUE,
+            ]
             return subprocess.run(
                 argv,
                 env={},
-                pass_fds=(fd,),
+                pass_fds=(fd, filter_fd),
                 capture_output=True,
                 check=False,
                 user=self._uid,
@@ -115,6 +128,7 @@ class BareBubblewrap:
             )
         finally:
             os.close(fd)
+            os.close(filter_fd)
 
 
 class Bubblewrap(Group):

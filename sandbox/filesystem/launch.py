@@ -61,11 +61,9 @@ class BubblewrapLauncher:
         self._trampoline = trampoline
         self._scope = scope
         self._filter = filter_program
-        self._name = workspace.name
-        self._uid = workspace.job_uid
+        self._workspace = workspace
         self._terms = terms
         self._limits = terms.bounds.process_limits()
-        self._workspace = workspace
         self._walls = walls
         self._calls = calls.copy()
         if workspace.job_uid is not None:
@@ -85,14 +83,14 @@ class BubblewrapLauncher:
                     _pipe(os.pipe, undo) as (status_read, status_write),
                     _pipe(open_output_pipe, undo) as (output_read, output_write),
                 ):
-                    gate = gate_for(self._terms, self._uid, env)
+                    gate = gate_for(self._terms, self._workspace.job_uid, env)
                     if gate is not None:
                         undo.callback(gate.abandon)
                         env = {**gate.env, **env}
                     guard = self._terms.bounds.guard()
                     if guard is not None:
                         undo.callback(guard.abandon)
-                    command = register(self._name)
+                    command = register(self._workspace.name)
                     undo.callback(forget, command)
                     fds = (status_write, output_write)
                     options = self._options(request, env, aftermath)

@@ -27,9 +27,7 @@ from sandbox.filesystem.walls import LandlockWalls
 from sandbox.filesystem.workspace import Workspace
 from sandbox.network.pasta import PASTA, host_problem
 
-_IN_NAMESPACES = SyscallPolicy(
-    families=frozenset({UNIX, INET, INET6, NETLINK}), own_namespaces=True
-)
+IN_NAMESPACES = SyscallPolicy(families=frozenset({UNIX, INET, INET6, NETLINK}), own_namespaces=True)
 _OF_THE_HOST = frozenset({INET, INET6, NETLINK})
 """No unix sockets: no rule of Landlock before ABI 9 keeps those from being reached that have a path, such as the bus of the user."""
 _REFRESH_PERIOD_S = 0.5
@@ -145,7 +143,7 @@ class BubblewrapTier:
             calls=self._calls,
             scope=self._scope,
             walls=self._walls,
-            filter_program=program(self._trampoline.machine, _IN_NAMESPACES),
+            filter_program=program(self._trampoline.machine, IN_NAMESPACES),
             workspace=workspace,
             terms=terms,
         )
