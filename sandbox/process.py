@@ -233,4 +233,3 @@ def _collect(pid: int) -> int | None:
 
 def _bounded(wanted: int, hard: int) -> int:
     return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-
