@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     "--file", "-f", "file", required=True, metavar="FILE", help="Job file; - reads standard input."
 )
 @overlay_options
+@click.option(
+    "--env-passthrough",
+    is_flag=True,
+    help="Fill ${NAME} and ${NAME:-default} in env from the environment of this command.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print the job's masked output and nothing else.")
 @search_options
 @click.option(
@@ -43,6 +49,7 @@ def run_local(  # noqa: PLR0913 - one per option
     *,
     file: str,
     overlays: Overlays,
+    env_passthrough: bool,
     quiet: bool,
     search: SecretSearch,
     allow_unsandboxed: bool,
@@ -57,6 +64,10 @@ def run_local(  # noqa: PLR0913 - one per option
         raise UsageError("--check-secrets and --json are for --dry-run")
     document = read_job_file(file)
     spec = overlays.load(document, to_run_here=True)
+    if env_passthrough:
+        from daemon.cli.env_passthrough import pass_through  # noqa: PLC0415
+
+        spec = replace(spec, env=pass_through(spec.env, environ()))
     harden()
     if dry_run:
         from daemon.cli import dry_run as dry  # noqa: PLC0415

@@ -78,6 +78,14 @@ def test_files_laid_over_a_job_file(started: Instance, way: tuple[str, ...]) -> 
     assert "--input" in started.fails("jobs", "submit", "--input", one, "--", "true", code=2)
 
 
+def test_variables_of_the_caller(instance: Instance) -> None:
+    """Only when they are asked for."""
+    instance.extra_env["TAG"] = "v1"
+    path = instance.job_file("command: 'echo $A $B'\nenv: {A: '${TAG}', B: '${NOPE:-d}'}\n")
+    assert instance.ok("run-local", "-q", "--file", path) == "${TAG} ${NOPE:-d}\n"
+    assert instance.ok("run-local", "-q", "--env-passthrough", "--file", path) == "v1 d\n"
+
+
 def test_steps(started: Instance) -> None:
     """Each below its header; the first failure ends the job with its exit code; the same in both ways."""
     path = started.job_file("commands: [{name: build, command: echo b}, 'exit 4', echo never]\n")
