@@ -27,7 +27,7 @@ from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord, 
 from agent_runner.sandbox_terms import sandbox_record, sandbox_request
 from agent_runner.secret_refs import SecretRef, refs_of, require, resolve, source_credentials
 from agent_runner.secret_source import Found, SecretSource
-from agent_runner.verdict import command_end, early_end
+from agent_runner.verdict import command_end, early_end, sandbox_end
 from sandbox.base import (
     Command,
     ExecRequest,
@@ -121,7 +121,7 @@ class AttemptRun:
         except SourceError as error:
             outcome = Outcome(end_reason=EndReason.SOURCE_FAILED, message=str(error))
         except SandboxError as error:
-            outcome = Outcome(end_reason=EndReason.SANDBOX_FAILED, message=str(error))
+            outcome = sandbox_end(error)
         log = self._log.summary()
         if self._truncated:
             log = replace(log, truncated="size_limit")

@@ -70,6 +70,8 @@ FAILURES = frozenset(
 RETRYABLE = FAILURES | {
     EndReason.SOURCE_FAILED,
     EndReason.SANDBOX_FAILED,
+    EndReason.IMAGE_MISSING,
+    EndReason.ENGINE_GONE,
     EndReason.SECRET_MISSING,
     EndReason.GATE_FAILED,
     EndReason.AGENT_FAILED,

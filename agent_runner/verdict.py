@@ -6,7 +6,13 @@ from agent_runner.attempt_control import StopReason
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason, Outcome
 from sandbox.base import ExecResult
+from sandbox.errors import EngineGoneError, ImageMissingError, SandboxError
 from sandbox.limits import Limit
+
+_REASONS: dict[type[SandboxError], EndReason] = {
+    ImageMissingError: EndReason.IMAGE_MISSING,
+    EngineGoneError: EndReason.ENGINE_GONE,
+}
 
 
 def command_end(spec: JobSpec, result: ExecResult, stop: StopReason | None) -> Outcome:
@@ -32,7 +38,10 @@ def command_end(spec: JobSpec, result: ExecResult, stop: StopReason | None) -> O
         message = f"printed nothing for {spec.idle_timeout_s or 0:g} s"
     elif result.exceeded is Limit.MEMORY:
         reason = EndReason.OUT_OF_MEMORY
-        message = f"needed more than the {spec.sandbox.memory_bytes:,} bytes of memory it may have"
+        bound = (
+            f"the {spec.sandbox.memory_bytes:,} bytes of" if spec.sandbox.memory_bytes else "the"
+        )
+        message = f"needed more than {bound} memory it may have"
     elif result.exceeded is not None:
         reason = EndReason.SIGNALED
         message = (
@@ -61,6 +70,12 @@ def _planted(result: ExecResult) -> str:
         if result.planted
         else ""
     )
+
+
+def sandbox_end(error: SandboxError) -> Outcome:
+    """Return how an attempt ended whose sandbox could not be made, or broke."""
+    reason = _REASONS.get(type(error), EndReason.SANDBOX_FAILED)
+    return Outcome(end_reason=reason, message=str(error))
 
 
 def _too_long(spec: JobSpec) -> str:

@@ -22,6 +22,8 @@ _ENDS = {
     EndReason.LOST: "was lost with its agent-runner, and no attempt is left",
     EndReason.SOURCE_FAILED: "failed: its source could not be prepared",
     EndReason.SANDBOX_FAILED: "failed: its sandbox could not be made, or broke",
+    EndReason.IMAGE_MISSING: "failed: the image of its container is neither here nor to be had",
+    EndReason.ENGINE_GONE: "failed: the container engine did not answer, or went away",
     EndReason.SECRET_MISSING: "failed: a secret has no value here",
     EndReason.GATE_FAILED: "failed: a gate refused the result",
     EndReason.AGENT_FAILED: "failed: no coding agent could do the work",

@@ -71,6 +71,17 @@ def test_ends_have_their_own_reasons(cloud: Instance):
     assert cloud.wait(cancelled)["end_reason"] == "CANCELLED"
 
 
+def test_an_image_that_nobody_has(cloud: Instance):
+    """The job says so and counts as the runner's failure, not the command's."""
+    cloud.extra_env["RUNNER_IMAGE"] = "nobody/nothing:7"
+    cloud.start()
+    job_id = cloud.submit("true")
+    job = cloud.wait(job_id)
+    assert (job["end_reason"], job["exit_code"]) == ("IMAGE_MISSING", None)
+    assert "nobody/nothing:7" in job["message"]
+    assert cloud.run("jobs", "wait", job_id).returncode == 125
+
+
 def test_a_killed_agent_runner_leaves_no_container(cloud: Instance, container_engine: Path):
     """Its successor removes what it left, and the job runs again to its end."""
     cloud.start()

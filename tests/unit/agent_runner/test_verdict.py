@@ -8,8 +8,15 @@ from agent_runner.attempt_control import StopReason
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason
 from agent_runner.sandbox_spec import SandboxSpec
-from agent_runner.verdict import command_end, early_end
+from agent_runner.verdict import command_end, early_end, sandbox_end
 from sandbox.base import ExecResult
+from sandbox.errors import (
+    EngineGoneError,
+    ImageMissingError,
+    SandboxBrokenError,
+    SandboxError,
+    SandboxUnavailableError,
+)
 from sandbox.limits import Limit
 
 SPEC = JobSpec(argv=("x",), timeout_s=5, idle_timeout_s=2, sandbox=SandboxSpec(memory_bytes=4096))
@@ -64,6 +71,28 @@ def test_a_stopped_command_was_cancelled(stop: StopReason, *, interrupted: bool)
     assert (outcome.end_reason, outcome.interrupted) == (EndReason.CANCELLED, interrupted)
     assert early_end(SPEC, stop).interrupted == interrupted
     assert command_end(SPEC, ExecResult(exit_code=0), stop).end_reason is EndReason.EXITED
+
+
+def test_a_bound_that_the_operator_set_has_no_number_in_the_job() -> None:
+    """A container has a bound of memory whether the job names one or not."""
+    outcome = command_end(
+        JobSpec(argv=("x",)), ExecResult(exit_code=1, exceeded=Limit.MEMORY), None
+    )
+    assert outcome.message == "needed more than the memory it may have"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SandboxBrokenError("x"), EndReason.SANDBOX_FAILED),
+        (SandboxUnavailableError("x"), EndReason.SANDBOX_FAILED),
+        (ImageMissingError("x"), EndReason.IMAGE_MISSING),
+        (EngineGoneError("x"), EndReason.ENGINE_GONE),
+    ],
+)
+def test_a_sandbox_that_fails_says_how(error: SandboxError, reason: EndReason) -> None:
+    """Each has its own reason; the message is the sandbox's."""
+    assert (sandbox_end(error).end_reason, sandbox_end(error).message) == (reason, "x")
 
 
 def test_a_preparation_can_time_out() -> None:
