@@ -34,6 +34,8 @@ MAX_ENV_VALUE_BYTES = 131_000
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 LABEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:[:/@][A-Za-z0-9][A-Za-z0-9._-]*)*")
+MAX_IMAGE_CHARS = 500
 JOB_ID = re.compile(r"[0-9a-z]{1,64}")
 JOB_ROOT = "/job"
 RESERVED_ENV_PREFIX = "RUNNER_"
@@ -131,6 +133,8 @@ class JobSpec:
     source: SourceSpec = SourceSpec()
     ci_source: SourceSpec = SourceSpec()
     """Trusted scripts, read-only at ``/job/ci``."""
+    container_image: str = ""
+    """Of the container, where the job runs in one; empty for the operator's."""
     code_dir: str = "/job/src"
     job_dir: str = ""
     """Working directory; empty means ``code_dir``."""
@@ -168,6 +172,10 @@ class JobSpec:
         _check_env(self.env)
         _check_source("source", self.source)
         _check_source("ci_source", self.ci_source)
+        if self.container_image and not (
+            len(self.container_image) <= MAX_IMAGE_CHARS and IMAGE.fullmatch(self.container_image)
+        ):
+            raise InvalidJobSpecError("container_image", "is not the name of an image")
         _check_dir("code_dir", self.code_dir)
         _check_dir("job_dir", self.working_dir)
         _check_times(self.timeout_s, self.idle_timeout_s)

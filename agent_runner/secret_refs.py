@@ -55,6 +55,7 @@ def check_refs(spec: JobSpec) -> None:
         if source.credentials and not _references(f"{prefix}_credentials", source.credentials):
             problem = "must hold a secret reference, ${secret:path:key}; a value would be in the job's record"
             raise InvalidJobSpecError(f"{prefix}_credentials", problem)
+    _refuse("container_image", spec.container_image)
     _refuse("code_dir", spec.code_dir)
     _refuse("job_dir", spec.job_dir)
     if spec.labels:

@@ -145,6 +145,7 @@ def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec
         env=fields.env,
         source=_source(fields, "source", base_dir),
         ci_source=_source(fields, "ci_source", base_dir),
+        container_image=fields.container_image,
         code_dir=fields.code_dir,
         job_dir=fields.job_dir,
         timeout_s=fields.timeout_seconds,

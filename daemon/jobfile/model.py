@@ -183,6 +183,7 @@ class JobFields(_Fields):
     ci_source_submodules: bool = False
     ci_source_lfs: Lfs = "auto"
     ci_source_credentials: str = ""
+    container_image: str = ""
     code_dir: str = "/job/src"
     job_dir: str = ""
     env: dict[str, str] = Field(default_factory=dict)

@@ -34,6 +34,7 @@ DESCRIPTIONS = {
         f"ci_source_{name}": f"Trusted scripts, at /job/ci: {text}"
         for name, text in _SOURCE.items()
     },
+    "container_image": "The image of the job's container, where it runs in one; the operator's otherwise.",
     "code_dir": "Where the source lies: /job or below.",
     "job_dir": "Where the command starts: /job or below; code_dir otherwise.",
     "env": "Variables of the command; a value may hold ${secret:PATH:KEY}.",

@@ -19,7 +19,15 @@ from daemon.jobs.states import JobState
 Row = tuple[Any, ...]
 
 SPARED = frozenset(
-    {"retries", "concurrency", "depends_on", "not_before_us", "max_attempts", "masking"}
+    {
+        "retries",
+        "concurrency",
+        "depends_on",
+        "not_before_us",
+        "max_attempts",
+        "masking",
+        "container_image",
+    }
 )
 """Fields of a specification that are not written if they ask for nothing."""
 SPARED_BY_SANDBOX = frozenset(

@@ -16,6 +16,7 @@ paths: {include: ["src/**"], exclude: ["docs/**"]}
 priority: 5
 source: {type: git, url: "https://github.com/org/repo", ref: main}
 ci_source: {type: git, url: "https://github.com/org/ci-scripts", ref: main}
+container: {image: "containers.example.com/public/runnerbase:dev"}
 run_as: {user: runner}
 run_local: {as_runner: true}
 raw_command: true
@@ -42,6 +43,7 @@ def test_a_whole_file():
     )
     assert spec.ci_source.url == "https://github.com/org/ci-scripts"
     assert (spec.sandbox.cpus, spec.sandbox.memory_bytes) == (1.5, 512 << 20)
+    assert spec.container_image == "containers.example.com/public/runnerbase:dev"
     assert spec.labels == {"os": "linux", "arch": "amd64", "builder": "true"}
     assert spec.env["NPM_TOKEN"] == "${secret:npm/tokens:NPM_TOKEN}"
 
@@ -104,7 +106,10 @@ def test_a_job_that_is_not_for_run_local():
         ("raw_command: 'yes'", "2:14: raw_command: must be true or false"),
         ("disable_run_local: 1", "2:20: disable_run_local: must be true or false"),
         ("steps: [a]", "2:1: steps: a job has either job_command or steps"),
-        ("container: {image: x}", "2:13: container.image: is not supported by this version yet"),
+        ("container: {image: '-x'}", "2:20: container.image: is not the name of an image"),
+        ("image: 'a b'", "2:8: image: is not the name of an image"),
+        ("image: a\ncontainer_image: b", "3:1: container_image: means the same as image (line 2); keep one of them"),
+        ("image: 'a:${secret:a:B}'", "2:8: image: is not the name of an image"),
         ("container: {working_dir: /etc}", "2:26: container.working_dir: must be /job or a path below it"),
         ("source: {type: copy, path: a}\nsource_path: b", "3:1: source_path: means the same as source.path (line 2); keep one of them"),
     ],
