@@ -35,7 +35,7 @@ from sandbox.base import Capabilities, SandboxProvider, Tier
 from sandbox.container.settings import DEFAULT_ENGINE, ContainerSettings, PullPolicy
 from sandbox.errors import SandboxError
 from sandbox.factory import kind_of_mode, open_provider
-from sandbox.masking import Masker
+from sandbox.masking.masker import Masker
 from sandbox.process import apply_process_defaults
 
 logger = logging.getLogger("agent_runner")

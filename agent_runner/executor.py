@@ -37,10 +37,10 @@ from sandbox.base import (
     SandboxProvider,
 )
 from sandbox.errors import CommandNotStartedError, SandboxError
-from sandbox.mask_commands import COMMAND, CommandStream
-from sandbox.mask_floors import MIN_DERIVED_BYTES, is_secret_name
-from sandbox.mask_stream import FailClosed, Stream
-from sandbox.masking import Masker
+from sandbox.masking.commands import COMMAND, CommandStream
+from sandbox.masking.floors import MIN_DERIVED_BYTES, is_secret_name
+from sandbox.masking.stream import FailClosed, Stream
+from sandbox.masking.masker import Masker
 
 logger = logging.getLogger(__name__)
 

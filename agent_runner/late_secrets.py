@@ -11,8 +11,8 @@ import secrets
 from agent_runner.job_spec import JobSpec
 from sandbox.base import Sandbox
 from sandbox.job_socket import Listening
-from sandbox.mask_commands import MAX_LATE_BYTES
-from sandbox.masking import Masker
+from sandbox.masking.commands import MAX_LATE_BYTES
+from sandbox.masking.masker import Masker
 
 PROGRAM = "runnerlib"
 

@@ -17,8 +17,8 @@ from benchmarks.goals import Goal, Group, Plan, Reading
 from benchmarks.installation import Installation
 from benchmarks.log_path import MB, print_command, take_log_bytes
 from benchmarks.throughput import PLAIN
-from sandbox.mask_forms import derived_forms, given_forms
-from sandbox.masking import MASK, Masker
+from sandbox.masking.forms import derived_forms, given_forms
+from sandbox.masking.masker import MASK, Masker
 
 READ_BYTES = 64 << 10
 NAIVE_SHARE = 8

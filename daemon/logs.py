@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 
 from agent_runner.process_logs import JsonLineFormatter
-from sandbox.mask_stream import FailClosed, Stream
-from sandbox.masking import Masker
+from sandbox.masking.masker import Masker
+from sandbox.masking.stream import FailClosed, Stream
 
 MAX_LOG_BYTES = 10 << 20
 KEPT_LOGS = 5

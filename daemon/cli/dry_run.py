@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from agent_runner.secret_refs import LOCAL_PATH, SecretRef, find_refs, refs_of
 from daemon.cli.output import print_json, printable
 from daemon.cli.run_local_secrets import look_up_secrets
-from sandbox.mask_floors import is_secret_name
-from sandbox.masking import Masker
+from sandbox.masking.floors import is_secret_name
+from sandbox.masking.masker import Masker
 
 if TYPE_CHECKING:
     from agent_runner.job_spec import JobSpec

@@ -202,7 +202,7 @@ def _save(found: Mapping[str, GatheredSecret], search: SecretSearch, save: str |
 
 def _report(name: str, secret: GatheredSecret, saved_in: str) -> None:
     """Say where a secret comes from and what becomes of it, and if it is one that no log can hide."""
-    from sandbox.masking import Masker  # noqa: PLC0415 - only where there is a secret
+    from sandbox.masking.masker import Masker  # noqa: PLC0415 - only where there is a secret
 
     if saved_in:
         fate = f"; saved in {saved_in}"

@@ -94,7 +94,7 @@ def _read_value(
 
 def _warn(name: SecretName, data: bytes) -> None:
     """Say by name what a job will not be able to do with the value."""
-    from sandbox.masking import Masker  # noqa: PLC0415 - only where there is a value
+    from sandbox.masking.masker import Masker  # noqa: PLC0415 - only where there is a value
 
     if b"\0" in data:
         note(f"warning: {name} holds a NUL byte, so it cannot be an environment variable")

@@ -108,7 +108,7 @@ def _keyring() -> Finding:
 
 
 def _masker() -> Finding:
-    from sandbox.masking import Masker  # noqa: PLC0415
+    from sandbox.masking.masker import Masker  # noqa: PLC0415
 
     masker = Masker()
     masker.add("doctor", os.urandom(16).hex())

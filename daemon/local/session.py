@@ -35,7 +35,7 @@ from daemon.supervisor.process import (
 from daemon.supervisor.spawning import SpawnedChild
 from daemon.supervisor.stop_ladder import Urgency
 from daemon.supervisor.supervisor import Supervisor
-from sandbox.masking import Masker
+from sandbox.masking.masker import Masker
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from sandbox.errors import (
 from sandbox.filesystem.provider import FilesystemProvider
 from sandbox.filesystem.root_check import check_root
 from sandbox.limits import MIB, Limits
-from sandbox.masking import Masker
+from sandbox.masking.masker import Masker
 from tests.contract.escape_decoys import Decoys
 
 NETWORKS = {"off": Network.OFF, "on": Network.ON, "allowlist": Network.HOSTS}

@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_plus
 
 import psutil
 
-from sandbox.mask_forms import derived_forms, given_forms
+from sandbox.masking.forms import derived_forms, given_forms
 
 MIN_FORM_BYTES = 8
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent_runner.late_secrets import LateSecrets
 from sandbox.job_socket import FOLDER, SOCKET, JobSocket, install
-from sandbox.masking import Masker
+from sandbox.masking.masker import Masker
 from tests.e2e.secrets_home import SecretsHome
 
 VALUE = "canary-Zq7Zq7Zq7"

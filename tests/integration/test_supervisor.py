@@ -18,7 +18,7 @@ from daemon.supervisor.process import ChildFailedError, ManagedProcess, ProcessS
 from daemon.supervisor.states import ProcessState
 from daemon.supervisor.stop_ladder import Urgency
 from daemon.supervisor.supervisor import Supervisor
-from sandbox.masking import Masker
+from sandbox.masking.masker import Masker
 from sandbox.procfs import own_children
 from tests.integration.stand_in import digest
 

@@ -18,7 +18,7 @@ from agent_runner.secret_refs import SecretRef
 from agent_runner.secret_source import GivenSecrets, SecretSource
 from sandbox.base import SandboxProvider
 from sandbox.factory import open_provider
-from sandbox.mask_stream import WITHHELD, MaskingStream
+from sandbox.masking.stream import WITHHELD, MaskingStream
 
 TOKEN = "tok-" + "9" * 16
 

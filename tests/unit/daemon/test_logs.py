@@ -13,7 +13,7 @@ import pytest
 from agent_runner.process_logs import JsonLineFormatter
 from daemon import logs
 from daemon.logs import LogSink
-from sandbox.masking import Masker
+from sandbox.masking.masker import Masker
 
 SECRET = "canary-2342-heron"
 

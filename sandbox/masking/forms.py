@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from sandbox.mask_floors import MIN_DERIVED_BYTES, is_telling
-from sandbox.mask_quoting import (
+from sandbox.masking.floors import MIN_DERIVED_BYTES, is_telling
+from sandbox.masking.quoting import (
     base64_spellings,
     json_spellings,
     markup_spellings,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.mask_formats import FormatStream
-from sandbox.mask_rules import MAX_ANCHOR_BYTES, MAX_OPEN_BYTES, RULES
+from sandbox.masking.formats import FormatStream
+from sandbox.masking.rules import MAX_ANCHOR_BYTES, MAX_OPEN_BYTES, RULES
 
 ENGINES = pytest.mark.parametrize("automaton", [True, False], ids=["automaton", "library"])
 BODY = "Ab3dEf6hIj9lMn2pQr5tUv8xYz1bCd4fGh7jKl0m"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 
-from sandbox.mask_engine import MaskEngine
-from sandbox.mask_floors import is_trivial
-from sandbox.mask_formats import FormatStream
-from sandbox.mask_forms import derived_forms, given_forms
-from sandbox.mask_stream import MASK, MaskingStream
+from sandbox.masking.engine import MaskEngine
+from sandbox.masking.floors import is_trivial
+from sandbox.masking.formats import FormatStream
+from sandbox.masking.forms import derived_forms, given_forms
+from sandbox.masking.stream import MASK, MaskingStream
 
 __all__ = ["MASK", "WITHHELD", "Masker", "MaskingStream"]
 

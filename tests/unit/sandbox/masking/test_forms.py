@@ -13,9 +13,9 @@ from xml.sax.saxutils import escape, quoteattr
 
 import pytest
 
-from sandbox.mask_floors import is_secret_name
-from sandbox.mask_forms import MAX_DERIVED_BYTES, derived_forms, given_forms
-from sandbox.masking import MAX_PATTERN_BYTES, MAX_SECRETS, Masker
+from sandbox.masking.floors import is_secret_name
+from sandbox.masking.forms import MAX_DERIVED_BYTES, derived_forms, given_forms
+from sandbox.masking.masker import MAX_PATTERN_BYTES, MAX_SECRETS, Masker
 
 VALUES = [
     "plain-token_01234567",

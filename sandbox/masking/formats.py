@@ -7,8 +7,8 @@ where the stream was cut: what is not decided yet is looked at again, together w
 
 from __future__ import annotations
 
-from sandbox.mask_rules import LOOK_BEHIND_BYTES, MAX_ANCHOR_BYTES, MAX_PREFIX_BYTES
-from sandbox.mask_verdicts import Found, Swallow, Undecided, candidates, judge
+from sandbox.masking.rules import LOOK_BEHIND_BYTES, MAX_ANCHOR_BYTES, MAX_PREFIX_BYTES
+from sandbox.masking.verdicts import Found, Swallow, Undecided, candidates, judge
 
 _MASK = b"***"
 

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from sandbox.mask_engine import MaskEngine, Span
-from sandbox.mask_formats import FormatStream
+from sandbox.masking.engine import MaskEngine, Span
+from sandbox.masking.formats import FormatStream
 
 MASK = b"***"
 WITHHELD = b"\n[runner: output withheld, masking failed]\n"

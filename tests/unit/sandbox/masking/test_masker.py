@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.mask_engine import CUT_TAIL_MIN_BYTES, MaskEngine
-from sandbox.mask_stream import WITHHELD as LOG_WITHHELD
-from sandbox.mask_stream import FailClosed
-from sandbox.masking import MASK, WITHHELD, Masker, MaskingStream
+from sandbox.masking.engine import CUT_TAIL_MIN_BYTES, MaskEngine
+from sandbox.masking.masker import MASK, WITHHELD, Masker, MaskingStream
+from sandbox.masking.stream import WITHHELD as LOG_WITHHELD
+from sandbox.masking.stream import FailClosed
 
 ENGINES = pytest.mark.parametrize("automaton", [True, False], ids=["automaton", "library"])
 

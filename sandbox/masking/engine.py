@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sandbox.mask_finder import compile_finder
+from sandbox.masking.finder import compile_finder
 
 Span = tuple[int, int]
 """Start and end (exclusive) of something to hide."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from sandbox.masking import Masker
+from sandbox.masking.masker import Masker
 
 CASES: list[dict[str, Any]] = json.loads(
-    (Path(__file__).parents[2] / "cases" / "mask.json").read_bytes()
+    (Path(__file__).parents[3] / "cases" / "mask.json").read_bytes()
 )
 LAYERS = [pytest.param(case, id=case["id"]) for case in CASES]
 ENGINES = pytest.mark.parametrize("automaton", [True, False], ids=["automaton", "library"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from sandbox.mask_stream import MASK, MaskingStream
+from sandbox.masking.stream import MASK, MaskingStream
 
 COMMAND = b"::add-mask::"
 MAX_LATE_BYTES = 16 << 10

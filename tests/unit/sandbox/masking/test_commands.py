@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.mask_commands import COMMAND, MAX_LATE_BYTES, MAX_LINE_BYTES, REFUSED, CommandStream
-from sandbox.masking import Masker
+from sandbox.masking.commands import COMMAND, MAX_LATE_BYTES, MAX_LINE_BYTES, REFUSED, CommandStream
+from sandbox.masking.masker import Masker
 
 # what a job prints, what its log shows
 CASES = [

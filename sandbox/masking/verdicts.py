@@ -6,8 +6,8 @@ import functools
 import re
 from typing import NamedTuple, Protocol
 
-from sandbox import mask_rules as rules
-from sandbox.mask_finder import Finder, compile_finder
+from sandbox.masking import rules
+from sandbox.masking.finder import Finder, compile_finder
 
 _URL_MARK, _ESCAPED_URL_MARK = b"://", b":\\/\\/"
 _KEY_BLOCK, _URL, _ESCAPED_URL = range(len(rules.RULES), len(rules.RULES) + 3)
