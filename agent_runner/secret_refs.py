@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 from agent_runner.errors import InvalidJobSpecError, SecretMissingError
 from agent_runner.job_spec import MAX_ENV_VALUE_BYTES, JobSpec, SourceSpec
+from agent_runner.secret_names import KEY, PATH
 
 LOCAL_PATH = "local"
 """The path of what `runner local start` gathered, or `run-local` took from its caller; in the store beneath that."""
 
 _OPENING = re.compile(r"\$?\$\{secret:")
-_PATH = re.compile(r"[A-Za-z0-9_-]{1,64}(?:/[A-Za-z0-9_-]{1,64}){0,7}")
-_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_REFERENCE = re.compile(rf"\$\{{secret:({_PATH.pattern}):({_KEY.pattern})\}}")
+_REFERENCE = re.compile(rf"\$\{{secret:({PATH.pattern}):({KEY.pattern})\}}")
 _NUMBER = re.compile(r"-?[0-9]+")
 
 
@@ -198,7 +197,7 @@ def _parts(field: str, value: str) -> Iterator[str | SecretRef]:
 
 def _ref(field: str, body: str) -> SecretRef:
     path, _, key = body.partition(":")
-    if not _PATH.fullmatch(path) or not _KEY.fullmatch(key):
+    if not PATH.fullmatch(path) or not KEY.fullmatch(key):
         problem = (
             "holds a malformed secret reference; expected ${secret:path:key} with letters, digits, "
             "'_' and '-' (and '/' in the path), or $${secret: for the text itself"

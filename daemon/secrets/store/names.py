@@ -1,14 +1,12 @@
-"""What a secret is called: a path of segments, and a key. ASCII only, so that no two names look alike."""
+"""Names of the store, checked as people give them."""
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
+from agent_runner.secret_names import KEY, PATH
 from daemon.errors import UsageError
 
-PATH = re.compile(r"[A-Za-z0-9_-]{1,64}(?:/[A-Za-z0-9_-]{1,64}){0,7}")
-KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
 PATH_RULE = "1 to 8 parts of 1 to 64 letters, digits, '_' or '-', joined by '/'"
 KEY_RULE = "1 to 128 letters, digits, '_' or '-'"
 

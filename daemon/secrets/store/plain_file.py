@@ -9,8 +9,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from agent_runner.secret_names import KEY, PATH
 from daemon.errors import UsageError
-from daemon.secrets.store.names import KEY, KEY_RULE, PATH, PATH_RULE, SecretName
+from daemon.secrets.store.names import KEY_RULE, PATH_RULE, SecretName
 from daemon.secrets.store.stored_secret import StoredSecret, from_json
 
 PLAIN_FORMAT = "runner-secrets-plaintext"
