@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -115,6 +116,7 @@ async def test_pasta_ends_with_a_runner_that_is_killed(linked: Place) -> None:
     leftovers = FilesystemProvider(root, owner_label="killed-link")
     await leftovers.reap()
     await leftovers.close()
+    shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.mark.parametrize(
