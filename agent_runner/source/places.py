@@ -56,7 +56,8 @@ class SourceFolder:
 
     def _folder(self, name: str) -> Path:
         folder = self.path / name
-        folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        self.path.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        folder.mkdir(mode=_PRIVATE, exist_ok=True)
         return folder
 
 

@@ -79,14 +79,7 @@ def load_job_file(  # noqa: PLR0913 - a file, and how it is read
         InvalidJobFileError: The file is not a job. One line for each problem, up to ten, in the
             order of the file: ``FILE:LINE:COL: FIELD: what is wrong``.
     """
-    try:
-        if len(overlays) > MAX_OVERLAYS:
-            raise too_many(len(overlays))
-        flat = flatten(read_tree(content, name))
-    except Problem as problem:
-        raise invalid_job_file(name, [problem]) from problem
-    for overlay in overlays:
-        lay_over(flat, overlay, allow_secret_overrides=allow_secret_overrides)
+    flat = _read(content, name, overlays, allow_secret_overrides=allow_secret_overrides)
     fields = _check_shape(flat)
     now_us = SystemClock().now_us() if now_us is None else now_us
     spec = _build(fields, name, base_dir, now_us) if fields else None
@@ -98,6 +91,20 @@ def load_job_file(  # noqa: PLR0913 - a file, and how it is read
     if spec is None or flat.problems:
         raise invalid_job_file(name, flat.problems)
     return spec
+
+
+def _read(
+    content: bytes, name: str, overlays: Sequence[Overlay], *, allow_secret_overrides: bool
+) -> FlatJob:
+    try:
+        if len(overlays) > MAX_OVERLAYS:
+            raise too_many(len(overlays))
+        flat = flatten(read_tree(content, name))
+    except Problem as problem:
+        raise invalid_job_file(name, [problem]) from problem
+    for overlay in overlays:
+        lay_over(flat, overlay, allow_secret_overrides=allow_secret_overrides)
+    return flat
 
 
 def _check_shape(flat: FlatJob) -> JobFields | None:

@@ -386,6 +386,26 @@ async def test_what_a_killed_process_left_is_removed(desk: Desk, repository: Rep
     assert desk.left() == []
 
 
+async def test_more_submodules_than_are_checked_out(desk: Desk, repository: Repository) -> None:
+    """They are counted before any is fetched."""
+    (repository.path / ".gitmodules").write_text('[submodule "a"]\n\tpath = a\n\turl = ../x\n')
+    head = repository.head()
+    for number in range(201):
+        entry = f"160000,{head},s{number}"
+        repository.git("update-index", "--add", "--cacheinfo", entry)
+    repository.git("add", ".gitmodules")
+    repository.git("commit", "-q", "-m", "m")
+    with pytest.raises(SourceError, match="more than 200 submodules"):
+        await desk.git(repository.url, submodules=True)
+
+
+async def test_folders_are_private(desk: Desk, repository: Repository) -> None:
+    """Whoever else is on the host sees nothing of what jobs work on."""
+    await desk.git(repository.url)
+    for folder in (desk.root, desk.root / "mirrors", desk.root / "work"):
+        assert folder.stat().st_mode & 0o077 == 0
+
+
 async def test_both_sources(desk: Desk, repository: Repository, tmp_path: Path) -> None:
     """The trusted one goes to its own place, and both commits are recorded."""
     scripts = Repository(tmp_path / "scripts")
