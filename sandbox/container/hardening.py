@@ -99,30 +99,42 @@ def job(  # noqa: PLR0913  # the parts of one container, by name
         "AttachStdin": True,
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": {
-            "Init": True,
-            "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges:true"],
-            "Privileged": False,
-            "ReadonlyRootfs": True,
-            "IpcMode": "private",
-            "PidMode": "",
+            **_walls(),
+            **_bounds(fuses),
             "NetworkMode": "none" if network is Network.OFF else settings.network,
-            "Memory": fuses.memory_bytes,
-            "MemorySwap": fuses.memory_bytes,
-            "NanoCpus": int(fuses.cpus * 1e9),
-            "PidsLimit": fuses.pids,
-            "OomScoreAdj": _GENTLE,
-            "ShmSize": _SHM_BYTES,
-            "Ulimits": [
-                {"Name": "core", "Soft": 0, "Hard": 0},
-                {"Name": "nofile", "Soft": fuses.open_files, "Hard": fuses.open_files},
-                {"Name": "fsize", "Soft": fuses.file_bytes, "Hard": fuses.file_bytes},
-            ],
             "Tmpfs": _scratch(settings.scratch_bytes),
             "Mounts": [*mounts],
-            "LogConfig": {"Type": "none"},
-            "RestartPolicy": {"Name": "no"},
         },
+    }
+
+
+def _walls() -> dict[str, Any]:
+    return {
+        "Init": True,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "Privileged": False,
+        "ReadonlyRootfs": True,
+        "IpcMode": "private",
+        "PidMode": "",
+        "LogConfig": {"Type": "none"},
+        "RestartPolicy": {"Name": "no"},
+    }
+
+
+def _bounds(fuses: Fuses) -> dict[str, Any]:
+    return {
+        "Memory": fuses.memory_bytes,
+        "MemorySwap": fuses.memory_bytes,
+        "NanoCpus": int(fuses.cpus * 1e9),
+        "PidsLimit": fuses.pids,
+        "OomScoreAdj": _GENTLE,
+        "ShmSize": _SHM_BYTES,
+        "Ulimits": [
+            {"Name": "core", "Soft": 0, "Hard": 0},
+            {"Name": "nofile", "Soft": fuses.open_files, "Hard": fuses.open_files},
+            {"Name": "fsize", "Soft": fuses.file_bytes, "Hard": fuses.file_bytes},
+        ],
     }
 
 

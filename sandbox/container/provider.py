@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from sandbox.base import Capabilities, Network, SandboxInfo, SandboxRequest, Tie
 from sandbox.container import hardening
 from sandbox.container.engine import Engine, label_filter
 from sandbox.container.host import Host
-from sandbox.container.images import PullProgress, obtain
+from sandbox.container.images import Image, PullProgress, obtain
 from sandbox.container.sandbox import ContainerSandbox
 from sandbox.container.settings import DEFAULT_MEMORY_SHARE, ContainerSettings
 from sandbox.container.trial import try_walls
@@ -79,33 +80,26 @@ class ContainerProvider:
             ImageMissingError: The image is neither here nor to be had.
         """
         host = await self._tried()
+        await self._remove_left()
         self._check(request)
-        limits = host.kept(request.limits)
-        _check_required(request, limits)
+        _check_required(request, limits := host.kept(request.limits))
         name = request.image or self._settings.image
         if not name:
             raise SandboxUnavailableError("the job names no container image, and no default is set")
         engine = await self._connected()
         image = await obtain(engine, name, self._settings.pull, self._on_progress)
-        info = SandboxInfo(
-            kind=KIND,
-            tier=Tier.BWRAP,
-            walls_not_held=_NOT_HELD,
-            limits=limits,
-            image=image.digest,
-        )
+        self._check(request)  # another of this name may have come while the image did
         sandbox = ContainerSandbox(
             engine,
             request,
             owner_label=self._owner_label,
             state_folder=self._state_folder,
             settings=self._settings,
-            info=info,
+            info=_record(limits, image),
             image=image,
             fuses=self._fuses(request.limits, host),
             on_destroyed=self._forget,
         )
-        self._check(request)  # another of this name may have come while the image did
         self._live[request.name] = sandbox
         try:
             await sandbox.prepare(host.holder_image)
@@ -150,6 +144,12 @@ class ContainerProvider:
         if self._engine is not None and not self._live:
             await self._engine.close()
             self._engine = None
+
+    async def _remove_left(self) -> None:
+        """Try again to remove what could not be removed, because the engine was away: it may be back."""
+        for sandbox in [each for each in self._live.values() if each.is_left]:
+            with contextlib.suppress(SandboxError):
+                await sandbox.destroy()
 
     def _forget(self, name: str) -> None:
         self._live.pop(name, None)
@@ -208,6 +208,16 @@ class ContainerProvider:
             )
             return False
         return True
+
+
+def _record(limits: tuple[KeptLimit, ...], image: Image) -> SandboxInfo:
+    return SandboxInfo(
+        kind=KIND,
+        tier=Tier.BWRAP,
+        walls_not_held=_NOT_HELD,
+        limits=limits,
+        image=image.digest,
+    )
 
 
 def _check_required(request: SandboxRequest, limits: tuple[KeptLimit, ...]) -> None:

@@ -72,17 +72,12 @@ class ContainerSandbox:
         """Held while something is started, copied or removed, so that no two of them race."""
         self._copying: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
-        own = base_env(
-            name=request.name,
-            owner=owner_label,
-            job_root=JOB_ROOT,
-            home=hardening.HOME,
-            tmp=hardening.TMP,
-        )
-        # Where an image keeps its programs only the image knows.
-        path = {"PATH": image.env["PATH"]} if image.env.get("PATH") else {}
-        theirs = {name: value for name, value in image.env.items() if launcher.can_carry(name)}
-        self._base_env = {**theirs, **own, **path}
+        self._base_env = _environment(request.name, owner_label, image)
+
+    @property
+    def is_left(self) -> bool:
+        """Tell whether it was to be destroyed, and something of it is still in the engine."""
+        return self._destroyed and not self._removed and not self._lock.locked()
 
     @property
     def info(self) -> SandboxInfo:
@@ -257,3 +252,13 @@ class ContainerSandbox:
         if not request.cwd.startswith("/"):
             raise ValueError(f"the working directory {request.cwd!r} is not absolute")
         return command_env(self._base_env, request.env)
+
+
+def _environment(name: str, owner: str, image: Image) -> dict[str, str]:
+    """Return what every command has: the image's variables and ours, but where its programs are only the image knows."""
+    own = base_env(
+        name=name, owner=owner, job_root=JOB_ROOT, home=hardening.HOME, tmp=hardening.TMP
+    )
+    theirs = {name: value for name, value in image.env.items() if launcher.can_carry(name)}
+    path = {"PATH": theirs["PATH"]} if theirs.get("PATH") else {}
+    return {**theirs, **own, **path}

@@ -93,25 +93,25 @@ def import_image(path: Path, name: str, root: bytes, *changes: str) -> None:
 
 def start(root: Path) -> subprocess.Popen[bytes]:
     """Start an engine and wait until it answers."""
-    log = (root / "dockerd.log").open("wb")
-    engine = subprocess.Popen(
-        [
-            "dockerd",
-            f"--data-root={root}/data",
-            f"--exec-root={root}/exec",
-            f"--pidfile={root}/pid",
-            f"--host=unix://{root}/sock",
-            f"--cgroup-parent=/{root.name}",
-            "--bridge=none",
-            "--iptables=false",
-            "--ip-forward=false",
-            "--ip-masq=false",
-            "--userland-proxy=false",
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-    )
+    with (root / "dockerd.log").open("ab") as log:
+        engine = subprocess.Popen(
+            [
+                "dockerd",
+                f"--data-root={root}/data",
+                f"--exec-root={root}/exec",
+                f"--pidfile={root}/pid",
+                f"--host=unix://{root}/sock",
+                f"--cgroup-parent=/{root.name}",
+                "--bridge=none",
+                "--iptables=false",
+                "--ip-forward=false",
+                "--ip-masq=false",
+                "--userland-proxy=false",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline and engine.poll() is None:
         with contextlib.suppress(OSError, http.client.HTTPException):

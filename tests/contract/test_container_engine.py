@@ -17,6 +17,7 @@ from sandbox.container.provider import ContainerProvider
 from sandbox.container.settings import ContainerSettings
 from sandbox.errors import EngineGoneError, SandboxBrokenError, SandboxUnavailableError
 from tests.contract.container_engine import missing_part, running_engine, settings_for
+from tests.contract.engine_keeper import ask, start, stop
 from tests.contract.sandbox_backends import DEADLINE_S, read_until
 
 
@@ -30,7 +31,7 @@ def own_engine():
 
 
 async def test_an_engine_that_dies_in_the_middle(own_engine: Path):
-    """Who waits is told at once, with a reason of its own; nothing hangs, and what is left is owned up to."""
+    """Who waits is told at once, with a reason of its own; nothing hangs; when it is back all goes on, and what was left is removed."""
     provider = ContainerProvider(settings_for(own_engine), owner_label="loser")
     sandbox = await provider.create(SandboxRequest(name="lost-1"))
     argv = ("/bin/sh", "-c", "echo up; sleep 1000")
@@ -49,7 +50,19 @@ async def test_an_engine_that_dies_in_the_middle(own_engine: Path):
             await sandbox.destroy()
         with pytest.raises(EngineGoneError):
             await provider.create(SandboxRequest(name="lost-2"))
+    for name in ("pid", "exec/containerd/containerd.pid"):
+        (own_engine / name).unlink()  # nobody has collected these two, so they look alive
+    again = await asyncio.to_thread(start, own_engine)
+    try:
+        back = await provider.create(SandboxRequest(name="back-1"))
+        command = await back.exec(ExecRequest(argv=argv, env={}, cwd="/job/src"))
+        await read_until(command.stream(), b"up\n")
+        listed = await asyncio.to_thread(ask, own_engine / "sock", "GET", "/containers/json?all=1")
+        assert b"back-1" in listed[1]
+        assert b"lost-1" not in listed[1]
         await provider.close()
+    finally:
+        await asyncio.to_thread(stop, again)
 
 
 class _Certificates:
