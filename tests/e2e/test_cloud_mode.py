@@ -13,7 +13,7 @@ from tests.e2e.instance import Instance
 from tests.waiting import wait_until
 
 
-def containers(engine: Path) -> list[str]:
+def containers(engine: Path) -> list[bytes]:
     """Return everything that the engine holds beside images."""
     _, listed = ask(engine / "sock", "GET", "/containers/json?all=1")
     _, volumes = ask(engine / "sock", "GET", "/volumes")
