@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 
-from sandbox.masking.engine import MaskEngine
+from sandbox.masking.engine_stack import EngineStack
 from sandbox.masking.floors import is_trivial
 from sandbox.masking.formats import FormatStream
 from sandbox.masking.forms import derived_forms, given_forms
@@ -44,7 +44,8 @@ class Masker:
         self._patterns: set[bytes] = set()
         self._pattern_bytes = 0
         self._secrets = 0
-        self._engine: MaskEngine | None = None
+        self._uncompiled: set[bytes] = set()
+        self._engine = EngineStack()
 
     def add(self, name: str, value: str | bytes, *, floor: int = 0) -> bool:
         """Register one value with all its forms. Takes some milliseconds for a long one.
@@ -70,7 +71,6 @@ class Masker:
             self._secrets += 1
             # Too much to be looked for in every form is still hidden as it is.
             self._take(derived)
-            self._engine = None
         return True
 
     def stream(self) -> MaskingStream:
@@ -94,18 +94,20 @@ class Masker:
         except Exception:  # noqa: BLE001 - loggers and error paths call this; the raw text is worse
             return WITHHELD
 
-    def snapshot(self) -> MaskEngine | None:
+    def snapshot(self) -> EngineStack | None:
         """Return the compiled patterns, or None while nothing is registered.
 
         Compiled on first use after a change, so that adding many values compiles once.
         """
-        engine = self._engine
-        if engine is not None or not self._patterns:
-            return engine
-        with self._lock:
-            if self._engine is None:
-                self._engine = MaskEngine(self._patterns, automaton=self._automaton)
-            return self._engine
+        if not self._patterns:
+            return None
+        if self._uncompiled:
+            with self._lock:
+                if self._uncompiled:
+                    new = frozenset(self._uncompiled)
+                    self._engine = self._engine.with_patterns(new, automaton=self._automaton)
+                    self._uncompiled.clear()
+        return self._engine
 
     def _take(self, patterns: set[bytes]) -> bool:
         """Add patterns, all or none; none if they are too many together."""
@@ -114,6 +116,7 @@ class Masker:
         if self._pattern_bytes + size > MAX_PATTERN_BYTES:
             return False
         self._patterns |= new
+        self._uncompiled |= new
         self._pattern_bytes += size
         return True
 

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from sandbox.masking.engine import MaskEngine, Span
+from sandbox.masking.engine import Span
+from sandbox.masking.engine_stack import EngineStack
 from sandbox.masking.formats import FormatStream
 
 MASK = b"***"
@@ -63,7 +64,7 @@ class MaskingStream:
     """Both layers of one stream. Used by one thread at a time."""
 
     def __init__(
-        self, engine: Callable[[], MaskEngine | None], formats: FormatStream | None
+        self, engine: Callable[[], EngineStack | None], formats: FormatStream | None
     ) -> None:
         """Begin a stream; ``engine`` is asked at each chunk, so values that are added later count from then on."""
         self._values = ValueStream(engine)
@@ -90,7 +91,7 @@ class MaskingStream:
 class ValueStream:
     """Hides registered values. Occurrences that overlap or touch become one mask, so their number does not show."""
 
-    def __init__(self, engine: Callable[[], MaskEngine | None]) -> None:
+    def __init__(self, engine: Callable[[], EngineStack | None]) -> None:
         self._engine = engine
         self._carry = b""
         # Bytes at the start of the carry that stand behind a mask already: they must stay there
