@@ -39,8 +39,8 @@ from sandbox.base import (
 from sandbox.errors import CommandNotStartedError, SandboxError
 from sandbox.masking.commands import COMMAND, CommandStream
 from sandbox.masking.floors import MIN_DERIVED_BYTES, is_secret_name
-from sandbox.masking.stream import FailClosed, Stream
 from sandbox.masking.masker import Masker
+from sandbox.masking.stream import FailClosed, Stream
 
 logger = logging.getLogger(__name__)
 
