@@ -113,10 +113,14 @@ def test_git_dies_with_its_agent_runner(started: Instance, repository: Repositor
         wait_until(lambda: any("upload-pack" in one for one in server.requests), 30, "a request")
         before = _git_processes(started)
         started.kill("agent-runner")
-        wait_until(lambda: not before & _git_processes(started), 15, str(before))
+        wait_until(
+            lambda: not before & _git_processes(started),
+            30,
+            lambda: f"{before} of {started.processes_of_state()}{started.tails()}",
+        )
         server.hold.set()
         job = started.wait(job_id)
-    assert (job["state"], job["attempt"]) == ("SUCCEEDED", 2)
+    assert (job["state"], job["attempt"]) == ("SUCCEEDED", 2), f"{job}{started.tails()}"
     assert started.log(job_id) == b"from git\n"
 
 
