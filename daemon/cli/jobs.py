@@ -13,6 +13,7 @@ import click
 from daemon.cli.app import LazyGroup
 from daemon.cli.job_input import Overlays, overlay_options, read_job_file
 from daemon.cli.output import note, print_json, printable, seconds_text, state_of
+from daemon.cli.terminal_filter import shown_on
 from daemon.cli.verdict import CANCELLED, describe, exit_status
 from daemon.errors import Interrupted, RemoteError, UsageError
 
@@ -250,11 +251,11 @@ def follow_job(client: JobClient, job_id: str) -> int:
 
 
 def _print_log(pieces: Any, job_id: str) -> None:
-    out = sys.stdout.buffer
+    out, shown = sys.stdout.buffer, shown_on(sys.stdout)
     try:
         for piece in pieces:
             if piece.data:
-                out.write(piece.data)
+                out.write(shown(piece.data))
                 out.flush()
             if piece.HasField("end") and piece.end.truncated:
                 note(f"runner: the log is shorter than the output: {piece.end.truncated}")

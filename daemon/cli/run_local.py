@@ -13,6 +13,7 @@ import click
 from daemon.cli.job_input import Overlays, overlay_options, read_job_file
 from daemon.cli.output import note, printable, state_of
 from daemon.cli.secret_search import SecretSearch, search_options
+from daemon.cli.terminal_filter import shown_on
 from daemon.cli.verdict import describe, exit_status
 from daemon.config import environ, load
 from daemon.errors import UsageError
@@ -100,7 +101,12 @@ def _run(
         tier=str(config["local.sandbox_tier"].value),
         allow_plain=config["local.allow_unsandboxed"].value is True,
     )
-    return run_one_shot(shot, _write, lambda found: None if quiet else _announce(spec, found))
+    shown = shown_on(sys.stdout)
+    return run_one_shot(
+        shot,
+        lambda data: _write(shown(data)),
+        lambda found: None if quiet else _announce(spec, found),
+    )
 
 
 def _write(data: bytes) -> None:

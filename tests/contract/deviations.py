@@ -46,10 +46,8 @@ _METADATA = (
     "no rule of Landlock covers modes, times and attributes; root's jobs own nothing of the host"
 )
 _MOUNTS = "Landlock cannot except a folder below one that is allowed; changes are reported"
-_TERMINAL = "the command line shows the log as it is: a terminal's sequences are its matter"
 
 ESCAPE_DEVIATIONS: dict[tuple[str, str], str] = {
-    (BWRAP, "out-01"): _TERMINAL,
     (LANDLOCK, "allow-01"): "there is no proxy without a network namespace: such jobs are refused",
     (LANDLOCK, "fsw-12"): _METADATA,
     (LANDLOCK, "fsw-13"): _METADATA,
@@ -57,9 +55,11 @@ ESCAPE_DEVIATIONS: dict[tuple[str, str], str] = {
     (LANDLOCK, "git-02"): _MOUNTS,
     (LANDLOCK, "git-03"): _MOUNTS,
     (LANDLOCK, "git-05"): _MOUNTS,
-    (LANDLOCK, "life-04"): "a fork storm outruns a sweep for its five seconds",
     (LANDLOCK, "net-09"): "without a network there is no socket at all, not even loopback",
-    (LANDLOCK, "out-01"): _TERMINAL,
     (LANDLOCK, "proc-03"): _VISIBLE,
 }
 """Cases of tests/cases/escape.json that a tier does not withstand, by (tier, case); strict as well."""
+ESCAPE_RACES: dict[tuple[str, str], str] = {
+    (LANDLOCK, "life-04"): "a fork storm mostly outruns a sweep for its five seconds",
+}
+"""Cases whose outcome is a race, so that they may also be withstood."""

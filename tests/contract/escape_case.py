@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from daemon.cli.terminal_filter import TerminalFilter
 from sandbox import procfs
 from sandbox.base import Command, ExecRequest, ExecResult, Network, Sandbox, SandboxRequest, Tier
 from sandbox.errors import (
@@ -225,7 +226,9 @@ class EscapeCase:
         elif operation == "mask":
             self._mask()
         elif operation == "render":
-            self.problems.append("the terminal's own sequences are passed on by the command line")
+            shown = TerminalFilter().feed(self.output)
+            if b"\x1b" in shown or b"\x07" in shown or b"::set-output" not in shown:
+                self.problems.append(f"on a terminal: {shown!r}")
 
     def _mask(self) -> None:
         masker = Masker()

@@ -15,7 +15,7 @@ import pytest
 
 from sandbox.filesystem.landlock import kernel_abi, scoped
 from tests.contract import escape_run
-from tests.contract.deviations import BWRAP, ESCAPE_DEVIATIONS, LANDLOCK
+from tests.contract.deviations import BWRAP, ESCAPE_DEVIATIONS, ESCAPE_RACES, LANDLOCK
 
 ROOT = Path(__file__).parents[2]
 ACCOUNTS = ("runner-test", "tester")
@@ -45,7 +45,7 @@ def outcome(tier: str, who: str) -> dict[str, list[str]] | str:
     folder.chmod(0o755)
     argv, env = [sys.executable], dict(os.environ)
     try:
-        for name in ("sandbox", "tests/contract", "tests/cases"):
+        for name in ("daemon", "sandbox", "tests/contract", "tests/cases"):
             shutil.copytree(ROOT / name, folder / "copy" / name, dirs_exist_ok=True)
         if who != ME:
             account = other_account()
@@ -84,6 +84,8 @@ def test_withstands(tier, who, case, request):
     reason = ESCAPE_DEVIATIONS.get((tier, case["id"]))
     if reason is not None:
         request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+    elif (race := ESCAPE_RACES.get((tier, case["id"]))) is not None:
+        request.node.add_marker(pytest.mark.xfail(reason=race, strict=False))
     if who != ME:
         other_account()
     found = outcome(tier, who)
@@ -97,4 +99,4 @@ def test_every_deviation_names_a_case():
     duties = {
         (tier, name) for tier, name in ESCAPE_DEVIATIONS if known[name]["tiers"][tier] == "must"
     }
-    assert duties == {(BWRAP, "out-01"), (LANDLOCK, "out-01"), (LANDLOCK, "allow-01")}
+    assert duties == {(LANDLOCK, "allow-01")}
