@@ -180,7 +180,7 @@ def test_the_secret_store(account: Account) -> None:
     assert f"belongs to user {account.uid}".encode() in done.stderr
 
     os.chown(folder / "secrets.json", 0, 0)
-    done = account.run("secrets", "get", "a", "KEY", **secret)
+    done = account.run("secrets", "get", "a", "KEY", stdin=b"", **secret)
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"belongs to user 0" in done.stderr
     shutil.rmtree(folder)

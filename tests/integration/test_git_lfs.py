@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,8 @@ async def test_large_files_come_once(tmp_path: Path, repository: Repository) -> 
     assert POINTER in repository.git("show", "HEAD:big.bin")
     desk = Desk(tmp_path / "desk")
     with serve(repository.path.parent, "me", PASSWORD) as server:
-        for options in ({}, {"lfs": "on", "depth": 1}):
-            source = SourceSpec(kind="git", url=server.url(repository), **options)
+        plain = SourceSpec(kind="git", url=server.url(repository))
+        for source in (plain, replace(plain, lfs="on", depth=1)):
             await desk.prepare(source, source_credentials=f"me:{PASSWORD}")
             assert desk.text("big.bin") == "x" * 5000
             assert len(server.large) == 1

@@ -110,12 +110,13 @@ def test_a_ref_that_is_none(ref: str) -> None:
     """Nothing that git would read as an option, a range or a pattern."""
     job = {"job_command": "x", "source": {"type": "git", "url": "https://h/r", "ref": ref}}
     text = json.dumps(job)
-    if REFS[ref] is None:
+    problem = REFS[ref]
+    if problem is None:
         assert load(text, "job.json").source.ref == ref
         return
     line = error(text, "job.json")
     assert line.startswith(f"job.json:1:{text.index(KEY) + 8}: source.ref: "), line
-    assert REFS[ref] in line
+    assert problem in line
 
 
 @pytest.mark.parametrize(
