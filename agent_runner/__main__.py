@@ -45,6 +45,7 @@ JOB_UMASK = 0o022
 ORPHANED_GRACE_S = 3.0
 """The daemon has died: everything must be gone within 10 s (DESIGN §2), so TERM is followed by KILL sooner."""
 TIER_TEXT = {
+    Tier.CONTAINER: "container",
     Tier.BWRAP: "bubblewrap",
     Tier.LANDLOCK: "landlock",
     Tier.PLAIN: "none (plain)",
@@ -168,7 +169,7 @@ async def _start(
 def _announce(config: AgentRunnerConfig, capabilities: Capabilities, handover: Handover) -> None:
     gc.freeze()
     gc.enable()
-    text = "container" if capabilities.kind == "container" else TIER_TEXT[capabilities.tier]
+    text = TIER_TEXT[capabilities.tier]
     logger.info(
         "agent-runner ready",
         extra={

@@ -18,7 +18,7 @@ from sandbox.limits import KeptLimit, Limit, Limits
 
 
 class Tier(enum.IntEnum):
-    """How strong the walls of the filesystem sandbox are; a higher value holds more."""
+    """How strong the walls of a sandbox are; a higher value holds more. A job names the weakest one that it accepts."""
 
     PLAIN = 0
     """A directory and a process group. No walls."""
@@ -26,6 +26,8 @@ class Tier(enum.IntEnum):
     """Kernel access rules on the command and all its descendants."""
     BWRAP = 2
     """Bubblewrap: own mount, process, user, IPC and host-name namespaces."""
+    CONTAINER = 3
+    """A container of an engine, with a root file system of its own. Nobody has to ask for it: MODE does."""
 
     @property
     def label(self) -> str:

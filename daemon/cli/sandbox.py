@@ -11,7 +11,7 @@ from daemon.errors import DaemonError
 from sandbox.base import Tier
 from sandbox.errors import SandboxUnavailableError
 
-_TIERS = [tier.label for tier in reversed(Tier)]
+_TIERS = [tier.label for tier in (Tier.BWRAP, Tier.LANDLOCK, Tier.PLAIN)]
 
 
 @click.group()

@@ -71,7 +71,7 @@ class ContainerProvider:
             raise
         except SandboxError as error:
             raise SandboxUnavailableError(str(error)) from error
-        return Capabilities(kind=KIND, tier=Tier.BWRAP, walls_not_held=_NOT_HELD)
+        return Capabilities(kind=KIND, tier=Tier.CONTAINER, walls_not_held=_NOT_HELD)
 
     async def create(self, request: SandboxRequest) -> ContainerSandbox:
         """Make an empty sandbox; see ``SandboxProvider.create``.
@@ -213,7 +213,7 @@ class ContainerProvider:
 def _record(limits: tuple[KeptLimit, ...], image: Image) -> SandboxInfo:
     return SandboxInfo(
         kind=KIND,
-        tier=Tier.BWRAP,
+        tier=Tier.CONTAINER,
         walls_not_held=_NOT_HELD,
         limits=limits,
         image=image.digest,

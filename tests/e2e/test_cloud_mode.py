@@ -50,7 +50,7 @@ def test_a_job_file_runs_in_a_container(cloud: Instance, tmp_path: Path):
     job_id = cloud.ok("jobs", "submit", "--file", str(cloud.root / "job.yaml")).strip()
     job = cloud.wait(job_id)
     assert (job["state"], job["end_reason"], job["exit_code"]) == ("FAILED", "EXITED", 3)
-    assert (job["sandbox"]["kind"], job["sandbox"]["tier"]) == ("container", "bwrap")
+    assert (job["sandbox"]["kind"], job["sandbox"]["tier"]) == ("container", "container")
     assert cloud.log(job_id) == b"hi\nyes ***\n1000\n"
 
 
