@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ MAX_LINE_CHARS = 300
 
 
 class GitFailedError(SourceError):
-    """A git command failed; the text holds its last lines, unmasked."""
+    """A git command failed; the text holds its last lines, without the credentials that git was given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,8 @@ class Git:
     env: Mapping[str, str]
     fds: tuple[int, ...] = ()
     """What every command inherits: the credentials, and the lock that must hold for as long as a git process lives."""
+    mask: Callable[[str], str] = str
+    """Hides the credentials in what git says: once it is cut, a part of them would not be found any more."""
 
     def with_env(self, **env: str) -> Git:
         """Return the same with some variables set."""
@@ -65,7 +67,7 @@ class Git:
             status = await _finished(running)
         if status != 0:
             raise GitFailedError(
-                f"git {_subcommand(arguments)} failed: {running.last_lines(status)}"
+                f"git {_subcommand(arguments)} failed: {running.last_lines(status, self.mask)}"
             )
         if running.answer.cut:
             raise GitFailedError(f"git {_subcommand(arguments)} answered more than 64 MiB")
@@ -157,9 +159,13 @@ class _Running:
                 pipe.close()
         return status
 
-    def last_lines(self, status: int) -> str:
+    def last_lines(self, status: int, mask: Callable[[str], str]) -> str:
         """Return what git said last, in one line."""
-        text = self.errors.data.decode("utf-8", "replace").replace("\r", "\n")
+        data = self.errors.data.replace(b"\r", b"\n")
+        if self.errors.cut:
+            # It may begin in the middle of something that is to be hidden.
+            data = data.partition(b"\n")[2]
+        text = mask(data.decode("utf-8", "replace"))
         lines = [line.strip()[:MAX_LINE_CHARS] for line in text.splitlines() if line.strip()]
         printable = ("".join(c if c.isprintable() else "?" for c in line) for line in lines)
         return "; ".join(list(printable)[-LAST_LINES:]) or f"exit code {status}"

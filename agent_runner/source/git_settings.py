@@ -11,13 +11,14 @@ import contextlib
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent_runner.errors import SourceError
 from agent_runner.git_names import GitUrl
 from agent_runner.source.git_command import PATH, Git
+from sandbox.masking.masker import Masker
 
 DEFAULT_USER = "x-access-token"
 """For a token alone: forges that take tokens take any user."""
@@ -93,7 +94,11 @@ def git_for(place: Path, markers: dict[str, str], access: Access | None = None) 
         config = place / "gitconfig"
         config.write_text(_config_text(sections))
         (place / "home").mkdir()
-        yield Git(env=_environment(place, config, ssh) | markers, fds=(fd,) if fd >= 0 else ())
+        yield Git(
+            env=_environment(place, config, ssh) | markers,
+            fds=(fd,) if fd >= 0 else (),
+            mask=str if access is None else _mask_of(access),
+        )
     finally:
         if fd >= 0:
             os.close(fd)
@@ -164,6 +169,13 @@ def _answer(url: GitUrl, secret: str) -> str:
     elif not colon:
         user, password = DEFAULT_USER, secret
     return f"username={user}\npassword={password}\n"
+
+
+def _mask_of(access: Access) -> Callable[[str], str]:
+    masker = Masker()
+    for part in (access.secret, access.secret.partition(":")[2]):
+        masker.add("credentials", part)
+    return masker.mask_text
 
 
 def _private_key(secret: str) -> str:
