@@ -353,7 +353,10 @@ def local_config(
     wishes = {wish.name: wish for wish in secret_wishes(document, path)}
     for name in extra_secrets:
         if not SECRET_NAME.fullmatch(name):
-            raise UsageError(f"--secret {name!r}: expected the name of a variable, never a value")
+            raise UsageError(
+                "--secret: expected the name of a variable, never a value "
+                "(what was given may be one, so it is not repeated)"
+            )
         wishes[name] = SecretWish(name=name, required=True)
 
     def text(key: str) -> str:

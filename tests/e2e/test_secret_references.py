@@ -237,6 +237,13 @@ def test_nothing_to_save_to(instance: Instance) -> None:
     instance.wait_gone(1)
 
 
+def test_a_value_in_the_place_of_a_name(instance: Instance) -> None:
+    """What was given to --secret by mistake is not repeated: the output of a start may be kept by others."""
+    error = instance.fails("local", "start", "--secret", f"NPM_TOKEN={VALUE}", code=2)
+    assert "name of a variable" in error
+    assert VALUE not in error
+
+
 def test_run_local(stored: Instance) -> None:
     """The same job, here; a value that looks like a reference or a template stays what it is."""
     done = stored.run("run-local", "--file", stored.job_file(ECHO), "--quiet")
