@@ -157,15 +157,12 @@ class _Family:
 
 
 def _period(pattern: bytes) -> int:
-    """Return by how much a pattern can be shifted onto itself, if by less than half of it; else 0."""
+    """Return by how much a pattern can be shifted onto itself, if by no more than half of it; else 0."""
     half = len(pattern) // 2
-    # Shifted onto itself, its first half stands again at the shift.
+    # Shifted onto itself, its first half stands again at the shift. Only the first such place can be the one: had the
+    # pattern a greater period too, up to where the smaller one breaks both would hold, and so would the smaller there.
     shift = pattern.find(pattern[: len(pattern) - half], 1)
-    while 0 < shift <= half:
-        if pattern.startswith(pattern[shift:]):
-            return shift
-        shift = pattern.find(pattern[: len(pattern) - half], shift + 1)
-    return 0
+    return shift if 0 < shift <= half and pattern.startswith(pattern[shift:]) else 0
 
 
 def _end_of_run(data: bytes, end: int, period: int) -> int:

@@ -26,7 +26,8 @@ MAX_DERIVED_BYTES = 64 << 10
 MAX_SPELLED_LINES = 200
 """Of a value with more lines, or of one that is no text, they are hidden as they are only."""
 
-_LINE_END = re.compile(rb"\r+\n|\r|\n")
+_LINE_END = re.compile(rb"(?<!\r)\r+\n|\r|\n")
+"""Looked for at the first of many CRs only: otherwise from each of them to the last."""
 _JOINS = (b"\n", b"\r\n", b"\r\r\n", b" ", b"\\n", b"")
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]*")
 """What everybody writes as it is."""
