@@ -50,12 +50,12 @@ class LateSecrets:
         try:
             request = json.loads(line)
             token, value = (
-                str(request["token"]),
+                str(request["token"]).encode(),
                 base64.b64decode(request["add_mask"], validate=True),
             )
         except (ValueError, KeyError, TypeError, RecursionError):
             return "the request is malformed"
-        if not hmac.compare_digest(token.encode(), self._token.encode()):
+        if not hmac.compare_digest(token, self._token.encode()):
             return "the token is not that of this job"
         if len(value) > MAX_LATE_BYTES:
             return f"it is longer than {MAX_LATE_BYTES} bytes"
