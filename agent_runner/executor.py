@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -51,6 +52,8 @@ MAX_COMMAND_CHARS = 200
 """Of a command line that is shown to a person (job.proto)."""
 MIN_THREAD_BYTES = 32 << 10
 """Less output at once is masked sooner than it is handed to a thread and back."""
+MIN_THREAD_SECRET_CHARS = 2 << 10
+"""Fewer of all secrets together are spelled in some milliseconds."""
 MIN_COMMAND_S = 0.001
 """What is left for a command whose preparation took nearly all of the time-out."""
 
@@ -195,19 +198,30 @@ class AttemptRun:
             why_missing = found.why_missing
         require(refs, values, why_missing)
         self._has_secrets = bool(values)
-        for ref, value in values.items():
-            name = f"{ref.path}:{ref.key}"
-            if not self._masker.add(name, value):
+        await self._hide({f"{ref.path}:{ref.key}": value for ref, value in values.items()})
+        env = resolve(self._spec.env, values)
+        self._credentials = source_credentials(self._spec, values)
+        presumed = {variable: text for variable, text in env.items() if is_secret_name(variable)}
+        await self._hide(presumed, presumed=True)
+        return env
+
+    async def _hide(self, secrets: Mapping[str, str], *, presumed: bool = False) -> None:
+        """Have values hidden in all that is said from here on; other attempts get on while many or long ones are spelled."""
+        work = partial(self._register, secrets, presumed=presumed)
+        if sum(map(len, secrets.values())) < MIN_THREAD_SECRET_CHARS:
+            work()
+        else:
+            await asyncio.to_thread(work)
+            await asyncio.to_thread(self._masker.snapshot)
+
+    def _register(self, secrets: Mapping[str, str], *, presumed: bool) -> None:
+        floor = MIN_DERIVED_BYTES if presumed else 0
+        for name, value in secrets.items():
+            if not self._masker.add(name, value, floor=floor) and not presumed:
                 logger.warning(
                     "a secret is too short or too common to be masked",
                     extra={"action": "secret_not_masked", "secret": name},
                 )
-        env = resolve(self._spec.env, values)
-        self._credentials = source_credentials(self._spec, values)
-        for variable, text in env.items():
-            if is_secret_name(variable):
-                self._masker.add(variable, text, floor=MIN_DERIVED_BYTES)
-        return env
 
     async def _ask(self, refs: Sequence[SecretRef]) -> Found:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,26 @@ async def test_a_second_request_gives_no_grace_back(bench: Bench) -> None:
     bench.control.stop(StopReason.INTERRUPT, 100)
     assert bench.control.grace_s <= 1
     assert bench.control.reason is StopReason.INTERRUPT
+
+
+async def test_long_values_leave_the_loop_free(bench: Bench) -> None:
+    """While the forms of long values are made, the other attempts of the process get on."""
+    loop = asyncio.get_running_loop()
+    longest_s, ended = 0.0, asyncio.Event()
+
+    async def look() -> None:
+        nonlocal longest_s
+        while not ended.is_set():
+            before = loop.time()
+            await asyncio.sleep(0)
+            longest_s = max(longest_s, loop.time() - before)
+
+    looking = asyncio.create_task(look())
+    began = time.process_time()
+    outcome = await bench.run(env={f"N{n}_KEY": f"'<{n}>\"\n" * 9000 for n in range(4)})
+    busy_s = time.process_time() - began
+    ended.set()
+    await looking
+
+    assert outcome.succeeded
+    assert longest_s < busy_s / 4
