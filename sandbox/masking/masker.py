@@ -44,6 +44,8 @@ class Masker:
         self._patterns: set[bytes] = set()
         self._pattern_bytes = 0
         self._secrets = 0
+        # Forms are made in vain when there is no room for them: a job must not have that done a thousand times.
+        self._longest_spelled = MAX_PATTERN_BYTES
         self._uncompiled: set[bytes] = set()
         self._engine = EngineStack()
 
@@ -62,7 +64,10 @@ class Masker:
         raw = value if isinstance(value, bytes) else _encode(value)[0]
         if is_trivial(raw.strip()) or len(raw.strip()) < floor:
             return False
-        given, derived = _pieces(given_forms(raw)), _pieces(derived_forms(raw))
+        given = _pieces(given_forms(raw))
+        if self._secrets >= MAX_SECRETS and not given <= self._patterns:
+            return False
+        derived = _pieces(derived_forms(raw)) if len(raw) <= self._longest_spelled else set()
         with self._lock:
             if given <= self._patterns and derived <= self._patterns:
                 return True
@@ -70,7 +75,8 @@ class Masker:
                 return False
             self._secrets += 1
             # Too much to be looked for in every form is still hidden as it is.
-            self._take(derived)
+            if not self._take(derived):
+                self._longest_spelled = min(self._longest_spelled, len(raw) // 2)
         return True
 
     def stream(self) -> MaskingStream:
