@@ -19,7 +19,7 @@ MAX_QUESTION_BYTES = 4 << 20
 logger = logging.getLogger(__name__)
 
 Hide = Callable[[str, str], bool]
-"""Registers a value under a name, so that no log of ours shows it; False if it cannot be hidden."""
+"""Registers a value under a name, so that no log of ours shows it; False if it cannot be hidden. Called on any thread."""
 
 
 class SecretDesk:
@@ -65,19 +65,32 @@ class SecretDesk:
     async def _answer(self, line: bytes) -> bytes:
         question = json.loads(line)
         values, why_missing = await self._open_reader().find(question["refs"])
-        for ref, value in values.items():
-            # Before the agent-runner has it: from then on its log may hold it.
-            if self._hidden.get(ref) != value:
-                self._hidden[ref] = value
-                if not self._hide(f"{ref.path}:{ref.key}", value):
-                    facts = {"action": "secret_not_masked", "secret": f"{ref.path}:{ref.key}"}
-                    logger.warning("A secret cannot be masked in our own logs", extra=facts)
+        await self._hide_new(values)
         answer = {
             "number": question["number"],
             "values": [[*ref, value] for ref, value in values.items()],
             "why_missing": why_missing,
         }
         return json.dumps(answer).encode() + b"\n"
+
+    async def _hide_new(self, values: Mapping[SecretRef, str]) -> None:
+        """Hide what has not been hidden yet, before the agent-runner has it: from then on its log may hold it.
+
+        A thread does it, because all forms of a long value take half a second.
+        """
+        new = {ref: value for ref, value in values.items() if self._hidden.get(ref) != value}
+        if new:
+            refused = await asyncio.to_thread(self._refused, new)
+            self._hidden |= new
+            for ref in refused:
+                facts = {"action": "secret_not_masked", "secret": f"{ref.path}:{ref.key}"}
+                logger.warning("A secret cannot be masked in our own logs", extra=facts)
+
+    def _refused(self, values: Mapping[SecretRef, str]) -> list[SecretRef]:
+        """Hide values; return those that cannot be hidden."""
+        return [
+            ref for ref, value in values.items() if not self._hide(f"{ref.path}:{ref.key}", value)
+        ]
 
     def _open_reader(self) -> StoreReader:
         if self._reader is None:

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -96,6 +97,25 @@ async def test_a_value_of_the_store(desk: Desk) -> None:
     found = await desk.agent().ask([REF, OTHER])
     assert found == ({REF: VALUE}, "")
     assert desk.hidden == {"npm/tokens:NPM_TOKEN": VALUE}
+
+
+async def test_the_daemon_goes_on_while_a_value_is_hidden(desk: Desk) -> None:
+    """All forms of a long value take half a second; nobody gets the value before, and the loop is free."""
+    desk.put(REF, VALUE)
+    began, may_end = threading.Event(), threading.Event()
+
+    def hide(_name: str, _value: str) -> bool:
+        began.set()
+        return may_end.wait(20)
+
+    desk.hide = hide  # type: ignore[assignment, method-assign]
+    asked = asyncio.create_task(desk.agent().ask([REF]))
+    async with asyncio.timeout(20):
+        while not began.is_set():
+            await asyncio.sleep(0.001)
+    assert not asked.done()
+    may_end.set()
+    assert (await asked).values == {REF: VALUE}
 
 
 async def test_an_unchanged_store_is_read_once(desk: Desk) -> None:
