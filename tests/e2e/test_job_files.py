@@ -86,6 +86,17 @@ def test_variables_of_the_caller(instance: Instance) -> None:
     assert instance.ok("run-local", "-q", "--env-passthrough", "--file", path) == "v1 d\n"
 
 
+def test_a_secret_of_the_caller(instance: Instance) -> None:
+    """What is a secret by its name there is hidden whatever the job calls it, and a dry run does not show it."""
+    instance.extra_env["NPM_TOKEN"] = "Zt6-passed-through"
+    path = instance.job_file("command: 'echo ${#A} $A'\nenv: {A: '${NPM_TOKEN}'}\n")
+    told = ("--env-passthrough", "--file", path)
+    assert instance.ok("run-local", "-q", *told) == "18 ***\n"
+    shown = instance.ok("run-local", "--dry-run", *told)
+    assert "A=${secret:local:NPM_TOKEN}" in shown
+    assert "Zt6" not in shown
+
+
 def test_steps(started: Instance) -> None:
     """Each below its header; the first failure ends the job with its exit code; the same in both ways."""
     path = started.job_file("commands: [{name: build, command: echo b}, 'exit 4', echo never]\n")

@@ -13,6 +13,8 @@ CALLER = {
     "TRICK": "x${secret:npm:TOKEN}y",
     "secret": "no",
     "RUNNER_SECRETS_PASSWORD": "pw",
+    "NPM_TOKEN": "tok-1234567890",
+    "CACHE_KEY": "linux",
 }
 
 
@@ -26,6 +28,9 @@ CALLER = {
         ("${EMPTY:-2}", "2"),
         ("${B:-}", ""),
         ("${B}", "${B}"),
+        ("a ${NPM_TOKEN:-none}", "a ${secret:local:NPM_TOKEN}"),
+        ("${GIT_TOKEN:-none}", "none"),
+        ("${CACHE_KEY}", "linux"),
         ("$A", "$A"),
         ("${RUNNER_SECRETS_PASSWORD}", "${RUNNER_SECRETS_PASSWORD}"),
         ("$${A}", "$${A}"),
