@@ -32,7 +32,9 @@ class Step:
 
 
 SHORT = [
-    Step("submit", "after", (SERVER,), 1),  # stored, not answered
+    Step(
+        "submit", "after", (SERVER,), 2
+    ),  # stored and claimed in one commit, neither answered nor sent
     Step("claim", "after", (SERVER,), 2),  # assigned, not sent
     Step("attempt", "before", (AGENT,), 2),  # received, not started
     Step("exec", "after", (AGENT,), 2),  # the command runs
@@ -49,8 +51,8 @@ SHORT = [
 
 _MOMENTS = [
     ("submit", "before", 1),
-    ("submit", "after", 1),
-    ("claim", "before", 1),
+    ("submit", "after", 2),  # a claim shares its commit
+    ("claim", "before", 2),
     ("claim", "after", 2),
     ("attempt", "before", 2),
     ("exec", "before", 2),
