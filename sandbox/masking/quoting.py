@@ -57,6 +57,7 @@ def shell_spellings(text: str) -> Iterator[str]:
     yield text.replace("'", "'\"'\"'")  # dash, Python's shlex
     yield text.replace("'", "''")  # PowerShell, SQL, YAML
     yield text.replace('"', '\\"')
+    yield text.replace('"', '""')  # CSV, PowerShell
     yield text.replace("\\", "\\\\")
     yield text.replace("\\", "\\\\").replace('"', '\\"')
     yield text.replace("\\", "\\\\").replace("'", "\\'")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import json
 import secrets
 import shlex
@@ -30,6 +32,15 @@ VALUES = [
 
 def forms(value: str) -> set[bytes]:
     return given_forms(value.encode()) | derived_forms(value.encode())
+
+
+def test_what_a_table_holds():
+    """The csv module doubles quotes."""
+    value = 'it\'s "quoted", really'
+    table = io.StringIO()
+    csv.writer(table).writerow([value])
+
+    assert table.getvalue().strip()[1:-1].encode() in forms(value)
 
 
 @pytest.mark.parametrize("value", VALUES)
