@@ -65,7 +65,7 @@ async def writable(request, reachable_dir):
         yield each
 
 
-@pytest.fixture(params=() if SCOPED else (BWRAP,))
+@pytest.fixture(params=(BWRAP,))
 async def walled(request, reachable_dir):
     """Every backend with walls that an open folder of another sandbox would pass."""
     async for each in open_place(request, reachable_dir):
@@ -182,6 +182,7 @@ async def test_a_source_is_not_left_to_the_next(reusing, tmp_path):
     assert not list((top / "job/src").iterdir())
 
 
+@pytest.mark.xfail(SCOPED, reason="other sandboxes reach no socket, so folders are used again")
 async def test_walls_that_an_open_folder_would_pass_get_new_folders(walled):
     """With a socket that other sandboxes reach, an open folder could be handed on: nothing is used again."""
     await walled.run("true")
