@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +10,7 @@ from agent_runner.errors import InvalidJobSpecError, SecretMissingError
 from agent_runner.job_spec import ConcurrencySpec, JobSpec, SourceSpec
 from agent_runner.secret_refs import SecretRef, check_refs, find_refs, resolve
 
-VALUE = secrets.token_hex(12)
+VALUE = "5f0c" * 6
 TOKEN = SecretRef("local", "NPM_TOKEN")
 VALUES = {TOKEN: VALUE, SecretRef("npm/tokens", "X-1"): "other"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from daemon.errors import SecretNeededError, UsageError
 from daemon.secrets.gather import MAX_TRIES, SecretSources, gather
 from daemon.secrets.values import GatheredSecret, SecretOrigin, SecretValue, WantedSecret
 
-VALUE = secrets.token_hex(16)
+VALUE = "5f0c" * 8
 OPTIONAL = WantedSecret(name="OPT", description="Some API key")
 REQUIRED = WantedSecret(name="REQ", required=True)
 SKIPPED = "OPT: not set; skipped (jobs that use ${secret:local:OPT} will not run)"
