@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import select
+import signal
+from collections.abc import Iterator
 
 from daemon.secrets.terminal import SEVERAL_LINES, HiddenTerminal, LineRefusedError
 
@@ -39,25 +43,48 @@ def ask_plain(terminal: HiddenTerminal, label: str) -> str | None:
 
 def _read_line(terminal: HiddenTerminal, line: bytearray) -> bool:
     """Fill ``line``; return False at the end of input."""
-    while data := _read(terminal.fd):
-        # The codes of arrow keys arrive whole and would become part of the value.
-        typed = _ESCAPES.sub(b"", data)
-        for index, byte in enumerate(typed):
-            if byte in _LINE_ENDS:
-                if (typed[index + 1 :] + terminal.read_pending()).strip():
-                    raise LineRefusedError(SEVERAL_LINES)
-                return True
-            if byte == _INTERRUPT:
-                raise KeyboardInterrupt
-            if byte == _END_OF_INPUT:
-                if not line:
-                    return False
-                continue
-            _edit(line, byte)
-        if len(line) > MAX_LINE_BYTES:
-            terminal.read_pending()
-            raise LineRefusedError("the line is too long; nothing was taken")
-    return False
+    while True:
+        select.select((terminal.fd,), (), ())
+        # A suspension clears the line. Between read and edit it would miss what was typed before it.
+        with _no_suspension():
+            data = _read(terminal.fd)
+            if not data:
+                return False
+            is_whole = _take(terminal, line, data)
+            if is_whole is not None:
+                return is_whole
+
+
+def _take(terminal: HiddenTerminal, line: bytearray, data: bytes) -> bool | None:
+    """Apply what was typed; return True at the end of the line, False at the end of input."""
+    # The codes of arrow keys arrive whole and would become part of the value.
+    typed = _ESCAPES.sub(b"", data)
+    for index, byte in enumerate(typed):
+        if byte in _LINE_ENDS:
+            if (typed[index + 1 :] + terminal.read_pending()).strip():
+                raise LineRefusedError(SEVERAL_LINES)
+            return True
+        if byte == _INTERRUPT:
+            raise KeyboardInterrupt
+        if byte == _END_OF_INPUT:
+            if not line:
+                return False
+            continue
+        _edit(line, byte)
+    if len(line) > MAX_LINE_BYTES:
+        terminal.read_pending()
+        raise LineRefusedError("the line is too long; nothing was taken")
+    return None
+
+
+@contextlib.contextmanager
+def _no_suspension() -> Iterator[None]:
+    """Let a SIGTSTP wait."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTSTP,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTSTP,))
 
 
 def _read(fd: int) -> bytes:

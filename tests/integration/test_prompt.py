@@ -89,6 +89,10 @@ class Terminal:
     def modes(self) -> list[Any]:
         return termios.tcgetattr(self._slave)
 
+    def unread(self) -> int:
+        """Return how many typed bytes nobody has read yet (FIONREAD; ioctl_tty(2))."""
+        return int.from_bytes(fcntl.ioctl(self._slave, termios.FIONREAD, bytes(4)), sys.byteorder)
+
     def text(self) -> str:
         return "\n".join(line.rstrip() for line in self.screen.display).strip()
 
@@ -279,6 +283,7 @@ def test_suspended_and_continued(start, value, term, by, tmp_path):
     terminal.type(value[:4])
     if term == "xterm":
         terminal.wait_for(LABEL + "****")
+    terminal.wait(lambda: not terminal.unread(), "all input read")
     prompt = int(
         Path(f"/proc/{terminal.process.pid}/task/{terminal.process.pid}/children").read_text()
     )
