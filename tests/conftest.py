@@ -20,6 +20,7 @@ __all__ = ["container_engine"]
 # descriptors: once in some hundred runs the child printed "epoll_wait error: Bad file descriptor" and hung.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
+INSTALLATION_TIERS = ("e2e", "chaos")
 PROCESS_TIERS = ("integration", "e2e", "contract", "chaos")
 
 
@@ -29,6 +30,13 @@ def pytest_configure() -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             default = number == signal.SIGINT
             signal.signal(number, signal.default_int_handler if default else signal.SIG_DFL)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep the tests of a file in one process, and those of whole installations: `runner gc` of one would remove what another has killed."""
+    tier = item.path.parent.name
+    whole = tier in INSTALLATION_TIERS or item.path.name == "test_local_daemon.py"
+    item.add_marker(pytest.mark.xdist_group("installations" if whole else str(item.path)))
 
 
 @pytest.hookimpl(hookwrapper=True)

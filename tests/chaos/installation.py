@@ -147,7 +147,7 @@ class Installation:
         fired = self._faults / "fired.json"
         wait_until(fired.exists, 20, lambda: f"{plan} never fired\n{self.instance.tails()}")
         wait_until(
-            lambda: all(self.pid(process) != pid for process, pid in before.items()), 10, str(plan)
+            lambda: all(self.pid(process) != pid for process, pid in before.items()), 30, str(plan)
         )
         fired.unlink()
         self.kills.update(victims)
