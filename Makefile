@@ -32,7 +32,7 @@ run: $(STAMP) ## Set up, start local mode, run examples/hello.yaml, stop
 
 # Most tests wait for processes, so two at once take little more than half the time; tests/conftest.py says what stays together.
 test: $(DEV_STAMP) ## Set up and run the whole test suite
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(PYTEST_ARGS)
 
 chaos: $(DEV_STAMP) ## Run 500 jobs under 60 kills, and the other long fault tests; prints a table
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)

@@ -7,9 +7,11 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.contract.container_engine import container_engine
 from tests.waiting import wait_until
@@ -32,11 +34,19 @@ def pytest_configure() -> None:
             signal.signal(number, signal.default_int_handler if default else signal.SIG_DFL)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep the tests of a file in one process, and those of whole installations: `runner gc` of one would remove what another has killed."""
-    tier = item.path.parent.name
-    whole = tier in INSTALLATION_TIERS or item.path.name == "test_local_daemon.py"
-    item.add_marker(pytest.mark.xdist_group("installations" if whole else str(item.path)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Have two processes share the tests; called once per run with ``--numprocesses``."""
+    return _ByPlace(config, log)
+
+
+class _ByPlace(LoadScopeScheduling):  # type: ignore[misc]
+    """Keeps the tests of a file in one process, and those of whole installations: `runner gc` of one would remove what another has killed."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        whole = Path(file).parent.name in INSTALLATION_TIERS or "test_local_daemon" in file
+        return "installations" if whole else file
 
 
 @pytest.hookimpl(hookwrapper=True)
