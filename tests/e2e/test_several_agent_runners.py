@@ -122,7 +122,10 @@ def test_what_one_that_is_no_more_has_left_running_is_killed(instance: Instance)
     left = marked(instance, "-2")
     assert left
     kill_everything(instance)
-    assert all(alive(pid) for pid in left)
+    left = [
+        pid for pid in left if alive(pid)
+    ]  # the command itself dies with who started it, its children do not
+    assert left
 
     instance.start("--agent-runners", "1", *plain)
 
