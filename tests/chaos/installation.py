@@ -90,9 +90,8 @@ class Installation:
     def pid(self, process: str) -> int | None:
         """Return the pid of a process that lives now, as its PID file names it."""
         identity = pid_files.read(self.state / f"{process}.pid")
-        if identity is None or pid_files.identify(identity.pid, identity.nonce) != identity:
-            return None
-        return identity.pid
+        # Not one that is only a zombie: of a subreaper, as this process may be one, nobody takes it away.
+        return identity.pid if identity is not None and pid_files.verify(identity) else None
 
     def wait_pid(self, process: str, but_not: int | None = None) -> int:
         """Wait until a process lives, and is another one than before."""
@@ -147,7 +146,7 @@ class Installation:
         fired = self._faults / "fired.json"
         wait_until(fired.exists, 20, lambda: f"{plan} never fired\n{self.instance.tails()}")
         wait_until(
-            lambda: all(self.pid(process) != pid for process, pid in before.items()), 30, str(plan)
+            lambda: all(self.pid(process) != pid for process, pid in before.items()), 10, str(plan)
         )
         fired.unlink()
         self.kills.update(victims)

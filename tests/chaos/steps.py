@@ -52,7 +52,7 @@ SHORT = [
 _MOMENTS = [
     ("submit", "before", 1),
     ("submit", "after", 2),  # a claim shares its commit
-    ("claim", "before", 2),
+    ("claim", "before", 1),
     ("claim", "after", 2),
     ("attempt", "before", 2),
     ("exec", "before", 2),
