@@ -6,9 +6,12 @@ not need. Nothing is validated: ``JobSpec.validate`` does that, on the value tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_runner.errors import InvalidJobSpecError
@@ -39,6 +42,9 @@ _END_REASON_TO_PB = {
 _END_REASON_FROM_PB: dict[int, EndReason] = {
     number: reason for reason, number in _END_REASON_TO_PB.items()
 }
+_SOURCE_DEFAULTS = asdict(SourceSpec())
+"""By field, whose names are those of the message."""
+_SANDBOX_DEFAULTS = asdict(SandboxSpec())
 
 
 def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
@@ -87,14 +93,14 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
         argv=tuple(message.argv),
         name=message.name or "job",
         env=dict(message.env),
-        source=_source_from_pb(message.source),
-        ci_source=_source_from_pb(message.ci_source),
+        source=SourceSpec(**_filled(message.source, _SOURCE_DEFAULTS)),
+        ci_source=SourceSpec(**_filled(message.ci_source, _SOURCE_DEFAULTS)),
         container_image=message.container_image,
         code_dir=message.code_dir or "/job/src",
         job_dir=message.job_dir,
         timeout_s=timeout_s,
         idle_timeout_s=idle_timeout_s,
-        sandbox=_sandbox_spec_from_pb(message.sandbox),
+        sandbox=SandboxSpec(**_filled(message.sandbox, _SANDBOX_DEFAULTS)),
         labels=dict(message.labels),
         priority=message.priority,
         retries=_retries_from_pb(message.retries) if message.HasField("retries") else None,
@@ -113,63 +119,20 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
 
 
 def _source_to_pb(source: SourceSpec) -> job_pb2.SourceSpec:
-    return job_pb2.SourceSpec(
-        kind=source.kind,
-        path=source.path,
-        url=source.url,
-        ref=source.ref,
-        depth=source.depth,
-        submodules=source.submodules,
-        lfs="" if source.lfs == "auto" else source.lfs,
-        credentials=source.credentials,
-    )
-
-
-def _source_from_pb(message: job_pb2.SourceSpec) -> SourceSpec:
-    return SourceSpec(
-        kind=message.kind or "none",
-        path=message.path,
-        url=message.url,
-        ref=message.ref,
-        depth=message.depth,
-        submodules=message.submodules,
-        lfs=message.lfs or "auto",
-        credentials=message.credentials,
-    )
+    return job_pb2.SourceSpec(**{name: getattr(source, name) for name in _SOURCE_DEFAULTS})
 
 
 def _sandbox_spec_to_pb(sandbox: SandboxSpec) -> job_pb2.SandboxSpec:
-    return job_pb2.SandboxSpec(
-        kind=sandbox.kind,
-        min=sandbox.min,
-        network=sandbox.network,
-        memory_bytes=sandbox.memory_bytes,
-        pids=sandbox.pids,
-        output_bytes=sandbox.output_bytes,
-        cpus=sandbox.cpus,
-        disk_bytes=sandbox.disk_bytes,
-        open_files=sandbox.open_files,
-        hosts=sandbox.hosts,
-        require=sandbox.require,
-        unprotected=sandbox.unprotected,
-    )
+    return job_pb2.SandboxSpec(**{name: getattr(sandbox, name) for name in _SANDBOX_DEFAULTS})
 
 
-def _sandbox_spec_from_pb(sandbox: job_pb2.SandboxSpec) -> SandboxSpec:
-    return SandboxSpec(
-        kind=sandbox.kind or "auto",
-        min=sandbox.min or "landlock",
-        network=sandbox.network or "on",
-        memory_bytes=sandbox.memory_bytes,
-        pids=sandbox.pids,
-        output_bytes=sandbox.output_bytes,
-        cpus=sandbox.cpus,
-        disk_bytes=sandbox.disk_bytes,
-        open_files=sandbox.open_files,
-        hosts=tuple(sandbox.hosts),
-        require=tuple(sandbox.require),
-        unprotected=sandbox.unprotected,
-    )
+def _filled(message: Message, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a message, the default for each that is empty, and a tuple for each list."""
+    values = {name: getattr(message, name) or default for name, default in defaults.items()}
+    return {
+        name: tuple(value) if isinstance(defaults[name], tuple) else value
+        for name, value in values.items()
+    }
 
 
 def _retries_to_pb(retries: RetryPolicy) -> job_pb2.RetryPolicy:

@@ -142,6 +142,19 @@ class ExecRequest:
     grace_s: float = 10.0
     """Seconds between TERM and KILL, for a bound that was hit."""
 
+    def check(self) -> None:
+        """Refuse what no backend can start. Called first in ``exec``.
+
+        Raises:
+            ValueError: There is no program, a relative working directory, or a NUL byte.
+        """
+        if not self.argv or not self.argv[0]:
+            raise ValueError("a command needs at least a program")
+        if any("\0" in argument for argument in (*self.argv, self.cwd)):
+            raise ValueError("an argument or the working directory holds a NUL byte")
+        if not self.cwd.startswith("/"):
+            raise ValueError(f"the working directory {self.cwd!r} is not absolute")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecResult:

@@ -242,7 +242,8 @@ class ScriptedSandbox:
         if "SCRIPT_START_FAIL" in request.env:
             return EndedCommand(CommandNotStartedError(request.env["SCRIPT_START_FAIL"]))
         try:
-            _check(request, self._base_env)
+            request.check()
+            command_env(self._base_env, request.env)
         except ValueError as error:
             return EndedCommand(CommandNotStartedError(str(error)))
         if "SCRIPT_WRITE" in request.env:
@@ -332,11 +333,3 @@ def _relative(path: str) -> str:
     if pure.is_absolute() or ".." in pure.parts:
         raise TransferRefusedError(f"{path!r} is no path below the job root")
     return path
-
-
-def _check(request: ExecRequest, base: Mapping[str, str]) -> None:
-    if not request.argv or not request.argv[0]:
-        raise ValueError("a command needs at least a program")
-    if not request.cwd.startswith("/"):
-        raise ValueError(f"the working directory {request.cwd!r} is not absolute")
-    command_env(base, request.env)

@@ -17,6 +17,7 @@ from sandbox.container.output_buffer import OutputBuffer
 from sandbox.container.processes import PS_ARGUMENTS, live_processes
 from sandbox.env import JOB_UID
 from sandbox.errors import SandboxBrokenError, SandboxError
+from sandbox.time_bounds import TimeBounds
 
 OUTPUT_END_S = 5.0
 """How long the engine may take to close the output of a container that has ended."""
@@ -40,7 +41,6 @@ class ContainerCommand:
         self._engine = engine
         self._container = container
         self._attachment = attachment
-        self._request = request
         self._environment = environment
         self._loop = asyncio.get_running_loop()
         self._output = OutputBuffer()
@@ -49,12 +49,10 @@ class ContainerCommand:
         self._signalling = asyncio.Lock()
         self._over = asyncio.Event()
         self._terminating = self._killed = False
-        self._timed_out = self._idle_timed_out = self._stopped = False
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._stop_task: asyncio.Task[None] | None = None
+        self._stopped = False
         self._failure: SandboxError | None = None
         self._task = self._loop.create_task(self._see_to_the_end())
-        self._arm()
+        self._bounds = TimeBounds(request, self._output, may_stop=self._may_stop, stop=self.stop)
 
     def stream(self) -> AsyncIterator[bytes]:
         """Yield the merged output; see ``Command.stream``."""
@@ -137,9 +135,12 @@ class ContainerCommand:
         except SandboxError:
             return False
 
+    def _may_stop(self) -> bool:
+        return not (self._over.is_set() or self._terminating)
+
     def _note_stop(self, *, ours: bool) -> None:
         """Remember that the end is our doing, if it is; a bound that was hit before comes first."""
-        if ours and not (self._timed_out or self._idle_timed_out):
+        if ours and not self._bounds.was_hit:
             self._stopped = True
 
     async def _see_to_the_end(self) -> ExecResult | SandboxError:
@@ -162,8 +163,7 @@ class ContainerCommand:
         except SandboxError as error:
             return error
         finally:
-            for timer in self._timers.values():
-                timer.cancel()
+            self._bounds.cancel()
             for task in (feeding, reading, waiting, giving_up):
                 task.cancel()
             await asyncio.wait({feeding, reading, waiting, giving_up})
@@ -212,30 +212,7 @@ class ContainerCommand:
             return outcome
         return replace(
             outcome,
-            timed_out=self._timed_out,
-            idle_timed_out=self._idle_timed_out,
+            timed_out=self._bounds.timed_out,
+            idle_timed_out=self._bounds.idle_timed_out,
             stopped=self._stopped,
         )
-
-    def _arm(self) -> None:
-        if self._request.timeout_s is not None:
-            self._timers["wall"] = self._loop.call_later(self._request.timeout_s, self._on_timeout)
-        if self._request.idle_timeout_s is not None:
-            self._on_idle_check(self._request.idle_timeout_s)
-
-    def _on_timeout(self) -> None:
-        if not self._over.is_set() and not self._terminating:
-            self._timed_out = True
-            self._stop_soon()
-
-    def _on_idle_check(self, limit: float) -> None:
-        now = self._loop.time()
-        last = now if self._output.paused else self._output.last_output
-        if now - last < limit:
-            self._timers["idle"] = self._loop.call_at(last + limit, self._on_idle_check, limit)
-        elif not self._over.is_set() and not self._terminating:
-            self._idle_timed_out = True
-            self._stop_soon()
-
-    def _stop_soon(self) -> None:
-        self._stop_task = self._loop.create_task(self.stop(self._request.grace_s))

@@ -138,37 +138,25 @@ class Engine:
 
     async def kill(self, container: str, signal: str) -> bool:
         """Send a signal to the first process; tell whether there was one."""
-        answer = await self.call(
-            Operation.KILL,
-            "POST",
-            f"/containers/{container}/kill",
-            params={"signal": signal},
-            also=(_NOT_FOUND, _CONFLICT),
-            timeout=KILL_S,
+        return (
+            await self._reach(f"/containers/{container}/kill", params={"signal": signal})
+            is not None
         )
-        return answer.status_code < _FIRST_ERROR
 
     async def run_inside(self, container: str, argv: Collection[str], user: str) -> bool:
         """Start a further process in a running container, and do not wait for it; tell whether that was possible."""
-        made = await self.call(
-            Operation.KILL,
-            "POST",
-            f"/containers/{container}/exec",
-            json={"Cmd": [*argv], "User": user},
-            also=(_NOT_FOUND, _CONFLICT),
-            timeout=KILL_S,
-        )
-        if made.status_code >= _FIRST_ERROR:
+        command = {"Cmd": [*argv], "User": user}
+        made = await self._reach(f"/containers/{container}/exec", json=command)
+        if made is None:
             return False
-        started = await self.call(
-            Operation.KILL,
-            "POST",
-            f"/exec/{made.json()['Id']}/start",
-            json={"Detach": True},
-            also=(_NOT_FOUND, _CONFLICT),
-            timeout=KILL_S,
-        )
-        return started.status_code < _FIRST_ERROR
+        path = f"/exec/{made.json()['Id']}/start"
+        return await self._reach(path, json={"Detach": True}) is not None
+
+    async def _reach(self, path: str, **options: Any) -> httpx2.Response | None:
+        """Send what a running container is needed for; return None if it does not run any more."""
+        gone = (_NOT_FOUND, _CONFLICT)
+        answer = await self.call(Operation.KILL, "POST", path, also=gone, timeout=KILL_S, **options)
+        return answer if answer.status_code < _FIRST_ERROR else None
 
     async def remove(self, container: str) -> None:
         """Kill and remove a container, if it is there."""

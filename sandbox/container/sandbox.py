@@ -160,7 +160,8 @@ class ContainerSandbox:
         """Start one command; see ``Sandbox.exec``."""
         marker = launcher.new_marker()
         try:
-            env = self._checked_env(request)
+            request.check()
+            env = command_env(self._base_env, request.env)
             environment = launcher.environment(env, self._image.env, marker)
         except ValueError as error:
             self._refuse_destroyed()
@@ -243,15 +244,6 @@ class ContainerSandbox:
     def _refuse_destroyed(self) -> None:
         if self._destroyed:
             raise SandboxBrokenError(f"the sandbox {self._name} was destroyed")
-
-    def _checked_env(self, request: ExecRequest) -> dict[str, str]:
-        if not request.argv or not request.argv[0]:
-            raise ValueError("a command needs at least a program")
-        if any("\0" in argument for argument in (*request.argv, request.cwd)):
-            raise ValueError("an argument or the working directory holds a NUL byte")
-        if not request.cwd.startswith("/"):
-            raise ValueError(f"the working directory {request.cwd!r} is not absolute")
-        return command_env(self._base_env, request.env)
 
 
 def _environment(name: str, owner: str, image: Image) -> dict[str, str]:

@@ -18,6 +18,7 @@ from sandbox.live_processes import describe
 from sandbox.output import OutputPump
 from sandbox.process import ChildProcess
 from sandbox.procfs import ProcStat
+from sandbox.time_bounds import TimeBounds
 
 _KILLED = ExecResult(exit_code=137, signal=9)
 LINGER_S = 0.1
@@ -88,7 +89,6 @@ class FilesystemCommand:
         self._child = child
         self._pump = pump
         self._tree = tree
-        self._request = request
         self._conclude = conclude
         self._aftermath = aftermath
         self._guard = guard
@@ -97,16 +97,13 @@ class FilesystemCommand:
         self._killed = asyncio.Event()
         self._lost: tuple[str, ...] = ()
         self._terminating = False
-        self._timed_out = False
         self.verified_dead = False
         """Whether it is certain that no process of the tree is left. False until the end."""
-        self._idle_timed_out = False
         self._exceeded: Limit | None = None
         self._stopped = False
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._stop_task: asyncio.Task[None] | None = None
+        self._kill_task: asyncio.Task[None] | None = None
         self._task = self._loop.create_task(self._see_to_the_end())
-        self._arm()
+        self._bounds = TimeBounds(request, pump, may_stop=self._may_stop, stop=self.stop)
         if guard is not None:
             guard.watch(tree.members, self._on_exceeded)
 
@@ -175,7 +172,7 @@ class FilesystemCommand:
 
     @property
     def _bound_was_hit(self) -> bool:
-        return self._timed_out or self._idle_timed_out or self._exceeded is not None
+        return self._bounds.was_hit or self._exceeded is not None
 
     async def _see_to_the_end(self) -> ExecResult | SandboxError:
         survivors: tuple[str, ...] = ()
@@ -195,8 +192,7 @@ class FilesystemCommand:
             self._pump.end_after(LINGER_S)
             result = error
         finally:
-            for timer in self._timers.values():
-                timer.cancel()
+            self._bounds.cancel()
             await self._dismiss()
             self._tree.close()
             self._pump.release_held()
@@ -210,8 +206,8 @@ class FilesystemCommand:
             return result if self._exceeded is None else replace(_KILLED, exceeded=self._exceeded)
         return replace(
             result,
-            timed_out=self._timed_out,
-            idle_timed_out=self._idle_timed_out,
+            timed_out=self._bounds.timed_out,
+            idle_timed_out=self._bounds.idle_timed_out,
             exceeded=self._exceeded,
             stopped=self._stopped,
             survivors=survivors,
@@ -246,30 +242,10 @@ class FilesystemCommand:
         self._pump.drain()
         return self._conclude(self._child.reap(), self._killed.is_set() or self._terminating)
 
-    def _arm(self) -> None:
-        if self._request.timeout_s is not None:
-            self._timers["wall"] = self._loop.call_later(self._request.timeout_s, self._on_timeout)
-        if self._request.idle_timeout_s is not None:
-            self._on_idle_check(self._request.idle_timeout_s)
-
-    def _on_timeout(self) -> None:
-        if not self._child.has_exited and not self._terminating:
-            self._timed_out = True
-            self._stop_soon()
-
-    def _on_idle_check(self, limit: float) -> None:
-        now = self._loop.time()
-        last = now if self._pump.paused else self._pump.last_output
-        if now - last < limit:
-            self._timers["idle"] = self._loop.call_at(last + limit, self._on_idle_check, limit)
-        elif not self._child.has_exited and not self._terminating:
-            self._idle_timed_out = True
-            self._stop_soon()
+    def _may_stop(self) -> bool:
+        return not (self._child.has_exited or self._terminating)
 
     def _on_exceeded(self, limit: Limit) -> None:
-        if not (self._child.has_exited or self._terminating or self._killed.is_set()):
+        if self._may_stop() and not self._killed.is_set():
             self._exceeded = limit
-            self._stop_task = self._loop.create_task(self.kill())
-
-    def _stop_soon(self) -> None:
-        self._stop_task = self._loop.create_task(self.stop(self._request.grace_s))
+            self._kill_task = self._loop.create_task(self.kill())

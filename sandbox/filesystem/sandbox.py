@@ -125,7 +125,8 @@ class FilesystemSandbox:
     async def exec(self, request: ExecRequest) -> Command:
         """Start one command; see ``Sandbox.exec``."""
         try:
-            env = self._checked_env(request)
+            request.check()
+            env = command_env(self._base_env, request.env)
         except ValueError as error:
             self._refuse_destroyed()
             return EndedCommand(CommandNotStartedError(str(error)))
@@ -211,12 +212,3 @@ class FilesystemSandbox:
             copy.run(source, folder)
         finally:
             os.close(folder)
-
-    def _checked_env(self, request: ExecRequest) -> dict[str, str]:
-        if not request.argv or not request.argv[0]:
-            raise ValueError("a command needs at least a program")
-        if any("\0" in argument for argument in (*request.argv, request.cwd)):
-            raise ValueError("an argument or the working directory holds a NUL byte")
-        if not request.cwd.startswith("/"):
-            raise ValueError(f"the working directory {request.cwd!r} is not absolute")
-        return command_env(self._base_env, request.env)

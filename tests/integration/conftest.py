@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import NotRunningError
+from tests.integration.git_servers import Repository
 from tests.integration.grpc_server import Client, serving
 from tests.integration.local_daemon import Local
+from tests.integration.sources import Desk
 
 
 @pytest.fixture
@@ -33,3 +35,17 @@ def local() -> Iterator[Local]:
         pass
     finally:
         shutil.rmtree(root)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """Prepares sources as an agent-runner does."""
+    return Desk(tmp_path / "desk")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """A repository with two files and one commit."""
+    made = Repository(tmp_path / "served" / "repo")
+    made.commit(a="one", sub__b="two")
+    return made
