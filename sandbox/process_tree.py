@@ -148,7 +148,7 @@ class SweptTree:
             fresh = [stat for stat in self._members() if stat.pid not in signalled]
             if not fresh:
                 break
-            self._signal(fresh, signal.SIGTERM)
+            self._signal(procfs.parents_first(fresh), signal.SIGTERM)
             signalled.update(stat.pid for stat in fresh)
         return bool(signalled)
 

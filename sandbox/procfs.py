@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _READ_BYTES = 64 << 10
@@ -76,6 +77,22 @@ def descendants(processes: dict[int, ProcStat], roots: set[int]) -> set[int]:
                 found.add(pid)
                 pending.append(pid)
     return found
+
+
+def parents_first(processes: Iterable[ProcStat]) -> list[ProcStat]:
+    """Return processes in an order in which each parent stands before its children.
+
+    A shell that is told to end after its child says first that the child was terminated.
+    """
+    known = {stat.pid: stat for stat in processes}
+    children: dict[int, list[ProcStat]] = {}
+    for stat in known.values():
+        children.setdefault(stat.ppid if stat.ppid in known else 0, []).append(stat)
+    found = children.pop(0, [])
+    for stat in found:  # grows meanwhile
+        found += children.pop(stat.pid, [])
+    # They were read one after the other, so that a pid that was used again can close a circle.
+    return found + [stat for circle in children.values() for stat in circle]
 
 
 def own_children() -> set[int]:

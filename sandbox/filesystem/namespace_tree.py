@@ -65,12 +65,12 @@ class NamespaceTree:
         self._child.signal(signal.SIGSTOP)
         signalled: set[int] = set()
         for _ in range(_PASSES):
-            fresh = self._members(init) - signalled
+            fresh = [stat for stat in self._living(init) if stat.pid not in signalled]
             if not fresh:
                 break
-            for pid in fresh:
-                self._signal(pid)
-            signalled |= fresh
+            for stat in procfs.parents_first(fresh):
+                self._signal(stat)
+            signalled.update(stat.pid for stat in fresh)
         if not signalled:
             self._child.signal(signal.SIGCONT)
             return False
@@ -175,9 +175,8 @@ class NamespaceTree:
         found = procfs.descendants(processes, {init.pid})
         return [processes[pid] for pid in found if processes[pid].alive]
 
-    def _signal(self, pid: int) -> None:
-        stat = procfs.read_stat(pid)
-        if stat is not None and (pidfd := procfs.open_process(stat)) is not None:
+    def _signal(self, stat: ProcStat) -> None:
+        if (pidfd := procfs.open_process(stat)) is not None:
             procfs.send_signal(pidfd, signal.SIGTERM)
             os.close(pidfd)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -53,6 +54,19 @@ async def test_timeout_kills_grandchildren(every):
     _, result = await every.run(script, timeout_s=0.5, grace_s=0.3)
     assert result.timed_out
     assert running("4711.1") == []
+
+
+async def test_parents_are_told_to_end_before_their_children(every):
+    """So no shell says of its child that it was terminated."""
+    script = "printf up; sleep 1000"
+    for _ in range(6):
+        script = f"sh -c {shlex.quote(script)}; :"
+    command = await every.start(script)
+    stream = command.stream()
+    await read_until(stream, b"up")
+    await command.stop(DEADLINE_S)
+    assert b"".join([piece async for piece in stream]) == b""
+    assert (await command.wait()).signal == signal.SIGTERM
 
 
 async def test_daemon_dies_with_the_command(every):

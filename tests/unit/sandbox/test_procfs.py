@@ -32,6 +32,14 @@ def test_descendants_exclude_the_roots():
     assert procfs.descendants(processes, {2, 5}) == {3, 4, 6}
 
 
+def test_parents_stand_before_their_children():
+    """Whatever the pids, and what a circle of pids that were used again joins is not lost."""
+    given = [stat(3, 9), stat(9, 5), stat(5, 1), stat(4, 5), stat(7, 8), stat(8, 7)]
+    order = [each.pid for each in procfs.parents_first(given)]
+    assert order[:4] == [5, 9, 4, 3]
+    assert sorted(order[4:]) == [7, 8]
+
+
 def test_a_reused_pid_is_not_opened():
     """A pidfd is given only for the process that was meant."""
     me = procfs.read_stat(os.getpid())
