@@ -32,9 +32,8 @@ from agent_runner.secret_source import DaemonSecrets
 from agent_runner.worker import Worker
 from agent_runner.workspace_claim import claim
 from sandbox.base import Capabilities, SandboxProvider, Tier
-from sandbox.container.settings import DEFAULT_ENGINE, ContainerSettings, PullPolicy
 from sandbox.errors import SandboxError
-from sandbox.factory import kind_of_mode, open_provider
+from sandbox.factory import open_configured
 from sandbox.masking.masker import Masker
 from sandbox.process import apply_process_defaults
 
@@ -78,14 +77,7 @@ def main() -> int:
 async def _serve(config: AgentRunnerConfig, handover: Handover) -> int:
     """Run until told to leave. Told before there is a worker, it gives up what it is doing and leaves."""
     apply_process_defaults()
-    provider = open_provider(
-        kind_of_mode(config.mode),
-        root=config.workspace_dir,
-        owner_label=config.owner_label,
-        tier=None if config.sandbox_tier == "auto" else Tier.parse(config.sandbox_tier),
-        allow_plain=config.allow_unsandboxed,
-        container=_container_settings(config),
-    )
+    provider = open_configured(config.get_sandbox_config())
     gathered = handover.payload["secrets"]
     values = {SecretRef(LOCAL_PATH, name): value for name, value in gathered.items()}
     secrets = DaemonSecrets(values, handover.secrets_fd)
@@ -103,18 +95,6 @@ async def _serve(config: AgentRunnerConfig, handover: Handover) -> int:
             config.workspace_dir.parent.rmdir()
     logger.info("stopped", extra={"action": "stopped"})
     return 0
-
-
-def _container_settings(config: AgentRunnerConfig) -> ContainerSettings:
-    certs = config.container_certs
-    return ContainerSettings(
-        engine=config.container_engine or DEFAULT_ENGINE,
-        ca_file=certs and certs / "ca.pem",
-        cert_file=certs and certs / "cert.pem",
-        key_file=certs and certs / "key.pem",
-        image=config.container_image,
-        pull=PullPolicy(config.container_pull),
-    )
 
 
 async def _start(

@@ -10,8 +10,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent_runner.errors import InvalidConfigError
+
+if TYPE_CHECKING:
+    from sandbox.factory import SandboxConfig
 
 ENV_PREFIX = "RUNNER_AGENT_"
 MAX_SLOTS = 256
@@ -56,6 +60,42 @@ class AgentRunnerConfig:
     def source_dir(self) -> Path:
         """Return where sources are prepared; agent-runners of one installation and ``run-local`` share it."""
         return self.spool_dir.parent / "sources"
+
+    def is_local_mode(self) -> bool:
+        """Tell whether jobs run behind the walls of this host's kernel, and not in containers. For messages only."""
+        return self.mode == "local"
+
+    def get_sandbox_config(self) -> SandboxConfig:
+        """Return which sandboxes the mode stands for, and what they are made with; called once per start.
+
+        Raises:
+            SandboxUnavailableError: There is no such mode.
+        """
+        # Late: the daemon, which only writes this configuration, does without.
+        from sandbox.base import Tier  # noqa: PLC0415
+        from sandbox.container.settings import (  # noqa: PLC0415
+            DEFAULT_ENGINE,
+            ContainerSettings,
+            PullPolicy,
+        )
+        from sandbox.factory import SandboxConfig, kind_of_mode  # noqa: PLC0415
+
+        certs = self.container_certs
+        return SandboxConfig(
+            kind=kind_of_mode(self.mode),
+            root=self.workspace_dir,
+            owner_label=self.owner_label,
+            tier=None if self.sandbox_tier == "auto" else Tier.parse(self.sandbox_tier),
+            allow_plain=self.allow_unsandboxed,
+            container=ContainerSettings(
+                engine=self.container_engine or DEFAULT_ENGINE,
+                ca_file=certs and certs / "ca.pem",
+                cert_file=certs and certs / "cert.pem",
+                key_file=certs and certs / "key.pem",
+                image=self.container_image,
+                pull=PullPolicy(self.container_pull),
+            ),
+        )
 
     def to_env(self) -> dict[str, str]:
         """Return the variables from which ``from_env`` makes an equal value."""

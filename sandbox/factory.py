@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.base import SandboxProvider, Tier
@@ -17,6 +18,18 @@ KIND_OF_MODE = {"local": FILESYSTEM, "cloud": CONTAINER}
 """The one place where the mode decides anything."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxConfig:
+    """What ``open_configured`` makes a provider of: the arguments of ``open_provider``."""
+
+    kind: str
+    root: Path
+    owner_label: str
+    tier: Tier | None = None
+    allow_plain: bool = False
+    container: ContainerSettings
+
+
 def kind_of_mode(mode: str) -> str:
     """Return the kind of sandbox that ``MODE`` stands for.
 
@@ -27,6 +40,18 @@ def kind_of_mode(mode: str) -> str:
     if kind is None:
         raise SandboxUnavailableError(f"there is no mode {mode!r}: use {', '.join(KIND_OF_MODE)}")
     return kind
+
+
+def open_configured(config: SandboxConfig) -> SandboxProvider:
+    """Return the provider of a configuration; as ``open_provider``."""
+    return open_provider(
+        config.kind,
+        root=config.root,
+        owner_label=config.owner_label,
+        tier=config.tier,
+        allow_plain=config.allow_plain,
+        container=config.container,
+    )
 
 
 def open_provider(  # noqa: PLR0913  # the parts of each kind, by name

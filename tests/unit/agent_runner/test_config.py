@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent_runner.config import ENV_PREFIX, PULL_POLICIES, TIERS, AgentRunnerConfig
 from agent_runner.errors import InvalidConfigError
+from sandbox.errors import SandboxUnavailableError
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
 PATHS = st.from_regex(r"/[A-Za-z0-9 ._-]{1,40}", fullmatch=True).map(Path)
@@ -32,6 +34,13 @@ CONFIGS = st.builds(
         NAMES, st.from_regex(r"[A-Za-z0-9._-]{0,10}", fullmatch=True), max_size=3
     ),
     cancel_grace_s=st.floats(0, 1e6),
+)
+GOOD = AgentRunnerConfig(
+    name="a",
+    endpoint="unix:/x",
+    spool_dir=Path("/s"),
+    workspace_dir=Path("/w"),
+    owner_label="o",
 )
 
 
@@ -59,12 +68,22 @@ def test_round_trip(config: AgentRunnerConfig) -> None:
 )
 def test_a_bad_value_is_named(name: str, value: str) -> None:
     """The error names the variable."""
-    good = AgentRunnerConfig(
-        name="a",
-        endpoint="unix:/x",
-        spool_dir=Path("/s"),
-        workspace_dir=Path("/w"),
-        owner_label="o",
-    )
     with pytest.raises(InvalidConfigError, match=ENV_PREFIX + name):
-        AgentRunnerConfig.from_env({**good.to_env(), ENV_PREFIX + name: value})
+        AgentRunnerConfig.from_env({**GOOD.to_env(), ENV_PREFIX + name: value})
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("local", "filesystem"), ("cloud", "container")])
+def test_the_mode_decides_the_sandbox(mode: str, kind: str) -> None:
+    """By the methods that the seed generation had; nothing else of the configuration depends on it."""
+    config = replace(GOOD, mode=mode, container_certs=Path("/c"), container_image="tool:1")
+    sandbox = config.get_sandbox_config()
+    assert config.is_local_mode() is (mode == "local")
+    assert (sandbox.kind, sandbox.root, sandbox.owner_label) == (kind, Path("/w"), "o")
+    assert sandbox.container.ca_file == Path("/c/ca.pem")
+    assert sandbox.container.engine == "unix:///var/run/docker.sock"
+
+
+def test_no_such_mode() -> None:
+    """The error names those that there are."""
+    with pytest.raises(SandboxUnavailableError, match="local, cloud"):
+        replace(GOOD, mode="sky").get_sandbox_config()

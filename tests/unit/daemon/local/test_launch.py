@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_runner.config import AgentRunnerConfig
 from daemon import VERSION
-from daemon.config import LocalConfig
+from daemon.config import LocalConfig, local_config
 from daemon.local.children import local_children
 from daemon.local.first_spawn import handover_payload
 from daemon.local.launch import CHILD_PREFIXES, CHILD_VARIABLES, allowed_environment
@@ -40,6 +42,21 @@ def test_only_listed_variables_pass_and_never_a_secret_s(env, secrets):
     for name, value in passed.items():
         assert env[name] == value
         assert name in CHILD_VARIABLES or name.startswith(CHILD_PREFIXES)
+
+
+def test_the_label_of_the_environment_changes_nothing(tmp_path):
+    """``ENV`` is a name for people: whatever it says, the processes run with the same."""
+    state = StateDir(tmp_path / "s", tmp_path / "r")
+
+    def children(label: str) -> tuple[list[dict[str, Any]], LocalConfig]:
+        config = local_config({"ENV": label, "MODE": "cloud"}, {})
+        return local_children(state, config, {"ENV": label, "PATH": "/bin"}, {}), config
+
+    dev, as_dev = children("dev")
+    for label in ("staging", "prod", "local"):
+        made, config = children(label)
+        assert made == dev
+        assert config == replace(as_dev, env_label=label)
 
 
 def test_children_get_their_configuration_and_no_secret(tmp_path):
