@@ -59,6 +59,26 @@ class AttemptNotFoundError(DaemonError):
     exit_code: ClassVar[int] = 3
 
 
+class ArtifactNotFoundError(DaemonError):
+    """The attempt left no output of this name."""
+
+    reason: ClassVar[str] = "ARTIFACT_NOT_FOUND"
+    exit_code: ClassVar[int] = 3
+
+
+class ArtifactMissingError(DaemonError):
+    """An attempt is to end with outputs whose contents are not stored here."""
+
+    reason: ClassVar[str] = "ARTIFACT_MISSING"
+
+
+class ArtifactNotWrittenError(DaemonError):
+    """The contents of an output could not be stored; says why."""
+
+    reason: ClassVar[str] = "ARTIFACT_NOT_WRITTEN"
+    retryable: ClassVar[bool] = True
+
+
 class RequestIdReusedError(DaemonError):
     """A request id was used before with another payload."""
 
