@@ -7,31 +7,28 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.defaults import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_JOBS, DEFAULT_MAX_LOG_BYTES
 from daemon.errors import InvalidConfigError, UsageError
 from daemon.paths import config_file
+from daemon.settings import (
+    Setting,
+    choice,
+    parse_flag,
+    parse_listen,
+    parse_name,
+    parse_seconds,
+    parse_words,
+    whole,
+)
 
 DEFAULT_LISTEN = "127.0.0.1:50051"
 MAX_BOUND = 999_999_999
 MAX_BYTES = 1 << 60
-MAX_TEXT = 1000
 SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting: ``table.key`` in the file, ``RUNNER_…`` in the environment, a flag on the command line."""
-
-    key: str
-    env: str
-    default: object
-    parse: Callable[[object], object]
-    """Returns the value or raises ValueError with what was expected."""
-    help: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,157 +78,88 @@ def environ() -> dict[str, str]:
     return dict(os.environ)
 
 
-def parse_listen(raw: object) -> str:
-    """Return ``host:port`` for a listen address; only loopback hosts, because local mode has no TLS.
-
-    Raises:
-        ValueError: It is no such address.
-    """
-    text = str(raw)
-    if text == "none":
-        return text
-    host, colon, port = text.rpartition(":")
-    if not colon or host not in ("127.0.0.1", "localhost", "[::1]"):
-        raise ValueError(
-            "expected 127.0.0.1:PORT, [::1]:PORT or none (local mode listens on loopback only)"
-        )
-    if not port.isdecimal() or not 0 <= int(port) <= 65535:  # noqa: PLR2004
-        raise ValueError("expected a port from 0 to 65535 (0 takes a free one)")
-    return f"{host}:{int(port)}"
-
-
-def _whole(low: int, high: int) -> Callable[[object], object]:
-    def parse(raw: object) -> object:
-        if isinstance(raw, bool) or not re.fullmatch(r"[0-9]{1,19}", str(raw)):
-            raise ValueError(f"expected a whole number from {low} to {high}")
-        number = int(str(raw))
-        if not low <= number <= high:
-            raise ValueError(f"expected a whole number from {low} to {high}")
-        return number
-
-    return parse
-
-
-def parse_seconds(raw: object) -> float:
-    """Return a number of seconds from ``90``, ``1.5``, ``30s`` or ``2m``.
-
-    Raises:
-        ValueError: It is none.
-    """
-    match = re.fullmatch(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(s|m|h)?", str(raw))
-    if isinstance(raw, bool) or not match:
-        raise ValueError("expected seconds, such as 90, 30s or 2m")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2] or "s"]
-
-
-def _flag(raw: object) -> object:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if isinstance(raw, bool):
-        return raw
-    if str(raw).lower() not in words:
-        raise ValueError("expected true or false")
-    return words[str(raw).lower()]
-
-
-def _choice(*allowed: str) -> Callable[[object], object]:
-    def parse(raw: object) -> object:
-        if raw not in allowed:
-            raise ValueError(f"expected one of {', '.join(allowed)}")
-        return raw
-
-    return parse
-
-
-def _words(raw: object) -> object:
-    if not isinstance(raw, str) or len(raw) > MAX_TEXT or not raw.isprintable():
-        raise ValueError("expected a text without line breaks")
-    return raw
-
-
-def _name(raw: object) -> object:
-    if not isinstance(raw, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", raw):
-        raise ValueError("expected 1 to 64 letters, digits, dots, dashes or underscores")
-    return raw
-
-
 SETTINGS: tuple[Setting, ...] = (
     Setting("local.listen", "RUNNER_LISTEN", DEFAULT_LISTEN, parse_listen, "TCP address, or none"),
-    Setting("local.slots", "RUNNER_SLOTS", 2, _whole(1, 256), "attempts at once"),
+    Setting("local.slots", "RUNNER_SLOTS", 2, whole(1, 256), "attempts at once"),
     Setting(
         "local.agent_runners",
         "RUNNER_AGENT_RUNNERS",
         1,
-        _whole(1, 16),
+        whole(1, 16),
         "agent-runners, each with its own slots",
     ),
     Setting(
         "local.sandbox_tier",
         "RUNNER_SANDBOX_TIER",
         "auto",
-        _choice("auto", "bwrap", "landlock", "plain"),
+        choice("auto", "bwrap", "landlock", "plain"),
         "strongest sandbox tier to use",
     ),
     Setting(
         "local.allow_unsandboxed",
         "RUNNER_ALLOW_UNSANDBOXED",
         False,
-        _flag,
+        parse_flag,
         "let jobs run without walls where nothing better works",
     ),
-    Setting("local.agent_name", "RUNNER_AGENT_NAME", "local", _name, "name of the agent-runner"),
+    Setting(
+        "local.agent_name", "RUNNER_AGENT_NAME", "local", parse_name, "name of the agent-runner"
+    ),
     Setting("local.drain_timeout", "RUNNER_DRAIN_TIMEOUT", 60.0, parse_seconds, "seconds to drain"),
     Setting(
         "retention.max_jobs",
         "RUNNER_RETENTION_MAX_JOBS",
         DEFAULT_MAX_JOBS,
-        _whole(0, MAX_BOUND),
+        whole(0, MAX_BOUND),
         "ended jobs to keep, or 0",
     ),
     Setting(
         "retention.max_age_days",
         "RUNNER_RETENTION_MAX_AGE_DAYS",
         DEFAULT_MAX_AGE_DAYS,
-        _whole(0, MAX_BOUND),
+        whole(0, MAX_BOUND),
         "days to keep ended jobs, or 0",
     ),
     Setting(
         "retention.max_log_bytes",
         "RUNNER_RETENTION_MAX_LOG_BYTES",
         DEFAULT_MAX_LOG_BYTES,
-        _whole(0, MAX_BYTES),
+        whole(0, MAX_BYTES),
         "bytes of their logs to keep, or 0",
     ),
     Setting(
         "secrets.keyring",
         "RUNNER_SECRETS_KEYRING",
         False,
-        _flag,
+        parse_flag,
         "keep the password of the secret store in the keyring of the desktop",
     ),
-    Setting("local.mode", "MODE", "local", _choice("local", "cloud"), "where jobs run"),
+    Setting("local.mode", "MODE", "local", choice("local", "cloud"), "where jobs run"),
     Setting(
         "local.container_engine",
         "RUNNER_CONTAINER_ENGINE",
         "",
-        _words,
+        parse_words,
         "address of the container engine",
     ),
     Setting(
         "local.container_certs",
         "RUNNER_CONTAINER_CERTS",
         "",
-        _words,
+        parse_words,
         "folder of ca.pem, cert.pem and key.pem for an engine behind TLS",
     ),
-    Setting("local.container_image", "RUNNER_IMAGE", "", _words, "image for jobs that name none"),
+    Setting(
+        "local.container_image", "RUNNER_IMAGE", "", parse_words, "image for jobs that name none"
+    ),
     Setting(
         "local.container_pull",
         "RUNNER_CONTAINER_PULL",
         "missing",
-        _choice("always", "missing", "never"),
+        choice("always", "missing", "never"),
         "when images are fetched",
     ),
-    Setting("env", "ENV", "dev", _name, "a label; changes no behaviour"),
+    Setting("env", "ENV", "dev", parse_name, "a label; changes no behaviour"),
 )
 
 

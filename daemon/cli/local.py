@@ -11,8 +11,8 @@ import click
 
 from daemon.cli.app import LazyGroup
 from daemon.cli.output import note, print_json, print_table, printable, state_of
-from daemon.config import parse_seconds
 from daemon.errors import UsageError
+from daemon.settings import parse_seconds
 
 AGENT_RUNNER = "agent-runner"
 PROCESS = re.compile(rf"daemon|job-server|{AGENT_RUNNER}(-[0-9]{{1,2}})?")

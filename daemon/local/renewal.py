@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from daemon.config import LocalConfig, environ, parse_listen
+from daemon.config import LocalConfig, environ
 from daemon.errors import InvalidConfigError
 from daemon.local.children import local_children
 from daemon.paths import StateDir
+from daemon.settings import parse_listen
 
 
 def renewed(

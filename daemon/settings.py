@@ -1,0 +1,113 @@
+"""What a setting is, and how its values are read. Imports nothing of the product: the table of all settings is in ``config``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MAX_TEXT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: ``table.key`` in the file, ``RUNNER_…`` in the environment, a flag on the command line."""
+
+    key: str
+    env: str
+    default: object
+    parse: Callable[[object], object]
+    """Returns the value or raises ValueError with what was expected."""
+    help: str
+
+
+def parse_listen(raw: object) -> str:
+    """Return ``host:port`` for a listen address; only loopback hosts, because local mode has no TLS.
+
+    Raises:
+        ValueError: It is no such address.
+    """
+    text = str(raw)
+    if text == "none":
+        return text
+    host, colon, port = text.rpartition(":")
+    if not colon or host not in ("127.0.0.1", "localhost", "[::1]"):
+        raise ValueError(
+            "expected 127.0.0.1:PORT, [::1]:PORT or none (local mode listens on loopback only)"
+        )
+    if not port.isdecimal() or not 0 <= int(port) <= 65535:  # noqa: PLR2004
+        raise ValueError("expected a port from 0 to 65535 (0 takes a free one)")
+    return f"{host}:{int(port)}"
+
+
+def whole(low: int, high: int) -> Callable[[object], object]:
+    """Return the reader of a whole number; it raises ValueError for what is none, or not in the range."""
+
+    def parse(raw: object) -> object:
+        if isinstance(raw, bool) or not re.fullmatch(r"[0-9]{1,19}", str(raw)):
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        number = int(str(raw))
+        if not low <= number <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        return number
+
+    return parse
+
+
+def parse_seconds(raw: object) -> float:
+    """Return a number of seconds from ``90``, ``1.5``, ``30s`` or ``2m``.
+
+    Raises:
+        ValueError: It is none.
+    """
+    match = re.fullmatch(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(s|m|h)?", str(raw))
+    if isinstance(raw, bool) or not match:
+        raise ValueError("expected seconds, such as 90, 30s or 2m")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2] or "s"]
+
+
+def parse_flag(raw: object) -> object:
+    """Return what ``true``, ``yes``, ``1`` and their opposites mean.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    meanings = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if isinstance(raw, bool):
+        return raw
+    if str(raw).lower() not in meanings:
+        raise ValueError("expected true or false")
+    return meanings[str(raw).lower()]
+
+
+def choice(*allowed: str) -> Callable[[object], object]:
+    """Return the reader of one of some words; it raises ValueError for any other."""
+
+    def parse(raw: object) -> object:
+        if raw not in allowed:
+            raise ValueError(f"expected one of {', '.join(allowed)}")
+        return raw
+
+    return parse
+
+
+def parse_words(raw: object) -> object:
+    """Return a text of one line.
+
+    Raises:
+        ValueError: It is longer than anybody means, or holds what a line cannot.
+    """
+    if not isinstance(raw, str) or len(raw) > MAX_TEXT or not raw.isprintable():
+        raise ValueError("expected a text without line breaks")
+    return raw
+
+
+def parse_name(raw: object) -> object:
+    """Return a name that is part of paths and messages.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(raw, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", raw):
+        raise ValueError("expected 1 to 64 letters, digits, dots, dashes or underscores")
+    return raw
