@@ -179,7 +179,7 @@ class JobSpec:
         _check_dir("code_dir", self.code_dir)
         _check_dir("job_dir", self.working_dir)
         _check_times(self.timeout_s, self.idle_timeout_s)
-        check_sandbox(self.sandbox)
+        check_sandbox(self.sandbox, self.env)
         for key, value in self.labels.items():
             if not LABEL_NAME.fullmatch(key):
                 raise InvalidJobSpecError("labels", f"{key!r} is not a label name")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent_runner.errors import InvalidJobSpecError
 
-KINDS = ("auto", "filesystem")
+KINDS = ("auto", "filesystem", "container")
+FALLBACKS = ("", "never", "ask", "allow")
 TIERS = ("bwrap", "landlock", "plain")
 NETWORKS = ("on", "off", "hosts")
 MAX_HOSTS = 200
@@ -47,10 +49,18 @@ class SandboxSpec:
     """Names of ``WALLS`` and ``BOUNDS`` without which the job must not run."""
     unprotected: bool = False
     """Whether what others would run of a checkout may be changed."""
+    fallback: str = ""
+    """Of ``FALLBACKS``: whether the filesystem sandbox takes the place of a container that cannot be had; empty as ``never``."""
+    container_only: tuple[str, ...] = ()
+    """Names of variables that no command outside a container gets."""
 
 
-def check_sandbox(sandbox: SandboxSpec) -> None:
+def check_sandbox(sandbox: SandboxSpec, env: Mapping[str, str]) -> None:
     """Check the rules of the sandbox. Called for each job that is validated.
+
+    Args:
+        sandbox: What a job asks for.
+        env: Its variables.
 
     Raises:
         InvalidJobSpecError: The first rule that is broken.
@@ -77,6 +87,7 @@ def check_sandbox(sandbox: SandboxSpec) -> None:
         raise InvalidJobSpecError("sandbox.open_files", f"must be at most {MAX_OPEN_FILES}")
     _check_hosts(sandbox)
     _check_require(sandbox)
+    _check_fallback(sandbox, env)
 
 
 def _check_hosts(sandbox: SandboxSpec) -> None:
@@ -95,6 +106,17 @@ def _check_hosts(sandbox: SandboxSpec) -> None:
                 parse_rule(host)
             except ValueError as error:
                 raise InvalidJobSpecError(f"sandbox.network.{position}", str(error)) from error
+
+
+def _check_fallback(sandbox: SandboxSpec, env: Mapping[str, str]) -> None:
+    if sandbox.fallback not in FALLBACKS:
+        raise InvalidJobSpecError("sandbox.fallback", "must be one of never, ask, allow")
+    if sandbox.kind == "filesystem" and sandbox.fallback in ("ask", "allow"):
+        raise InvalidJobSpecError("sandbox.fallback", "is for containers; the kind is filesystem")
+    for position, name in enumerate(sandbox.container_only):
+        if name not in env:
+            field = f"sandbox.container_only.{position}"
+            raise InvalidJobSpecError(field, f"{name!r} is no variable of env")
 
 
 def _check_require(sandbox: SandboxSpec) -> None:

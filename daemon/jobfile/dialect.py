@@ -77,7 +77,7 @@ _NOT_YET_INSIDE = {
     "sandbox": frozenset({"nested_docker", "user"}),
 }
 _NOT_YET_VALUES = {
-    "kind": frozenset({"container", "docker", "kubernetes", "podman"}),
+    "kind": frozenset({"docker", "kubernetes", "podman"}),
 }
 _LATER = "is not supported by this version yet"
 _RUNNER = "runner"

@@ -170,6 +170,8 @@ def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec
             hosts=tuple(sandbox.network) if isinstance(sandbox.network, list) else (),
             require=tuple(sandbox.require),
             unprotected=not sandbox.protect,
+            fallback=sandbox.fallback if "fallback" in sandbox.model_fields_set else "",
+            container_only=tuple(sandbox.container_only),
         ),
         labels=fields.labels,
         priority=fields.priority,
@@ -248,6 +250,7 @@ def _field_path(field: str) -> FieldPath:
     outer, _, inner = field.partition(".")
     if outer == "depends_on" and inner:
         return (outer, int(inner))
-    if inner.startswith("network."):
-        return (outer, "network", int(inner.removeprefix("network.")))
+    listed, _, position = inner.partition(".")
+    if outer == "sandbox" and listed in ("network", "container_only") and position:
+        return (outer, listed, int(position))
     return (outer, inner) if inner else (outer,)

@@ -101,7 +101,7 @@ class _Fields(BaseModel):
 class SandboxFields(_Fields):
     """The ``sandbox`` field."""
 
-    kind: Literal["auto", "filesystem"] = "auto"
+    kind: Literal["auto", "filesystem", "container"] = "auto"
     min: Literal["bwrap", "landlock", "plain"] = "landlock"
     network: NetworkField = "on"
     memory: Size = 0
@@ -112,6 +112,8 @@ class SandboxFields(_Fields):
     output: Size = 0
     require: list[str] = Field(default_factory=list)
     protect: bool = True
+    fallback: Literal["never", "ask", "allow"] = "never"
+    container_only: list[str] = Field(default_factory=list)
 
 
 class RetryFields(_Fields):

@@ -31,7 +31,7 @@ SPARED = frozenset(
 )
 """Fields of a specification that are not written if they ask for nothing."""
 SPARED_BY_SANDBOX = frozenset(
-    {"cpus", "disk_bytes", "open_files", "hosts", "require", "unprotected"}
+    {"cpus", "disk_bytes", "open_files", "hosts", "require", "unprotected", "fallback", "container_only"}
 )
 """The same of its ``sandbox``."""
 _NO_SOURCE = SourceSpec()
@@ -371,7 +371,7 @@ def _decode(text: str) -> JobSpec:
 
 
 def _decode_sandbox(values: dict[str, Any]) -> SandboxSpec:
-    for name in ("hosts", "require"):
+    for name in ("hosts", "require", "container_only"):
         if name in values:
             values[name] = tuple(values[name])
     return SandboxSpec(**values)
