@@ -11,6 +11,8 @@ KINDS = ("auto", "filesystem", "container")
 FALLBACKS = ("", "never", "ask", "allow")
 TIERS = ("bwrap", "landlock", "plain")
 NETWORKS = ("on", "off", "hosts")
+REUSES = ("", "project")
+NESTINGS = ("", "dind", "dood")
 MAX_HOSTS = 200
 MAX_CPUS = 4096.0
 MAX_OPEN_FILES = 1 << 20
@@ -53,6 +55,12 @@ class SandboxSpec:
     """Of ``FALLBACKS``: whether the filesystem sandbox takes the place of a container that cannot be had; empty as ``never``."""
     container_only: tuple[str, ...] = ()
     """Names of variables that no command outside a container gets."""
+    reuse: str = ""
+    """``project`` consents to a container that jobs of one project use one after the other."""
+    nested: str = ""
+    """Which engine of containers the job has in its own, ``dind`` or ``dood``, if the operator allows it; empty is none."""
+    cache: bool = False
+    """Whether the job has the volume of its project at ``/cache``, where it runs in a container."""
 
 
 def check_sandbox(sandbox: SandboxSpec, env: Mapping[str, str]) -> None:
@@ -69,9 +77,13 @@ def check_sandbox(sandbox: SandboxSpec, env: Mapping[str, str]) -> None:
         ("kind", sandbox.kind, KINDS),
         ("min", sandbox.min, TIERS),
         ("network", sandbox.network, NETWORKS),
+        ("reuse", sandbox.reuse, REUSES),
+        ("nested", sandbox.nested, NESTINGS),
     ):
         if value not in allowed:
-            raise InvalidJobSpecError(f"sandbox.{name}", f"must be one of {', '.join(allowed)}")
+            raise InvalidJobSpecError(
+                f"sandbox.{name}", f"must be one of {', '.join(filter(None, allowed))}"
+            )
     for name, number in (
         ("memory", sandbox.memory_bytes),
         ("pids", sandbox.pids),

@@ -114,6 +114,9 @@ class SandboxFields(_Fields):
     protect: bool = True
     fallback: Literal["never", "ask", "allow"] = "never"
     container_only: list[str] = Field(default_factory=list)
+    reuse: Literal["off", "project"] = "off"
+    nested: Literal["none", "dind", "dood"] = "none"
+    cache: bool = False
 
 
 class RetryFields(_Fields):

@@ -31,7 +31,19 @@ SPARED = frozenset(
 )
 """Fields of a specification that are not written if they ask for nothing."""
 SPARED_BY_SANDBOX = frozenset(
-    {"cpus", "disk_bytes", "open_files", "hosts", "require", "unprotected", "fallback", "container_only"}
+    {
+        "cpus",
+        "disk_bytes",
+        "open_files",
+        "hosts",
+        "require",
+        "unprotected",
+        "fallback",
+        "container_only",
+        "reuse",
+        "nested",
+        "cache",
+    }
 )
 """The same of its ``sandbox``."""
 _NO_SOURCE = SourceSpec()

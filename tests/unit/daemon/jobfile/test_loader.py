@@ -33,7 +33,8 @@ timeout_seconds: 90
 idle_timeout_seconds: 2.5
 sandbox:
   { kind: filesystem, min: bwrap, network: off, memory: 2GiB, pids: 512, output: 1.5GB,
-    cpus: 1.5, disk: 10GiB, open_files: 99, require: [network, memory], protect: false }
+    cpus: 1.5, disk: 10GiB, open_files: 99, require: [network, memory], protect: false,
+    reuse: project, nested: dind, cache: true }
 labels: { gpu: "1" }
 priority: -5
 retries: { max: 3, backoff_seconds: 2.5, on: [75, TIMED_OUT] }
@@ -66,6 +67,8 @@ def test_every_field():
         99,
     )
     assert spec.sandbox.unprotected
+    reused = (spec.sandbox.reuse, spec.sandbox.nested, spec.sandbox.cache)
+    assert reused == ("project", "dind", True)
     assert spec.sandbox.require == ("network", "memory")
     assert spec.retries == RetryPolicy(
         max=3, backoff_s=2.5, exit_codes=(75,), end_reasons=(EndReason.TIMED_OUT,)
