@@ -149,6 +149,25 @@ class TokenRejectedError(DaemonError):
     reason: ClassVar[str] = "TOKEN_REJECTED"
 
 
+class RoleNotAllowedError(DaemonError):
+    """The role of the token does not allow the call."""
+
+    reason: ClassVar[str] = "ROLE_NOT_ALLOWED"
+
+
+class ProjectNotAllowedError(DaemonError):
+    """A call names a project that its token is not for."""
+
+    reason: ClassVar[str] = "PROJECT_NOT_ALLOWED"
+
+
+class TokenNotFoundError(DaemonError):
+    """No token has this id."""
+
+    reason: ClassVar[str] = "TOKEN_NOT_FOUND"
+    exit_code: ClassVar[int] = 3
+
+
 class ShuttingDownError(DaemonError):
     """The server is stopping; the call may be repeated later."""
 
