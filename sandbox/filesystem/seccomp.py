@@ -27,7 +27,9 @@ _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _ADDR_NO_RANDOMIZE, _ASK_PERSONALITY = 0x0040000, 0xFFFFFFFF
 _PRIO_USER, _IOPRIO_PROCESS = 2, 1
 UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
-_FAMILIES = (UNIX, INET, INET6, NETLINK)
+_SOCKET_TYPE = 0xF
+"""The kind of a socket without the flags that it is made with."""
+_STREAM, _PACKETS = 1, 5
 
 REFUSED = (
     # Mounts, roots and namespaces.
@@ -114,7 +116,23 @@ def _by_arguments(machine: Machine, families: frozenset[int]) -> list[bytes]:
         *_on(machine, "ioctl", [*pushes, _return(_ALLOW)]),
         *_on(machine, "personality", as_usual),
         *_on(machine, "socket", [*sockets, _refuse(errno.EAFNOSUPPORT)]),
+        *_on(machine, "socketpair", _connected_pairs(any_type=UNIX in families)),
     ]
+
+
+def _connected_pairs(*, any_type: bool) -> list[bytes]:
+    """Return what lets unix sockets alone be made in pairs; of other families a pair is made first, and refused then.
+
+    One of datagrams is not bound to its pair for good: it can be given a name, and send to any other. So where no socket with
+    a name may be reached, only those pass that stay connected.
+    """
+    steps = [*_load_argument(0), _jump(_EQUAL, UNIX, 1, 0), _refuse(errno.EAFNOSUPPORT)]
+    if any_type:
+        return [*steps, _return(_ALLOW)]
+    steps += [*_load_argument(1), _both(_SOCKET_TYPE)]
+    for kind in (_STREAM, _PACKETS):
+        steps += [_jump(_EQUAL, kind, 0, 1), _return(_ALLOW)]
+    return [*steps, _refuse(errno.EAFNOSUPPORT)]
 
 
 def _of_others(machine: Machine) -> list[bytes]:

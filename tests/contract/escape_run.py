@@ -1,4 +1,4 @@
-"""Runs the cases of ``tests/cases/escape.json`` on one tier and prints what is wrong with each, as JSON.
+"""Runs the cases of ``tests/cases/escape*.json`` on one tier and prints what is wrong with each, as JSON.
 
 ``python -m tests.contract.escape_run TIER FOLDER [CASE…]``: a program of its own, for whoever starts it, with nothing but the
 standard library, so that another user can run it.
@@ -19,7 +19,8 @@ from sandbox.base import ExecRequest, Network, SandboxRequest, Tier
 from sandbox.filesystem.provider import FilesystemProvider
 from tests.contract.escape_case import EscapeCase
 
-CASES = Path(__file__).parents[1] / "cases" / "escape.json"
+CASES = Path(__file__).parents[1] / "cases"
+FILES = ("escape.json", "escape_more.json")
 AT_ONCE = 4
 ALONE = frozenset({"resource", "kill-all"})
 CASE_S = 60
@@ -27,8 +28,8 @@ DEATH_S = 2.0
 
 
 def load() -> list[dict[str, Any]]:
-    """Return all cases."""
-    return json.loads(CASES.read_text())["cases"]
+    """Return all cases: those that were handed to us, and those of our own finding."""
+    return [case for name in FILES for case in json.loads((CASES / name).read_text())["cases"]]
 
 
 async def judge(case: Mapping[str, Any], provider: FilesystemProvider, root: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""All cases of tests/cases/escape.json, on both tiers with walls, by root and by an ordinary user."""
+"""All cases of tests/cases/escape*.json, on both tiers with walls, by root and by an ordinary user."""
 
 from __future__ import annotations
 
