@@ -1,4 +1,7 @@
-"""Entry point of the agent-runner process: ``python -P -m agent_runner --instance NONCE``, started by the daemon."""
+"""The process of an agent-runner: ``python -P -m agent_runner --instance NONCE``, started by the daemon.
+
+``daemon.foreground`` runs the same without a daemon: ``prepare``, then ``run``.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ import os
 import secrets as secrets_module
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from agent_runner import handover as handovers
 from agent_runner import process_logs
@@ -28,7 +31,7 @@ from agent_runner.handover import Handover
 from agent_runner.hardening import harden
 from agent_runner.outcome import SandboxRecord
 from agent_runner.secret_refs import LOCAL_PATH, SecretRef
-from agent_runner.secret_source import DaemonSecrets
+from agent_runner.secret_source import ClosableSource, DaemonSecrets
 from agent_runner.worker import Worker
 from agent_runner.workspace_claim import claim
 from sandbox.base import Capabilities, SandboxProvider, Tier
@@ -41,6 +44,8 @@ logger = logging.getLogger("agent_runner")
 
 JOB_UMASK = 0o022
 """Jobs inherit it: what a file may be must not depend on the shell that started the runner."""
+REPLACED = 7
+"""The exit code, as of whatever finds its place taken: to be started again would only take the name back, for ever."""
 ORPHANED_GRACE_S = 3.0
 """The daemon has died: everything must be gone within 10 s (DESIGN §2), so TERM is followed by KILL sooner."""
 TIER_TEXT = {
@@ -52,37 +57,62 @@ TIER_TEXT = {
 
 
 def main() -> int:
-    """Run until told to leave; return the exit code."""
-    harden()
-    os.umask(JOB_UMASK)
+    """Run until the daemon tells to leave; return the exit code."""
+    prepare()
     env = dict(os.environ)  # noqa: TID251 - the one read of this process
     try:
         handover = handovers.receive(env)
     except AgentRunnerError as error:
         print(f"agent-runner: {error}", file=sys.stderr)  # noqa: T201 - nobody else listens
         return 2
-    masker = Masker()
-    for name, value in [*handover.payload["secrets"].items(), ("token", handover.payload["token"])]:
-        masker.add(name, value)
+    secrets = DaemonSecrets(_gathered(handover), handover.secrets_fd)
+    return run(env, handover, secrets, _masker(handover))
+
+
+def prepare() -> None:
+    """Make the process one that may hold secrets and start jobs; called first thing."""
+    harden()
+    os.umask(JOB_UMASK)
+
+
+def run(env: Mapping[str, str], handover: Handover, secrets: ClosableSource, masker: Masker) -> int:
+    """Run until told to leave; return the exit code. Called once per process.
+
+    Args:
+        env: Holds the configuration.
+        handover: What was handed over; is told of the readiness and of the end.
+        secrets: Where jobs get their values from; closed at the end.
+        masker: Hides values in the log of this process.
+    """
     process_logs.configure("agent-runner", masker.mask_text)
     try:
         config = AgentRunnerConfig.from_env(env)
-        return asyncio.run(_serve(config, handover))
+        return asyncio.run(_serve(config, handover, secrets))
     except (AgentRunnerError, SandboxError) as error:
         logger.error("cannot run", extra={"action": "start_failed", "why": str(error)})  # noqa: TRY400
         handover.failed(str(error))
         return 1
 
 
-async def _serve(config: AgentRunnerConfig, handover: Handover) -> int:
+def _gathered(handover: Handover) -> dict[SecretRef, str]:
+    gathered = handover.payload["secrets"]
+    return {SecretRef(LOCAL_PATH, name): value for name, value in gathered.items()}
+
+
+def _masker(handover: Handover) -> Masker:
+    masker = Masker()
+    for name, value in [*handover.payload["secrets"].items(), ("token", handover.payload["token"])]:
+        masker.add(name, value)
+    return masker
+
+
+async def _serve(config: AgentRunnerConfig, handover: Handover, secrets: ClosableSource) -> int:
     """Run until told to leave. Told before there is a worker, it gives up what it is doing and leaves."""
     apply_process_defaults()
     provider = open_configured(config.get_sandbox_config())
-    gathered = handover.payload["secrets"]
-    values = {SecretRef(LOCAL_PATH, name): value for name, value in gathered.items()}
-    secrets = DaemonSecrets(values, handover.secrets_fd)
     starting = asyncio.ensure_future(_start(config, handover, provider, secrets))
     _on_signals(handover, starting.cancel, starting.cancel)
+    worker: Worker | None = None
     try:
         worker = await starting
         await worker.run()
@@ -94,14 +124,14 @@ async def _serve(config: AgentRunnerConfig, handover: Handover) -> int:
         with contextlib.suppress(OSError):  # a run-local has its workspace in it
             config.workspace_dir.parent.rmdir()
     logger.info("stopped", extra={"action": "stopped"})
-    return 0
+    return REPLACED if worker is not None and worker.replaced else 0
 
 
 async def _start(
     config: AgentRunnerConfig,
     handover: Handover,
     provider: SandboxProvider,
-    secrets: DaemonSecrets,
+    secrets: ClosableSource,
 ) -> Worker:
     reaped = await provider.reap()
     if reaped:
@@ -131,12 +161,16 @@ async def _start(
         on_ready=lambda: _announce(config, capabilities, handover),
     )
     received = 0
+    loop = asyncio.get_running_loop()
 
     def told() -> None:
         nonlocal received
         received += 1
         if received == 1:
+            handover.stopping()
             worker.drain()
+            if config.drain_timeout_s is not None:
+                loop.call_later(config.drain_timeout_s, worker.interrupt, config.cancel_grace_s)
         elif received == 2:  # noqa: PLR2004 - the second signal
             worker.interrupt(config.cancel_grace_s)
         else:
@@ -184,6 +218,10 @@ def _on_signals(
         orphaned()
 
     loop.add_signal_handler(signal.SIGTERM, told)
+    if handover.alone:
+        loop.add_signal_handler(signal.SIGINT, told)
+        loop.add_signal_handler(signal.SIGHUP, told)
+        return
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the daemon decides what a Ctrl-C means
     loop.add_reader(handover.life_fd, daemon_died)
 

@@ -55,6 +55,8 @@ class AgentRunnerConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     cancel_grace_s: float = 10.0
     """Seconds between TERM and KILL of a cancelled command."""
+    drain_timeout_s: float | None = None
+    """Seconds that running attempts may go on once told to leave; None leaves that to whoever tells, the daemon."""
 
     @property
     def source_dir(self) -> Path:
@@ -115,6 +117,7 @@ class AgentRunnerConfig:
             "CONTAINER_PULL": self.container_pull,
             "LABELS": ",".join(f"{key}={value}" for key, value in sorted(self.labels.items())),
             "CANCEL_GRACE_S": repr(self.cancel_grace_s),
+            "DRAIN_TIMEOUT_S": "" if self.drain_timeout_s is None else repr(self.drain_timeout_s),
         }
         return {ENV_PREFIX + name: value for name, value in values.items()}
 
@@ -155,6 +158,9 @@ class AgentRunnerConfig:
             container_pull=pull,
             labels=read.pairs("LABELS"),
             cancel_grace_s=read.number("CANCEL_GRACE_S"),
+            drain_timeout_s=(
+                read.number("DRAIN_TIMEOUT_S") if read.optional("DRAIN_TIMEOUT_S") else None
+            ),
         )
 
 

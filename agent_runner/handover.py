@@ -11,6 +11,9 @@ because Python makes every descriptor non-inheritable on exec (PEP 446).
 | ``RUNNER_LIFE_FD`` | in | never any byte; end of file means that the daemon has died |
 | ``RUNNER_LOCK_FD`` | - | the state directory's lock, held until the last process of the installation has gone |
 | ``RUNNER_SECRETS_FD`` | both | agent-runners only: questions for values of the secret store, see ``secret_source`` |
+
+A process in the foreground (``runner server``, ``runner agent-runner``) has no daemon: it gets only the first and the
+lock, the first as anonymous memory instead of a pipe.
 """
 
 from __future__ import annotations
@@ -38,6 +41,11 @@ class Handover:
     secrets_fd: int = -1
     """A socket to ask the daemon for values of the store; -1 for a child that gets no secrets."""
 
+    @property
+    def alone(self) -> bool:
+        """Tell whether there is no daemon: signals mean then what they mean to a daemon."""
+        return self.life_fd < 0
+
     def ready(self, facts: Mapping[str, Any]) -> None:
         """Tell the daemon that this process works; called once. A daemon that is gone is no error here."""
         self._answer({"ready": dict(facts)})
@@ -45,6 +53,9 @@ class Handover:
     def failed(self, message: str) -> None:
         """Tell the daemon why this process cannot start; called once, before leaving."""
         self._answer({"error": message})
+
+    def stopping(self) -> None:
+        """Tell whoever must know that this process begins to leave; may be called twice. A daemon knows."""
 
     def _answer(self, answer: Mapping[str, Any]) -> None:
         if self._ready_fd < 0:
@@ -58,18 +69,23 @@ class Handover:
             self._ready_fd = -1
 
 
-def receive(env: Mapping[str, str]) -> Handover:
+def receive(env: Mapping[str, str], *, alone: bool = False) -> Handover:
     """Read the handover of this process and make its descriptors private to it.
 
+    Args:
+        env: The environment, which has the numbers.
+        alone: Whether the process was started without a daemon: see ``daemon.foreground``.
+
     Raises:
-        InvalidConfigError: The process was not started by the daemon.
+        InvalidConfigError: The process was not started as it is to be.
     """
     numbers = {}
-    for name in (HANDOVER_FD, READY_FD, LIFE_FD, LOCK_FD):
+    for name in (HANDOVER_FD, LOCK_FD) if alone else (HANDOVER_FD, READY_FD, LIFE_FD, LOCK_FD):
         text = env.get(name, "")
         if not text.isdecimal():
             raise InvalidConfigError(
-                f"{name} is not set; this process is started by `runner local start`"
+                f"{name} is not set; this process is started by `runner local start`, "
+                "`runner server` or `runner agent-runner`"
             )
         numbers[name] = int(text)
     secrets_text = env.get(SECRETS_FD, "")
@@ -81,7 +97,7 @@ def receive(env: Mapping[str, str]) -> Handover:
         payload = json.loads(pipe.read(MAX_HANDOVER_BYTES))
     return Handover(
         payload=payload,
-        life_fd=numbers[LIFE_FD],
-        _ready_fd=numbers[READY_FD],
+        life_fd=numbers.get(LIFE_FD, -1),
+        _ready_fd=numbers.get(READY_FD, -1),
         secrets_fd=numbers.get(SECRETS_FD, -1),
     )

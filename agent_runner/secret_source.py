@@ -43,6 +43,14 @@ class SecretSource(Protocol):
         ...
 
 
+class ClosableSource(SecretSource, Protocol):
+    """A source of a long-lived process."""
+
+    def close(self) -> None:
+        """Ask no more; called once, at the end of the process."""
+        ...
+
+
 class GivenSecrets:
     """Values that were all found beforehand, as ``run-local`` does."""
 

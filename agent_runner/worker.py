@@ -64,6 +64,8 @@ class Worker:
         self._slots = asyncio.Semaphore(config.slots)
         self._attempts: dict[Lease, tuple[LeasedAttempt, asyncio.Task[None]]] = {}
         self._stream: WorkStream | None = None
+        self.replaced = False
+        """Set when another start of the same name has taken over, which ends ``run``."""
         self._draining = False
         self._idle = asyncio.Event()
         self._timers: list[asyncio.TimerHandle] = []
@@ -133,6 +135,7 @@ class Worker:
                 logger.debug("server away", extra={"action": "server_away", "why": str(error)})
             except AgentReplacedError as error:
                 logger.error("replaced", extra={"action": "replaced", "why": str(error)})  # noqa: TRY400
+                self.replaced = True
                 self._lose_all()
                 return
             except ServerRefusedError as error:

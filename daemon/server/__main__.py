@@ -1,7 +1,7 @@
 """The process of the job server: ``python -P -m daemon.server --instance NONCE``, started by the daemon.
 
 The argument only marks the process for people and for the daemon's checks; everything that matters comes through the
-environment (``ServerConfig``) and the handover (the token).
+environment (``ServerConfig``) and the handover (the token). ``daemon.foreground`` runs the same without a daemon: ``run``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
 
 from agent_runner import process_logs
 from agent_runner.errors import AgentRunnerError
@@ -25,15 +25,21 @@ from agent_runner.hardening import harden
 from daemon.errors import DaemonError
 from daemon.server.config import ServerConfig
 
+if TYPE_CHECKING:
+    from daemon.server.app import JobServer
+
 logger = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0
+LEAVES = 2
+"""Signals that mean something; one more and the process is gone. Nothing that was answered is lost by that."""
+LEFT_AT_ONCE = 1
 ORPHAN_WAIT_S = 7.0
 """After the daemon's death: how long agent-runners may take to report and leave."""
 
 
 def main() -> int:
-    """Run one job server until it is told to stop; return the exit code."""
+    """Run one job server until the daemon tells it to stop; return the exit code."""
     gc.disable()  # 20 ms of the imports, which make no garbage; see _serve
     harden()
     process_logs.configure("job-server")
@@ -45,6 +51,16 @@ def main() -> int:
     except AgentRunnerError as error:
         print(f"job server: {error}", file=sys.stderr)  # noqa: T201 - nobody else listens
         return 1
+    return run(env, handover)
+
+
+def run(env: Mapping[str, str], handover: Handover) -> int:
+    """Run until told to stop; return the exit code. Called once per process.
+
+    Args:
+        env: Holds the configuration.
+        handover: What was handed over; is told of the readiness and of the end.
+    """
     try:
         return asyncio.run(_serve(handover, ServerConfig.from_env(env)))
     except DaemonError as error:
@@ -57,23 +73,50 @@ async def _serve(handover: Handover, config: ServerConfig) -> int:
     # Late, so that a bad configuration is told without the time that grpc takes to import.
     from daemon.server.app import JobServer  # noqa: PLC0415
 
-    told = asyncio.Event()
+    told = [asyncio.Event() for _ in range(LEAVES)]
     orphaned = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, told.set)
+    _on_signals(handover, told, orphaned)
     server = JobServer(config, str(handover.payload["token"]))
     await server.start()
-    loop.add_reader(handover.life_fd, _life_ended, loop, handover.life_fd, orphaned)
     gc.freeze()
     gc.enable()
     handover.ready({"listen": server.listen, "socket": str(config.socket)})
-    await _first(told.wait(), orphaned.wait())
-    if not told.is_set():
+    await _first(told[0].wait(), orphaned.wait())
+    handover.stopping()
+    if not told[0].is_set():
         logger.warning("the daemon has died", extra={"action": "daemon_died"})
-        await _first(told.wait(), server.wait_disconnected(), asyncio.sleep(ORPHAN_WAIT_S))
-    await server.stop(STOP_GRACE_S)
+        await _first(told[0].wait(), server.wait_disconnected(), asyncio.sleep(ORPHAN_WAIT_S))
+    stopping = asyncio.create_task(server.stop(STOP_GRACE_S))
+    hurried = asyncio.create_task(_hurried(told[1], server))
+    try:
+        await stopping
+    finally:
+        hurried.cancel()
     logger.info("stopped", extra={"action": "server_stopped"})
     return 0
+
+
+async def _hurried(told: asyncio.Event, server: JobServer) -> None:
+    await told.wait()
+    await server.hurry()
+
+
+def _on_signals(handover: Handover, told: list[asyncio.Event], orphaned: asyncio.Event) -> None:
+    """Map signals and the daemon's death: the first one stops, the second gives calls no time, the third leaves now."""
+    loop = asyncio.get_running_loop()
+
+    def signalled() -> None:
+        waiting = [event for event in told if not event.is_set()]
+        if not waiting:
+            os._exit(LEFT_AT_ONCE)
+        waiting[0].set()
+
+    loop.add_signal_handler(signal.SIGTERM, signalled)
+    if handover.alone:
+        loop.add_signal_handler(signal.SIGINT, signalled)
+        loop.add_signal_handler(signal.SIGHUP, signalled)
+    else:
+        loop.add_reader(handover.life_fd, _life_ended, loop, handover.life_fd, orphaned)
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

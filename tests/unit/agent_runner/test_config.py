@@ -34,6 +34,7 @@ CONFIGS = st.builds(
         NAMES, st.from_regex(r"[A-Za-z0-9._-]{0,10}", fullmatch=True), max_size=3
     ),
     cancel_grace_s=st.floats(0, 1e6),
+    drain_timeout_s=st.none() | st.floats(0, 1e6),
 )
 GOOD = AgentRunnerConfig(
     name="a",
