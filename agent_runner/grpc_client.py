@@ -92,6 +92,8 @@ class GrpcDaemonClient:
             log_sha256=outcome.log.sha256,
             log_truncated=outcome.log.truncated,
             interrupted=outcome.interrupted,
+            triggers=wire.triggers_to_pb(outcome.triggers),
+            workflow_output=outcome.workflow_output,
         )
         if self._work is not None and await self._work.report(request):
             return

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from agent_runner.errors import InvalidJobSpecError
 from agent_runner.outcome import EndReason
 from agent_runner.sandbox_spec import SandboxSpec, check_sandbox
+from agent_runner.workflow_spec import WorkflowSpec, check_condition, check_workflow
 
 DEFAULT_TIMEOUT_S = 3600.0
 MAX_TIMEOUT_S = 30 * 86400.0
@@ -146,13 +147,18 @@ class JobSpec:
     retries: RetryPolicy | None = None
     concurrency: ConcurrencySpec | None = None
     depends_on: tuple[str, ...] = ()
-    """Ids of jobs that must have succeeded before."""
+    """Ids of jobs that must have ended before, as ``condition`` says."""
     not_before_us: int | None = None
     """Wall-clock time before which no attempt begins, in microseconds since the epoch."""
     max_attempts: int = 0
     """Bounds failures and losses together; 0 leaves each its own bound."""
     masking: str = ""
     """Of ``MASKINGS``: what the log hides. Empty: the secrets and what looks like one; ``values``: only the secrets."""
+    condition: str = ""
+    """Of ``workflow_spec.CONDITIONS``: which ends of ``depends_on`` let the job start."""
+    workflow: WorkflowSpec | None = None
+    trigger_secrets: tuple[str, ...] = ()
+    """Patterns of ``PATH:KEY`` that jobs which this one triggers may refer to, beside what it refers to itself."""
 
     @property
     def working_dir(self) -> str:
@@ -192,6 +198,8 @@ class JobSpec:
             )
         _check_retries(self.retries)
         _check_queue(self)
+        check_condition(self.condition, self.depends_on)
+        check_workflow(self.workflow, self.trigger_secrets)
 
 
 def shell_command(text: str) -> tuple[str, ...]:

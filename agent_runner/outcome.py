@@ -26,6 +26,8 @@ class EndReason(enum.StrEnum):
     GATE_FAILED = "GATE_FAILED"
     AGENT_FAILED = "AGENT_FAILED"
     DEPENDENCY_FAILED = "DEPENDENCY_FAILED"
+    SKIPPED = "SKIPPED"
+    WORKFLOW_FAILED = "WORKFLOW_FAILED"
 
 
 class LimitRecord(NamedTuple):
@@ -68,6 +70,23 @@ class LogSummary:
     """Why it is shorter than the output: ``size_limit``, ``agent_died``, ``disk_full``, ``damaged``; empty when it is whole."""
 
 
+class TriggerFile(NamedTuple):
+    """A job file of the source that a document of triggers names."""
+
+    name: str
+    content: str
+    trusted: bool
+    """Whether it is from the trusted source, which the job could not change."""
+
+
+class Triggers(NamedTuple):
+    """The jobs that are to follow an attempt; holds no value of a secret."""
+
+    document: str
+    """In the format of ``triggers.json``, checked; see ``agent_runner.triggers``."""
+    files: tuple[TriggerFile, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The end of one attempt, as the executor reports it."""
@@ -81,11 +100,22 @@ class Outcome:
     log: LogSummary = LogSummary()
     interrupted: bool = False
     """The agent-runner was told to stop: the attempt does not count."""
+    triggers: Triggers | None = None
+    workflow_output: str = ""
+    """What the job gives to its workflow, as JSON; see ``agent_runner.triggers.workflow_output``."""
 
     @property
     def succeeded(self) -> bool:
         """Tell whether this end is a success of the job."""
         return self.end_reason is EndReason.EXITED and self.exit_code == 0
+
+
+def triggers_from(value: list[Any] | None) -> Triggers | None:
+    """Return the jobs to follow that were written as JSON, where each is a list."""
+    if value is None:
+        return None
+    document, files = value
+    return Triggers(document, tuple(TriggerFile(*each) for each in files))
 
 
 def limits_from(values: Iterable[list[Any]]) -> tuple[LimitRecord, ...]:

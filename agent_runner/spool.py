@@ -28,6 +28,7 @@ from agent_runner.outcome import (
     SandboxRecord,
     SourceRecord,
     limits_from,
+    triggers_from,
 )
 
 MAX_AHEAD_BYTES = 16 << 20
@@ -236,6 +237,7 @@ def _read_footer(fd: int, size: int, lease: Lease) -> tuple[Outcome | None, int]
                 }
             ),
             "source": SourceRecord(**document.get("source", {})),
+            "triggers": triggers_from(document.get("triggers")),
             "log": LogSummary(**document["log"]),
         }
     )

@@ -29,8 +29,11 @@ from agent_runner.outcome import (
     Outcome,
     SandboxRecord,
     SourceRecord,
+    TriggerFile,
+    Triggers,
 )
 from agent_runner.sandbox_spec import SandboxSpec
+from agent_runner.workflow_spec import WorkflowSpec, canonical_condition
 from runner.v1 import agent_service_pb2, job_pb2
 
 _NANOSECONDS = 1_000_000_000
@@ -74,6 +77,9 @@ def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
         not_before_time=time_to_pb(spec.not_before_us),
         max_attempts=spec.max_attempts,
         masking=spec.masking,
+        condition=spec.condition,
+        workflow=None if spec.workflow is None else _workflow_to_pb(spec.workflow),
+        trigger_secrets=spec.trigger_secrets,
     )
 
 
@@ -115,7 +121,18 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
         else None,
         max_attempts=message.max_attempts,
         masking=message.masking,
+        condition=canonical_condition(message.condition),
+        workflow=_workflow_from_pb(message.workflow) if message.HasField("workflow") else None,
+        trigger_secrets=tuple(message.trigger_secrets),
     )
+
+
+def _workflow_to_pb(workflow: WorkflowSpec) -> job_pb2.WorkflowSpec:
+    return job_pb2.WorkflowSpec(id=workflow.id, name=workflow.name, vars_json=workflow.vars_json)
+
+
+def _workflow_from_pb(message: job_pb2.WorkflowSpec) -> WorkflowSpec:
+    return WorkflowSpec(id=message.id, name=message.name, vars_json=message.vars_json or "{}")
 
 
 def _source_to_pb(source: SourceSpec) -> job_pb2.SourceSpec:
@@ -222,7 +239,29 @@ def outcome_from_pb(
             truncated=message.log_truncated,
         ),
         interrupted=message.interrupted,
+        triggers=triggers_from_pb(message.triggers) if message.HasField("triggers") else None,
+        workflow_output=message.workflow_output,
     )
+
+
+def triggers_to_pb(triggers: Triggers | None) -> agent_service_pb2.Triggers | None:
+    """Return the message of the jobs that are to follow an attempt."""
+    if triggers is None:
+        return None
+    files = [
+        agent_service_pb2.TriggerFile(name=name, content=content, trusted=trusted)
+        for name, content, trusted in triggers.files
+    ]
+    return agent_service_pb2.Triggers(document=triggers.document, files=files)
+
+
+def triggers_from_pb(message: agent_service_pb2.Triggers) -> Triggers:
+    """Return the jobs that an agent-runner reports to follow, valid or not."""
+    files = (
+        TriggerFile(name=each.name, content=each.content, trusted=each.trusted)
+        for each in message.files
+    )
+    return Triggers(document=message.document, files=tuple(files))
 
 
 def duration_to_pb(seconds: float) -> Duration:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 from agent_runner.outcome import Outcome
 from daemon.clock import Clock
@@ -39,6 +40,7 @@ from daemon.jobs.rows import (
     new_job_values,
 )
 from daemon.jobs.states import JobState
+from daemon.jobs.workflows import GivenOutput, checked_output, may_trigger, with_vars
 from daemon.jobs.writer_reads import read, read_attempt, read_job
 
 
@@ -84,7 +86,8 @@ class JobWriter:
                 attempt = grant(started, offer.agent, now_us, expire_us)
                 connection.execute(statements.INSERT_ATTEMPT, attempt_values(attempt))
                 self._save(connection, started)
-                claims.append(Claim(lease=attempt.lease, spec=job.spec))
+                spec = with_vars(job.spec, partial(_workflow_outputs, connection))
+                claims.append(Claim(lease=attempt.lease, spec=spec))
                 if job.spec.concurrency is not None:
                     break  # its group may have closed the jobs after it, and has opened others
             else:
@@ -115,8 +118,14 @@ class JobWriter:
                 cancelling.append(lease)
         return Renewal(lost=tuple(lost), cancelling=tuple(cancelling))
 
-    def finish(self, connection: sqlite3.Connection, lease: LeaseRef, outcome: Outcome) -> Job:
-        """End an attempt as its agent-runner reports it.
+    def finish(
+        self,
+        connection: sqlite3.Connection,
+        lease: LeaseRef,
+        outcome: Outcome,
+        triggered: Sequence[NewJob] = (),
+    ) -> Job:
+        """End an attempt as its agent-runner reports it, and accept what follows if that ends the job.
 
         Raises:
             LeaseLostError: The lease is not held, and was not ended by this same report.
@@ -127,10 +136,19 @@ class JobWriter:
         if attempt is None or not is_held(lease, attempt):
             raise lease_lost(lease)
         job = read_job(connection, lease.job_id)
+        outcome = checked_output(job, outcome, partial(_workflow_outputs, connection))
         ended, ended_attempt = lifecycle.finished(
             job, attempt, outcome, self._clock.now_us(), self._clock.steady_us()
         )
+        if outcome.workflow_output and ended.state.final:
+            values = (outcome.workflow_output, job.id)
+            connection.execute(statements.NOTE_WORKFLOW_OUTPUT, values)
         self._save_end(connection, ended, ended_attempt)
+        if triggered and may_trigger(ended):
+            for new in triggered:
+                child = self._submit_one(connection, new)
+                self._moved.append(child)
+                self._claimable |= child.state is JobState.PENDING
         return ended
 
     def give_back(
@@ -216,7 +234,7 @@ class JobWriter:
         if states and not job.state.final:
             connection.executemany(
                 statements.INSERT_DEPENDENCY,
-                [(other, job.id, state is JobState.SUCCEEDED) for other, state in states.items()],
+                [(other, job.id, state.final) for other, state in states.items()],
             )
         self._timed |= job.ready_us is not None
         if new.spec.concurrency is not None:
@@ -261,17 +279,15 @@ class JobWriter:
         rows = read(connection, statements.SELECT_DEPENDENTS, (ended.id,))
         now_us = self._clock.now_us()
         dependents = [job_from_row(row) for row in rows]
-        if ended.state is not JobState.SUCCEEDED:
-            return [
-                lifecycle.dependency_failed(job, ended.id, ended.state, now_us)
-                for job in dependents
-            ]
         connection.execute(statements.MEET_DEPENDENCY, (ended.id,))
-        return [
-            lifecycle.released(job, now_us)
-            for job in dependents
-            if not read(connection, statements.SELECT_UNMET, (job.id,))
-        ]
+        changed = []
+        for job in dependents:
+            if lifecycle.fails(job, ended.state):
+                changed.append(lifecycle.dependency_failed(job, ended.id, ended.state, now_us))
+            elif not read(connection, statements.SELECT_UNMET, (job.id,)):
+                states = _states(connection, job.spec.depends_on).values()
+                changed.append(lifecycle.released(job, states, now_us))
+        return changed
 
     def _write(self, connection: sqlite3.Connection, job: Job) -> None:
         connection.execute(statements.INSERT_EVENT, event_values(job, self._clock.now_us()))
@@ -290,6 +306,11 @@ def _states(connection: sqlite3.Connection, job_ids: Collection[str]) -> dict[st
         (job_id, read(connection, statements.SELECT_JOB_STATE, (job_id,))) for job_id in job_ids
     )
     return {job_id: JobState(rows[0][0]) for job_id, rows in found if rows}
+
+
+def _workflow_outputs(connection: sqlite3.Connection, workflow_id: str) -> list[GivenOutput]:
+    rows = read(connection, statements.LIST_WORKFLOW_OUTPUTS, (workflow_id,))
+    return [GivenOutput(*row) for row in rows]
 
 
 def _lease_values(lease: LeaseRef) -> Row:

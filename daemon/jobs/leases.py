@@ -43,7 +43,7 @@ def ended_by(lease: LeaseRef, attempt: Attempt | None, outcome: Outcome) -> bool
         and attempt.lease == lease
         and not attempt.state.leased
         and attempt.end_reason is not EndReason.LOST  # the store's own verdict, reported by nobody
-        and attempt.end_reason is end_reason
+        and attempt.end_reason in (end_reason, EndReason.WORKFLOW_FAILED)
         and attempt.exit_code == outcome.exit_code
         and attempt.log.sha256 == outcome.log.sha256
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from agent_runner.outcome import EndReason, Outcome
+from agent_runner.workflow_spec import ANY_FAILED
 from daemon.errors import JobNotCancellableError
 from daemon.jobs.models import Attempt, Job, NewJob
 from daemon.jobs.retries import backoff_us, losses_left, may_retry
@@ -14,6 +15,7 @@ from daemon.jobs.states import JobState, move
 LOST_MESSAGE = "the agent-runner that ran it died or was out of reach for longer than the lease"
 DROPPED_MESSAGE = "the agent-runner that ran it does not have it any more"
 NOT_RECEIVED_MESSAGE = "the assignment did not reach the agent-runner"
+SKIPPED_MESSAGE = "skipped: none of the jobs that it depends on failed"
 INTERRUPTED_MESSAGE = "interrupted: the agent-runner was told to stop"
 
 
@@ -31,21 +33,42 @@ def submitted(new: NewJob, dependencies: Mapping[str, JobState], now_us: int) ->
         state=JobState.PENDING,
         create_us=now_us,
         retry_of=new.retry_of,
+        parent_id=new.parent_id,
+        depth=new.depth,
     )
     if not dependencies:
         return _queued(job, now_us)
-    states = {dependencies[job_id] for job_id in new.spec.depends_on}
-    if states <= {JobState.SUCCEEDED}:
-        return _queued(job, now_us)
     blocked = replace(job, state=JobState.BLOCKED)
-    for job_id in new.spec.depends_on:
-        if dependencies[job_id].final and dependencies[job_id] is not JobState.SUCCEEDED:
-            return dependency_failed(blocked, job_id, dependencies[job_id], now_us)
+    states = {job_id: dependencies[job_id] for job_id in new.spec.depends_on}
+    for job_id, state in states.items():
+        if fails(job, state):
+            return dependency_failed(blocked, job_id, state, now_us)
+    if all(state.final for state in states.values()):
+        return released(blocked, states.values(), now_us)
     return blocked
 
 
-def released(job: Job, now_us: int) -> Job:
-    """Return a BLOCKED job after the last job that it depends on has succeeded."""
+def fails(job: Job, state: JobState) -> bool:
+    """Tell whether a job cannot start any more because one that it depends on is in a state."""
+    return not job.spec.condition and state.final and state is not JobState.SUCCEEDED
+
+
+def released(job: Job, states: Iterable[JobState], now_us: int) -> Job:
+    """Return a BLOCKED job after the last job that it depends on has ended, and none in a way that ``fails`` it.
+
+    Args:
+        job: Waited.
+        states: Of all the jobs that it depends on.
+        now_us: When.
+    """
+    if job.spec.condition == ANY_FAILED and set(states) <= {JobState.SUCCEEDED}:
+        return replace(
+            job,
+            state=move(job.state, JobState.CANCELLED),
+            end_reason=EndReason.SKIPPED,
+            message=SKIPPED_MESSAGE,
+            end_us=now_us,
+        )
     return _queued(replace(job, state=move(job.state, JobState.PENDING)), now_us)
 
 

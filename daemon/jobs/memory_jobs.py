@@ -13,6 +13,7 @@ from daemon.jobs.memory_queue import MemoryQueue
 from daemon.jobs.memory_views import dependents_after
 from daemon.jobs.models import Attempt, Job, LeaseRef, NewJob, QueueChange
 from daemon.jobs.states import JobState
+from daemon.jobs.workflows import GivenOutput
 
 
 class MemoryJobs:
@@ -30,6 +31,7 @@ class MemoryJobs:
         self._counts: Counter[JobState] = Counter()
         self._queue = MemoryQueue(self._job_at)
         self._removed_logs: dict[str, int] = {}
+        self._outputs: dict[str, str] = {}
         self._dependents: dict[str, list[str]] = {}
         self._listener: Callable[[QueueChange], None] | None = None
 
@@ -114,6 +116,7 @@ class MemoryJobs:
         del self._jobs[job.id], self._seqs[job.id]
         self._attempts.pop(job.id, None)
         self._dependents.pop(job.id, None)
+        self._outputs.pop(job.id, None)
         for other in job.spec.depends_on:
             dependents = self._dependents.get(other, [])
             if job.id in dependents:
@@ -123,6 +126,14 @@ class MemoryJobs:
         self._requests = {name: new for name, new in self._requests.items() if new.id != job.id}
         if job.attempt:
             self._removed_logs[job.id] = job.attempt
+
+    def _workflow_outputs(self, workflow_id: str) -> list[GivenOutput]:
+        given = []
+        for job_id, output in self._outputs.items():
+            job = self._jobs[job_id]
+            if job.spec.workflow is not None and job.spec.workflow.id == workflow_id:
+                given.append(GivenOutput(job_id, job.spec.name, output))
+        return given
 
     def _timed(self) -> list[Job]:
         return [job for job in self._jobs.values() if job.ready_us is not None]

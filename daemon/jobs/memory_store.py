@@ -23,6 +23,7 @@ from daemon.jobs.memory_views import (
     waits_of,
 )
 from daemon.jobs.models import (
+    MAX_TRIGGERED,
     AgentIdentity,
     AgentOffer,
     Attempt,
@@ -43,6 +44,7 @@ from daemon.jobs.models import (
 from daemon.jobs.page_tokens import check_page_size, decode_page_token, encode_page_token
 from daemon.jobs.request_ids import check_payload
 from daemon.jobs.states import JobState
+from daemon.jobs.workflows import checked_output, may_trigger, with_vars
 
 
 class MemoryJobStore(MemoryJobs):
@@ -108,7 +110,8 @@ class MemoryJobStore(MemoryJobs):
             self._attempts.setdefault(job.id, []).append(attempt)
             self._live[job.id] = attempt
             self._save(started)
-            claims.append(Claim(lease=attempt.lease, spec=job.spec))
+            spec = with_vars(job.spec, self._workflow_outputs)
+            claims.append(Claim(lease=attempt.lease, spec=spec))
 
         self._queue.take(offer.labels, start, limit)
         return claims
@@ -130,7 +133,9 @@ class MemoryJobStore(MemoryJobs):
                 cancelling.append(lease)
         return Renewal(lost=tuple(lost), cancelling=tuple(cancelling))
 
-    async def finish(self, lease: LeaseRef, outcome: Outcome) -> Job:
+    async def finish(
+        self, lease: LeaseRef, outcome: Outcome, triggered: Sequence[NewJob] = ()
+    ) -> Job:
         """End an attempt and its job, or put the job back. Repeating it is harmless.
 
         Raises:
@@ -141,11 +146,20 @@ class MemoryJobStore(MemoryJobs):
             return self._jobs[lease.job_id]
         held = self._held(lease)
         job = self._jobs[lease.job_id]
+        outcome = checked_output(job, outcome, self._workflow_outputs)
         ended, ended_attempt = lifecycle.finished(
             job, held, outcome, self._clock.now_us(), self._clock.steady_us()
         )
+        if outcome.workflow_output and ended.state.final:
+            self._outputs[job.id] = outcome.workflow_output
         self._save_attempt(ended_attempt)
         self._save(ended)
+        if triggered and may_trigger(ended):
+            for new in triggered:
+                self._accept(new)
+            moved = tuple(self._jobs[new.id] for new in triggered)
+            claimable = any(child.state is JobState.PENDING for child in moved)
+            self._tell(QueueChange(jobs=moved, claimable=claimable))
         return ended
 
     async def give_back(self, leases: Sequence[LeaseRef], begun: Collection[LeaseRef]) -> list[Job]:
@@ -252,6 +266,10 @@ class MemoryJobStore(MemoryJobs):
         """Return the newest job that repeats this one."""
         retries = (job for job in reversed(self._jobs.values()) if job.retry_of == job_id)
         return next(retries, None)
+
+    async def children(self, job_id: str) -> Sequence[str]:
+        """Return the ids of the jobs that this one triggered."""
+        return [job.id for job in self._jobs.values() if job.parent_id == job_id][:MAX_TRIGGERED]
 
     async def remove_ended(self, excess: Excess, spared: Collection[str], limit: int) -> Removed:
         """Remove up to ``limit`` ended jobs with their attempts and events, the oldest first."""

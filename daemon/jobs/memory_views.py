@@ -46,13 +46,14 @@ def dependents_after(
 ) -> list[Job]:
     """Return those of the jobs that depend on an ended one as its end changes them."""
     blocked = [job for job in waiting if job.state is JobState.BLOCKED]
-    if ended.state is not JobState.SUCCEEDED:
-        return [lifecycle.dependency_failed(job, ended.id, ended.state, now_us) for job in blocked]
-    return [
-        lifecycle.released(job, now_us)
-        for job in blocked
-        if all(jobs[job_id].state.final for job_id in job.spec.depends_on)
-    ]
+    changed = []
+    for job in blocked:
+        states = [jobs[job_id].state for job_id in job.spec.depends_on]
+        if lifecycle.fails(job, ended.state):
+            changed.append(lifecycle.dependency_failed(job, ended.id, ended.state, now_us))
+        elif all(state.final for state in states):
+            changed.append(lifecycle.released(job, states, now_us))
+    return changed
 
 
 def log_bytes_of(attempts: Iterable[Attempt]) -> int:

@@ -18,6 +18,11 @@ from daemon.jobs.states import JobState
 MAX_LOSSES = 3
 """How often a job is run again after its agent-runner died, before it is FAILED/LOST (DESIGN §6)."""
 
+MAX_TRIGGERED = 100
+"""Jobs that one job may trigger."""
+MAX_CHAIN_DEPTH = 10
+"""Jobs that may trigger each other in a row."""
+
 
 class AgentIdentity(NamedTuple):
     """One start of one agent-runner."""
@@ -45,6 +50,10 @@ class NewJob:
     """Tells a repeated submit from a re-used request id."""
     retry_of: str = ""
     """Id of the job that this one repeats."""
+    parent_id: str = ""
+    """Id of the job that triggered this one."""
+    depth: int = 0
+    """How many jobs triggered each other up to this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +76,10 @@ class Job:
     """How long that wait is in all, if ``ready_us`` ends a backoff and so is on the steady clock; 0 on the wall clock."""
     retry_of: str = ""
     """Id of the job that this one repeats."""
+    parent_id: str = ""
+    """Id of the job that triggered this one."""
+    depth: int = 0
+    """How many jobs triggered each other up to this one; 0 for one that was submitted."""
     end_reason: EndReason | None = None
     exit_code: int | None = None
     message: str = ""

@@ -11,6 +11,7 @@ from typing import Any
 from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SourceSpec
 from agent_runner.outcome import EndReason, LogSummary, SandboxRecord, SourceRecord, limits_from
 from agent_runner.sandbox_spec import SandboxSpec
+from agent_runner.workflow_spec import WorkflowSpec
 from daemon.errors import StoreUnusableError
 from daemon.jobs.labels import label_key
 from daemon.jobs.models import AgentIdentity, Attempt, Job, JobEvent, NewJob
@@ -27,6 +28,9 @@ SPARED = frozenset(
         "max_attempts",
         "masking",
         "container_image",
+        "condition",
+        "workflow",
+        "trigger_secrets",
     }
 )
 """Fields of a specification that are not written if they ask for nothing."""
@@ -70,7 +74,10 @@ JOB_STATE_COLUMNS = (
     "walls_not_held",
     "sandbox_limits",
 )
-"""What changes in the life of a job; a read job has ``id``, ``create_us``, ``spec`` and ``retry_of`` before them."""
+"""What changes in the life of a job; a read job has ``READ_COLUMNS`` before them."""
+
+READ_COLUMNS = ("id", "create_us", "spec", "retry_of", "parent_id", "depth")
+"""What never changes."""
 
 NO_HOLD = 0
 WALL_HOLD = 1
@@ -147,6 +154,9 @@ def new_job_values(new: NewJob, job: Job) -> Row:
         labels,
         spec.priority,
         new.retry_of,
+        new.parent_id,
+        new.depth,
+        "" if spec.workflow is None else spec.workflow.id,
         *((group.group, lane_key(group, labels)) if group is not None else (None, None)),
         *job_state_values(job),
     )
@@ -189,12 +199,13 @@ def job_state_values(job: Job) -> Row:
 
 
 def job_from_row(row: Row) -> Job:
-    """Return the job in a row of ``id, create_us, spec, retry_of`` and ``JOB_STATE_COLUMNS``.
+    """Return the job in a row of ``READ_COLUMNS`` and ``JOB_STATE_COLUMNS``.
 
     Raises:
         StoreUnusableError: The row is damaged.
     """
-    job_id, create_us, spec, retry_of, state, attempt, losses, failures, _, ready_us, *rest = row
+    job_id, create_us, spec, retry_of, parent_id, depth, *changing = row
+    state, attempt, losses, failures, _, ready_us, *rest = changing
     backoff_us, reason, exit_code, message, start_us, end_us, *sandbox = rest
     try:
         return Job(
@@ -208,6 +219,8 @@ def job_from_row(row: Row) -> Job:
             ready_us=ready_us,
             backoff_us=backoff_us,
             retry_of=retry_of,
+            parent_id=parent_id,
+            depth=depth,
             end_reason=_reason(reason),
             exit_code=exit_code,
             message=message,
@@ -379,6 +392,9 @@ def _decode(text: str) -> JobSpec:
         values["retries"] = _decode_retries(retries)
     if (concurrency := values.get("concurrency")) is not None:
         values["concurrency"] = ConcurrencySpec(**concurrency)
+    if (workflow := values.get("workflow")) is not None:
+        values["workflow"] = WorkflowSpec(**workflow)
+    values["trigger_secrets"] = tuple(values.get("trigger_secrets", ()))
     return JobSpec(**values)
 
 

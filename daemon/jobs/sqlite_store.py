@@ -25,6 +25,7 @@ from daemon.jobs.job_writer import JobWriter
 from daemon.jobs.labels import label_key
 from daemon.jobs.leases import lease_lost
 from daemon.jobs.models import (
+    MAX_TRIGGERED,
     AgentIdentity,
     AgentOffer,
     Attempt,
@@ -142,13 +143,15 @@ class SqliteJobStore:
         """Renew leases of one agent-runner."""
         return await self._write(lambda db: self._changes.renew(db, agent, leases, lease_s))
 
-    async def finish(self, lease: LeaseRef, outcome: Outcome) -> Job:
+    async def finish(
+        self, lease: LeaseRef, outcome: Outcome, triggered: Sequence[NewJob] = ()
+    ) -> Job:
         """End an attempt and its job, or put the job back. Repeating it is harmless.
 
         Raises:
             LeaseLostError: The lease is not held, and was not ended by this same call before.
         """
-        return await self._write(lambda db: self._changes.finish(db, lease, outcome))
+        return await self._write(lambda db: self._changes.finish(db, lease, outcome, triggered))
 
     async def give_back(self, leases: Sequence[LeaseRef], begun: Collection[LeaseRef]) -> list[Job]:
         """End attempts that their agent-runner does not have; only one that never arrived does not count."""
@@ -238,6 +241,10 @@ class SqliteJobStore:
         """Return the newest job that repeats this one."""
         rows = self._read(statements.NEWEST_RETRY, (job_id,))
         return job_from_row(rows[0]) if rows else None
+
+    async def children(self, job_id: str) -> list[str]:
+        """Return the ids of the jobs that this one triggered."""
+        return [row[0] for row in self._read(statements.LIST_CHILDREN, (job_id, MAX_TRIGGERED))]
 
     async def remove_ended(self, excess: Excess, spared: Collection[str], limit: int) -> Removed:
         """Remove up to ``limit`` ended jobs with their attempts and events, the oldest first."""

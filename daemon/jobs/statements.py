@@ -7,6 +7,7 @@ from daemon.jobs.rows import (
     ATTEMPT_END_COLUMNS,
     EVENT_COLUMNS,
     JOB_STATE_COLUMNS,
+    READ_COLUMNS,
 )
 
 # S608 is off for this file's strings: they are built from the column names in `rows`, never from values.
@@ -23,9 +24,7 @@ def _assignments(columns: tuple[str, ...]) -> str:
     return ", ".join(f"{column} = ?" for column in columns)
 
 
-_JOB = ", ".join(
-    f"jobs.{column}" for column in ("id", "create_us", "spec", "retry_of", *JOB_STATE_COLUMNS)
-)
+_JOB = ", ".join(f"jobs.{column}" for column in (*READ_COLUMNS, *JOB_STATE_COLUMNS))
 _ATTEMPT = ", ".join(f"attempts.{column}" for column in ATTEMPT_COLUMNS)
 _HELD = "job_id = ? AND number = ? AND lease_token = ? AND state = 'RUNNING'"
 
@@ -40,6 +39,9 @@ INSERT_JOB = _insert(
         "labels",
         "priority",
         "retry_of",
+        "parent_id",
+        "depth",
+        "workflow_id",
         "group_name",
         "lane",
         *JOB_STATE_COLUMNS,
@@ -192,6 +194,16 @@ COUNT_AHEAD = (
 )
 NEWEST_RETRY = (
     f"SELECT {_JOB} FROM jobs WHERE retry_of = ? AND retry_of <> '' ORDER BY seq DESC LIMIT 1"
+)
+
+LIST_CHILDREN = (
+    "SELECT id FROM jobs INDEXED BY jobs_by_parent "
+    "WHERE parent_id = ? AND parent_id <> '' ORDER BY seq LIMIT ?"
+)
+NOTE_WORKFLOW_OUTPUT = "UPDATE jobs SET workflow_output = ? WHERE id = ?"
+LIST_WORKFLOW_OUTPUTS = (
+    "SELECT id, json_extract(spec, '$.name'), workflow_output FROM jobs INDEXED BY jobs_by_workflow "
+    "WHERE workflow_id = ? AND workflow_id <> '' AND workflow_output <> '' ORDER BY end_us, seq"
 )
 
 SELECT_OLDEST_ENDED = (

@@ -82,7 +82,7 @@ class JobStore(Protocol):
     async def claim(self, offer: AgentOffer, limit: int, lease_s: float) -> list[Claim]:
         """Give up to ``limit`` pending jobs to an agent-runner, best first.
 
-        Best is: higher priority, then the earlier submit. Every label of the job must be among the
+        The specification of a job of a workflow holds what the ended jobs of it gave. Best is: higher priority, then the earlier submit. Every label of the job must be among the
         offer's, fewer jobs of its concurrency group must run than its limit, and it must not wait for a moment. Each claimed job is RUNNING with a new attempt and a fresh, unguessable lease token.
         """
         ...
@@ -96,10 +96,14 @@ class JobStore(Protocol):
         """
         ...
 
-    async def finish(self, lease: LeaseRef, outcome: Outcome) -> Job:
+    async def finish(
+        self, lease: LeaseRef, outcome: Outcome, triggered: Sequence[NewJob] = ()
+    ) -> Job:
         """End an attempt and its job, or put the job back: if interrupted, or if ``retries`` has it tried again.
 
-        Repeating it is harmless.
+        If it ends the job, and not by a cancel, the jobs of ``triggered`` are accepted with it, all at once; each may
+        depend on this job and on those before it. What the attempt gives to its workflow is kept with it; if another
+        job gave another value to the same variable, the job has failed instead. Repeating it is harmless, and triggers nothing again.
 
         Raises:
             LeaseLostError: The lease is not held, and was not ended by this same call before.
@@ -184,6 +188,10 @@ class JobStore(Protocol):
 
     async def newest_retry(self, job_id: str) -> Job | None:
         """Return the newest job whose ``retry_of`` is this id; called per retry of a job with failed dependencies."""
+        ...
+
+    async def children(self, job_id: str) -> Sequence[str]:
+        """Return the ids of the jobs that this one triggered, the first one first; called per request of a person."""
         ...
 
     async def remove_ended(self, excess: Excess, spared: Collection[str], limit: int) -> Removed:
