@@ -10,7 +10,7 @@ from typing import Protocol
 
 from sandbox.bounds.control_group import ControlGroup
 from sandbox.bounds.disk_use import DiskUse
-from sandbox.bounds.memory_use import memory_bytes, shared_memory_bytes
+from sandbox.bounds.memory_use import memory_bytes, memory_file_bytes, shared_memory_bytes
 from sandbox.limits import Limit
 from sandbox.procfs import ProcStat
 
@@ -66,8 +66,10 @@ class MemoryLook:
         return await asyncio.to_thread(self._measure, pids) > self._bound
 
     def _measure(self, pids: list[int]) -> int:
-        files = max((shared_memory_bytes(pid) for pid in pids[:3]), default=0)
-        return memory_bytes(pids, self._bound, files if self._own_dev else 0)
+        files = memory_file_bytes(pids)
+        if self._own_dev:
+            files += max((shared_memory_bytes(pid) for pid in pids[:3]), default=0)
+        return memory_bytes(pids, self._bound, files)
 
 
 class ProcessLook:

@@ -86,6 +86,18 @@ async def test_files_in_memory_count(bounded):
         assert (output, result.exceeded) == (b"", Limit.MEMORY)
 
 
+async def test_files_without_a_name_count(bounded):
+    """A file of memfd_create(2) is memory too, which no process has mapped."""
+    place, _ = bounded
+    sandbox = await with_limits(place, memory_bytes=128 * MIB)
+    script = (
+        "import os, time; fd = os.memfd_create('f');"
+        " [os.write(fd, bytes(1 << 20)) for _ in range(300)]; time.sleep(20); print('late')"
+    )
+    output, result = await place.run(*PYTHON, script, sandbox=sandbox)
+    assert (output, result.exceeded) == (b"", Limit.MEMORY)
+
+
 async def test_memory_of_one_process(bounded):
     """A single process that takes too much is killed, or told that there is no more."""
     place, by_groups = bounded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sandbox.bounds.memory_use import memory_bytes
+from sandbox.bounds.memory_use import memory_bytes, memory_file_bytes
 from sandbox.limits import MIB
 
 
@@ -29,3 +29,17 @@ def test_shared_pages_count_once() -> None:
     assert own > 30 * MIB
     assert both < rough - 60 * MIB
     assert memory_bytes([child], 0) == 0
+
+
+def test_files_of_memory_count_once_mapped_or_not() -> None:
+    """Whoever only writes to one has nothing of it in its own memory; a second descriptor is no second file."""
+    before = memory_file_bytes([os.getpid()])
+    fd = os.memfd_create("ballast")
+    again = os.dup(fd)
+    try:
+        os.write(fd, bytes(3 * MIB))
+        assert memory_file_bytes([os.getpid(), os.getpid()]) - before == 3 * MIB
+    finally:
+        os.close(fd)
+        os.close(again)
+    assert memory_file_bytes([os.getpid()]) == before
