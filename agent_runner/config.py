@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent_runner.errors import InvalidConfigError
+from agent_runner.server_link import ServerLink
 
 if TYPE_CHECKING:
     from sandbox.factory import SandboxConfig
@@ -32,6 +33,11 @@ class AgentRunnerConfig:
     """Stays the same over restarts; the server ends the leases of earlier starts of this name."""
     endpoint: str
     """Address of the job server: ``unix:/path`` or ``host:port``."""
+    tls_ca: Path | None = None
+    """This and the three after it are those of ``ServerLink``."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    insecure: bool = False
     spool_dir: Path
     """Where masked log bytes lie until the server has acknowledged them."""
     workspace_dir: Path
@@ -57,6 +63,17 @@ class AgentRunnerConfig:
     """Seconds between TERM and KILL of a cancelled command."""
     drain_timeout_s: float | None = None
     """Seconds that running attempts may go on once told to leave; None leaves that to whoever tells, the daemon."""
+
+    @property
+    def server(self) -> ServerLink:
+        """Return the way to the job server."""
+        return ServerLink(
+            address=self.endpoint,
+            tls_ca=self.tls_ca,
+            tls_certificate=self.tls_certificate,
+            tls_key=self.tls_key,
+            insecure=self.insecure,
+        )
 
     @property
     def source_dir(self) -> Path:
@@ -104,6 +121,10 @@ class AgentRunnerConfig:
         values = {
             "NAME": self.name,
             "ENDPOINT": self.endpoint,
+            "TLS_CA": str(self.tls_ca or ""),
+            "TLS_CERTIFICATE": str(self.tls_certificate or ""),
+            "TLS_KEY": str(self.tls_key or ""),
+            "INSECURE": "true" if self.insecure else "false",
             "SPOOL_DIR": str(self.spool_dir),
             "WORKSPACE_DIR": str(self.workspace_dir),
             "OWNER_LABEL": self.owner_label,
@@ -145,6 +166,10 @@ class AgentRunnerConfig:
         return cls(
             name=name,
             endpoint=read.text("ENDPOINT"),
+            tls_ca=read.path("TLS_CA"),
+            tls_certificate=read.path("TLS_CERTIFICATE"),
+            tls_key=read.path("TLS_KEY"),
+            insecure=read.flag("INSECURE"),
             spool_dir=Path(read.text("SPOOL_DIR")),
             workspace_dir=Path(read.text("WORKSPACE_DIR")),
             owner_label=read.text("OWNER_LABEL"),
@@ -179,6 +204,10 @@ class _EnvReader:
 
     def optional(self, name: str) -> str:
         return self._env.get(ENV_PREFIX + name, "")
+
+    def path(self, name: str) -> Path | None:
+        text = self.optional(name)
+        return Path(text) if text else None
 
     def number(self, name: str) -> float:
         text = self.text(name)

@@ -15,6 +15,7 @@ from agent_runner.client import DaemonClient, Lease
 from agent_runner.errors import (
     LeaseLostError,
     LogGapError,
+    NotAdmittedError,
     ServerRefusedError,
     ServerUnavailableError,
 )
@@ -42,6 +43,8 @@ class Delivery:
         self._shipper = LogShipper(client, lease, spool)
         self._live: asyncio.Task[None] | None = None
         self._streaming = False
+        self._told = False
+        """Whether the log has it that the server does not let us in."""
         self.fields = {"job_id": lease.job_id, "attempt": lease.attempt}
 
     def begin(self) -> None:
@@ -68,6 +71,8 @@ class Delivery:
                     extra={"action": "result_dropped", "why": str(error), **self.fields},
                 )
                 return False
+            except NotAdmittedError as error:
+                await self._wait_admitted(error, backoff)
             except ServerUnavailableError:
                 await backoff.wait()
             except Exception:
@@ -105,6 +110,13 @@ class Delivery:
             # Not waited for: a task that is cancelled before it streams never will.
             self._live.cancel()
 
+    async def _wait_admitted(self, error: NotAdmittedError, backoff: Backoff) -> None:
+        if not self._told:
+            self._told = True
+            facts = {"action": "not_admitted", "why": str(error), **self.fields}
+            logger.error("cannot deliver", extra=facts)
+        await backoff.wait()
+
     async def _send_live(self) -> None:
         while self._spool.length == 0:
             await self._spool.changed()
@@ -124,6 +136,8 @@ class Delivery:
                     extra={"action": "log_dropped", "why": str(error), **self.fields},
                 )
                 break
+            except NotAdmittedError as error:
+                await self._wait_admitted(error, backoff)
             except Exception:
                 logger.exception("log stream failed", extra={"action": "log_failed", **self.fields})
                 await backoff.wait()

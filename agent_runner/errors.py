@@ -77,6 +77,15 @@ class ServerUnavailableError(AgentRunnerError):
     retryable: ClassVar[bool] = True
 
 
+class NotAdmittedError(ServerUnavailableError):
+    """The job server does not let this agent-runner in: a token, a project or a certificate is wrong.
+
+    Somebody has to change that, and may do it at the server, so what is not delivered is kept.
+    """
+
+    reason: ClassVar[str] = "NOT_ADMITTED"
+
+
 class ServerRefusedError(AgentRunnerError):
     """The job server refused a call for good, for example for a wrong token."""
 

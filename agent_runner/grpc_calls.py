@@ -7,22 +7,23 @@ from typing import Any, NoReturn
 
 import grpc
 
+from agent_runner.channels import tls_problem
 from agent_runner.client import Lease
 from agent_runner.errors import (
     AgentReplacedError,
     LeaseLostError,
     LogGapError,
+    NotAdmittedError,
     ServerRefusedError,
     ServerUnavailableError,
 )
 from runner.v1 import agent_service_pb2 as pb
 
 REFUSED = (
-    grpc.StatusCode.UNAUTHENTICATED,
-    grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.UNIMPLEMENTED,
     grpc.StatusCode.INVALID_ARGUMENT,
 )
+NOT_ADMITTED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
 async def send(call: Any, request: Any) -> None:
@@ -63,4 +64,8 @@ def raise_status(error: grpc.aio.AioRpcError) -> NoReturn:
         raise LogGapError(int(str(trailers.get("acknowledged-offset", "0")))) from error
     if error.code() in REFUSED:
         raise ServerRefusedError(text) from error
+    if error.code() in NOT_ADMITTED:
+        raise NotAdmittedError(text) from error
+    if problem := tls_problem(error.details() or ""):
+        raise NotAdmittedError(f"no TLS with the job server: {problem}") from error
     raise ServerUnavailableError(text) from error

@@ -9,11 +9,13 @@ from typing import Any, cast
 import grpc
 
 from agent_runner import wire
+from agent_runner.channels import open_channel
 from agent_runner.client import Lease, Registration
 from agent_runner.errors import ServerUnavailableError
 from agent_runner.grpc_calls import lease_to_pb, raise_status, send
 from agent_runner.grpc_work_stream import GrpcWorkStream
 from agent_runner.outcome import Outcome, SandboxRecord
+from agent_runner.server_link import ServerLink
 from runner.v1 import agent_service_pb2 as pb
 from runner.v1 import agent_service_pb2_grpc as rpc
 
@@ -35,8 +37,13 @@ CALL_TIMEOUT_S = 20.0
 class GrpcDaemonClient:
     """One connection to the job server. Reconnects by itself; calls fail while it is away."""
 
-    def __init__(self, endpoint: str, token: str, name: str, incarnation: str) -> None:
-        self._channel = grpc.aio.insecure_channel(endpoint, options=CHANNEL_OPTIONS)
+    def __init__(self, server: ServerLink, token: str, name: str, incarnation: str) -> None:
+        """Connects when it is used.
+
+        Raises:
+            InvalidConfigError: The token would go over a network in clear, or the files for TLS are unusable.
+        """
+        self._channel = open_channel(server, CHANNEL_OPTIONS)
         # The generated class serves both kinds of channel; its typing knows them apart by name.
         self._stub = cast("rpc.AgentServiceAsyncStub", rpc.AgentServiceStub(self._channel))
         self._metadata = (("authorization", f"Bearer {token}"),)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from agent_runner.backoff import Backoff
 from agent_runner.client import DaemonClient, Lease, LogStream
-from agent_runner.errors import LogGapError, ServerUnavailableError
+from agent_runner.errors import LogGapError, NotAdmittedError, ServerUnavailableError
 from agent_runner.spool import Spool
 
 CHUNK_BYTES = 256 << 10
@@ -33,15 +33,18 @@ class LogShipper:
         Raises:
             LeaseLostError: The attempt is not ours any more.
             ServerRefusedError: The server will never take it.
+            NotAdmittedError: The server takes nothing from this agent-runner now.
         """
         backoff = Backoff()
         while not (self._spool.closed and self._spool.acknowledged >= self._spool.length):
             try:
                 await self._session()
                 backoff.reset()
-            except (ServerUnavailableError, LogGapError):
+            except (ServerUnavailableError, LogGapError) as error:
                 # While nobody acknowledges, the spool takes what comes instead of stopping the job.
                 self._spool.set_paced(False)
+                if isinstance(error, NotAdmittedError):
+                    raise
                 await backoff.wait()
 
     async def _session(self) -> None:

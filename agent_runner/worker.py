@@ -29,7 +29,12 @@ from agent_runner.client import (
 )
 from agent_runner.config import AgentRunnerConfig
 from agent_runner.delivery import Delivery
-from agent_runner.errors import AgentReplacedError, ServerRefusedError, ServerUnavailableError
+from agent_runner.errors import (
+    AgentReplacedError,
+    NotAdmittedError,
+    ServerRefusedError,
+    ServerUnavailableError,
+)
 from agent_runner.leased_attempt import LeasedAttempt
 from agent_runner.outcome import SandboxRecord
 from agent_runner.secret_source import SecretSource
@@ -131,6 +136,12 @@ class Worker:
                     self._on_ready()
                 backoff.reset()
                 await self._session(registration)
+            except NotAdmittedError as error:
+                if not known:
+                    raise ServerRefusedError(str(error)) from error
+                logger.error(  # noqa: TRY400 - a status, not a defect
+                    "not admitted", extra={"action": "not_admitted", "why": str(error)}
+                )
             except ServerUnavailableError as error:
                 logger.debug("server away", extra={"action": "server_away", "why": str(error)})
             except AgentReplacedError as error:

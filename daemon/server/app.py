@@ -32,6 +32,7 @@ from daemon.server.queue_keeper import QueueKeeper
 from daemon.server.reaper import Reaper
 from daemon.server.retention import Retention
 from daemon.server.signals import Signals
+from daemon.server.tls import server_credentials
 from runner.v1 import (
     agent_service_pb2,
     agent_service_pb2_grpc,
@@ -121,7 +122,12 @@ class JobServer:
             await self._store.cap_backoffs()
             keeper = QueueKeeper(self._store, self._dispatcher, self._signals, self._clock)
             self._add_services()
-            self.listen = bind_tcp(self._server, self._config.listen)
+            self.listen = bind_tcp(
+                self._server,
+                self._config.listen,
+                server_credentials(self._config),
+                insecure=self._config.insecure,
+            )
             bind_socket(self._server, self._config.socket)
             await self._server.start()
             self._tasks = [

@@ -25,6 +25,13 @@ class ServerConfig:
     socket: Path
     listen: str
     """``host:port`` (port 0 takes a free one) or ``none``."""
+    tls_certificate: Path | None = None
+    """For the listener on TCP, with ``tls_key``; without them it speaks in clear, and on loopback only."""
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """Certificates of which one must have signed that of each client; without it clients need none."""
+    insecure: bool = False
+    """Lets the listener speak in clear beyond loopback."""
     lease_s: float = LEASE_S
     renew_s: float = RENEW_S
     max_pending: int = MAX_PENDING
@@ -37,6 +44,10 @@ class ServerConfig:
             "LOG_DIR": str(self.log_dir),
             "SOCKET": str(self.socket),
             "LISTEN": self.listen,
+            "TLS_CERTIFICATE": str(self.tls_certificate or ""),
+            "TLS_KEY": str(self.tls_key or ""),
+            "TLS_CLIENT_CA": str(self.tls_client_ca or ""),
+            "INSECURE": "true" if self.insecure else "",
             "LEASE_S": repr(self.lease_s),
             "RENEW_S": repr(self.renew_s),
             "MAX_PENDING": str(self.max_pending),
@@ -60,6 +71,10 @@ class ServerConfig:
                 raise InvalidConfigError(f"{ENV_PREFIX}{name} is not set; the daemon sets it")
             return value
 
+        def path(name: str) -> Path | None:
+            value = env.get(ENV_PREFIX + name, "")
+            return Path(value) if value else None
+
         def number(name: str) -> float:
             try:
                 value = float(text(name))
@@ -80,6 +95,10 @@ class ServerConfig:
             log_dir=Path(text("LOG_DIR")),
             socket=Path(text("SOCKET")),
             listen=text("LISTEN"),
+            tls_certificate=path("TLS_CERTIFICATE"),
+            tls_key=path("TLS_KEY"),
+            tls_client_ca=path("TLS_CLIENT_CA"),
+            insecure=env.get(ENV_PREFIX + "INSECURE") == "true",
             lease_s=number("LEASE_S"),
             renew_s=number("RENEW_S"),
             max_pending=int(number("MAX_PENDING")),

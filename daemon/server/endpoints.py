@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grpc
 
+from agent_runner.server_link import is_loopback
 from daemon.errors import InvalidConfigError, StartFailedError
 
 MAX_SOCKET_PATH_BYTES = 107
@@ -44,11 +45,23 @@ def bind_socket(server: grpc.aio.Server, path: Path) -> None:
         raise StartFailedError(f"cannot listen on unix socket {path}: {error}") from error
 
 
-def bind_tcp(server: grpc.aio.Server, listen: str) -> str:
+def bind_tcp(
+    server: grpc.aio.Server,
+    listen: str,
+    credentials: grpc.ServerCredentials | None,
+    *,
+    insecure: bool,
+) -> str:
     """Listen on ``host:port`` and return it with the port that was really taken; ``none`` stays ``none``.
 
+    Args:
+        server: Not started yet.
+        listen: Where.
+        credentials: For TLS; None speaks in clear.
+        insecure: Allow that on an address that others reach: tokens cross the network then for all to read.
+
     Raises:
-        InvalidConfigError: ``listen`` is malformed.
+        InvalidConfigError: ``listen`` is malformed, or would be in clear and is not allowed to be.
         StartFailedError: The port is taken or the address is not one of this host.
     """
     if listen == NO_LISTEN:
@@ -56,8 +69,16 @@ def bind_tcp(server: grpc.aio.Server, listen: str) -> str:
     host, _, port = listen.rpartition(":")
     if not host or not (port.isascii() and port.isdecimal()) or int(port) > MAX_PORT:
         raise InvalidConfigError(f"--listen must be host:port or none, not {listen!r}")
+    if credentials is None and not insecure and not is_loopback(host.strip("[]")):
+        raise InvalidConfigError(
+            f"--listen {listen} is reached from other machines, and tokens would go there in clear: "
+            "give tls_certificate and tls_key, or say --insecure"
+        )
     try:
-        bound = server.add_insecure_port(listen)
+        if credentials is None:
+            bound = server.add_insecure_port(listen)
+        else:
+            bound = server.add_secure_port(listen, credentials)
     except RuntimeError as error:
         # gRPC does not say why.
         raise StartFailedError(

@@ -50,6 +50,7 @@ NEVER_SENT = frozenset(
         "INTERRUPTED",
         "INVALID_CONFIG",
         "KEYRING_UNUSABLE",
+        "NOT_ADMITTED",
         "NO_SECRET_STORE",
         "NOT_RUNNING",
         "SECRET_EXISTS",

@@ -144,7 +144,8 @@ async def test_malformed_listen_is_refused(tmp_path, listen):
 async def test_foreign_address_is_refused(tmp_path):
     """An address of another host is no taken port."""
     with pytest.raises(StartFailedError, match=r"cannot listen on 192\.0\.2\.1:50051: (?!.*taken)"):
-        await JobServer(server_config(tmp_path, listen="192.0.2.1:50051"), TOKEN).start()
+        config = server_config(tmp_path, listen="192.0.2.1:50051", insecure=True)
+        await JobServer(config, TOKEN).start()
 
 
 async def test_socket_is_private_and_a_left_over_one_is_replaced(tmp_path):

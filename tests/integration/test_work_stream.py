@@ -7,6 +7,7 @@ import asyncio
 from agent_runner.client import Assigned, Inspection, Welcome
 from agent_runner.grpc_client import GrpcDaemonClient
 from agent_runner.outcome import SandboxRecord
+from agent_runner.server_link import ServerLink
 from sandbox.base import LiveProcess
 from tests.integration.grpc_server import DEADLINE_S, TOKEN, serving
 
@@ -20,7 +21,8 @@ PROCESSES = [
 async def test_many_inspections_at_once(tmp_path):
     """Their answers are too large for one message; the stream lives on and takes a job."""
     async with serving(tmp_path) as server, asyncio.timeout(DEADLINE_S):
-        client = GrpcDaemonClient(f"unix:{server.config.socket}", TOKEN, "agent", "1")
+        link = ServerLink(address=f"unix:{server.config.socket}")
+        client = GrpcDaemonClient(link, TOKEN, "agent", "1")
         try:
             await client.register(1, {}, SandboxRecord())
             stream = await client.work((), draining=False)

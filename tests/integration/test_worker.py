@@ -113,7 +113,7 @@ class Rig:
             **values,
         )
         provider = open_provider("scripted", root=self.root / "ws", owner_label="test")
-        client = self.client = CountingClient(config.endpoint, token, name, incarnation)
+        client = self.client = CountingClient(config.server, token, name, incarnation)
         ready = asyncio.Event()
         record = SandboxRecord(kind="scripted")
         worker = Worker(
