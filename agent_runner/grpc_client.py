@@ -98,6 +98,8 @@ class GrpcDaemonClient:
             log_bytes=outcome.log.length,
             log_sha256=outcome.log.sha256,
             log_truncated=outcome.log.truncated,
+            outputs=wire.output_files_to_pb(outcome.outputs.files),
+            outputs_error=outcome.outputs.error,
             interrupted=outcome.interrupted,
             triggers=wire.triggers_to_pb(outcome.triggers),
             workflow_output=outcome.workflow_output,

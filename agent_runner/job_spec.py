@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from agent_runner.errors import InvalidJobSpecError
 from agent_runner.outcome import EndReason
+from agent_runner.outputs_spec import OutputsSpec, check_outputs
 from agent_runner.sandbox_spec import SandboxSpec, check_sandbox
 from agent_runner.workflow_spec import WorkflowSpec, check_condition, check_workflow
 
@@ -154,6 +155,7 @@ class JobSpec:
     """Bounds failures and losses together; 0 leaves each its own bound."""
     masking: str = ""
     """Of ``MASKINGS``: what the log hides. Empty: the secrets and what looks like one; ``values``: only the secrets."""
+    outputs: OutputsSpec = OutputsSpec()  # noqa: RUF009 - frozen
     condition: str = ""
     """Of ``workflow_spec.CONDITIONS``: which ends of ``depends_on`` let the job start."""
     workflow: WorkflowSpec | None = None
@@ -197,6 +199,7 @@ class JobSpec:
                 "priority", f"must lie between -{MAX_PRIORITY} and {MAX_PRIORITY}"
             )
         _check_retries(self.retries)
+        check_outputs(self.outputs)
         _check_queue(self)
         check_condition(self.condition, self.depends_on)
         check_workflow(self.workflow, self.trigger_secrets)

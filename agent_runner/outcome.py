@@ -70,6 +70,27 @@ class LogSummary:
     """Why it is shorter than the output: ``size_limit``, ``agent_died``, ``disk_full``, ``damaged``; empty when it is whole."""
 
 
+class OutputFile(NamedTuple):
+    """One file that a job left, as it is recorded."""
+
+    name: str
+    """Below ``code_dir``."""
+    sha256: str
+    size: int
+    mode: int
+    """Permissions only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputsRecord:
+    """What became of the outputs of an attempt."""
+
+    files: tuple[OutputFile, ...] = ()
+    """Those that are kept, by name."""
+    error: str = ""
+    """Which others are not, though they were asked for, and why; masked."""
+
+
 class TriggerFile(NamedTuple):
     """A job file of the source that a document of triggers names."""
 
@@ -98,6 +119,7 @@ class Outcome:
     sandbox: SandboxRecord = SandboxRecord()
     source: SourceRecord = SourceRecord()
     log: LogSummary = LogSummary()
+    outputs: OutputsRecord = OutputsRecord()
     interrupted: bool = False
     """The agent-runner was told to stop: the attempt does not count."""
     triggers: Triggers | None = None
@@ -116,6 +138,12 @@ def triggers_from(value: list[Any] | None) -> Triggers | None:
         return None
     document, files = value
     return Triggers(document, tuple(TriggerFile(*each) for each in files))
+
+
+def outputs_from(document: Mapping[str, Any]) -> OutputsRecord:
+    """Return outputs that were written as JSON, where each file is a list."""
+    files = tuple(OutputFile(*each) for each in document.get("files", ()))
+    return OutputsRecord(files=files, error=document.get("error", ""))
 
 
 def limits_from(values: Iterable[list[Any]]) -> tuple[LimitRecord, ...]:

@@ -28,12 +28,14 @@ from agent_runner.outcome import (
     SandboxRecord,
     SourceRecord,
     limits_from,
+    outputs_from,
     triggers_from,
 )
 
 MAX_AHEAD_BYTES = 16 << 20
 """How far a command may run ahead of a server that is there; then it is stopped by back-pressure."""
 SUFFIX = ".spool"
+OUTPUTS_SUFFIX = ".outputs"
 _DIGEST_BYTES = 32
 _LENGTH_BYTES = 8
 _READ_BYTES = 1 << 20
@@ -148,6 +150,11 @@ class Spool:
         """Return length and digest of the log."""
         return LogSummary(length=self.length, sha256=self._digest.hexdigest())
 
+    @property
+    def outputs(self) -> Path | None:
+        """Return the folder beside it for the contents of outputs; None without a disk. It need not exist."""
+        return None if self._path is None else self._path.with_suffix(OUTPUTS_SUFFIX)
+
     def release(self) -> None:
         """Let go of the file and leave it for the next start. Idempotent."""
         if self._fd != _NO_FILE:
@@ -204,6 +211,8 @@ def _document(outcome: Outcome) -> dict[str, object]:
     parts = (("sandbox", outcome.sandbox), ("source", outcome.source), ("log", outcome.log))
     for name, record in parts:
         document[name] = {each.name: getattr(record, each.name) for each in fields(record)}
+    outputs = outcome.outputs
+    document["outputs"] = {"files": outputs.files, "error": outputs.error}
     return document
 
 
@@ -238,6 +247,7 @@ def _read_footer(fd: int, size: int, lease: Lease) -> tuple[Outcome | None, int]
             ),
             "source": SourceRecord(**document.get("source", {})),
             "triggers": triggers_from(document.get("triggers")),
+            "outputs": outputs_from(document.get("outputs", {})),
             "log": LogSummary(**document["log"]),
         }
     )

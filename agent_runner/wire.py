@@ -27,11 +27,14 @@ from agent_runner.outcome import (
     LimitRecord,
     LogSummary,
     Outcome,
+    OutputFile,
+    OutputsRecord,
     SandboxRecord,
     SourceRecord,
     TriggerFile,
     Triggers,
 )
+from agent_runner.outputs_spec import OutputsSpec
 from agent_runner.sandbox_spec import SandboxSpec
 from agent_runner.workflow_spec import WorkflowSpec, canonical_condition
 from runner.v1 import agent_service_pb2, job_pb2
@@ -77,6 +80,7 @@ def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
         not_before_time=time_to_pb(spec.not_before_us),
         max_attempts=spec.max_attempts,
         masking=spec.masking,
+        outputs=_outputs_to_pb(spec.outputs),
         condition=spec.condition,
         workflow=None if spec.workflow is None else _workflow_to_pb(spec.workflow),
         trigger_secrets=spec.trigger_secrets,
@@ -121,6 +125,7 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
         else None,
         max_attempts=message.max_attempts,
         masking=message.masking,
+        outputs=_outputs_from_pb(message.outputs),
         condition=canonical_condition(message.condition),
         workflow=_workflow_from_pb(message.workflow) if message.HasField("workflow") else None,
         trigger_secrets=tuple(message.trigger_secrets),
@@ -133,6 +138,35 @@ def _workflow_to_pb(workflow: WorkflowSpec) -> job_pb2.WorkflowSpec:
 
 def _workflow_from_pb(message: job_pb2.WorkflowSpec) -> WorkflowSpec:
     return WorkflowSpec(id=message.id, name=message.name, vars_json=message.vars_json or "{}")
+
+
+def _outputs_to_pb(outputs: OutputsSpec) -> job_pb2.OutputsSpec | None:
+    if not outputs.paths:
+        return None
+    return job_pb2.OutputsSpec(
+        paths=outputs.paths, max_bytes=outputs.max_bytes, max_files=outputs.max_files
+    )
+
+
+def _outputs_from_pb(message: job_pb2.OutputsSpec) -> OutputsSpec:
+    return OutputsSpec(
+        paths=tuple(message.paths), max_bytes=message.max_bytes, max_files=message.max_files
+    )
+
+
+def output_files_to_pb(files: Iterable[OutputFile]) -> list[job_pb2.Artifact]:
+    """Return the messages of files that a job left."""
+    return [
+        job_pb2.Artifact(name=file.name, sha256=file.sha256, size_bytes=file.size, mode=file.mode)
+        for file in files
+    ]
+
+
+def output_files_from_pb(messages: Iterable[job_pb2.Artifact]) -> tuple[OutputFile, ...]:
+    """Return the files that messages describe, whatever they are called."""
+    return tuple(
+        OutputFile(each.name, each.sha256, each.size_bytes, each.mode) for each in messages
+    )
 
 
 def _source_to_pb(source: SourceSpec) -> job_pb2.SourceSpec:
@@ -237,6 +271,9 @@ def outcome_from_pb(
             length=message.log_bytes,
             sha256=message.log_sha256,
             truncated=message.log_truncated,
+        ),
+        outputs=OutputsRecord(
+            files=output_files_from_pb(message.outputs), error=message.outputs_error
         ),
         interrupted=message.interrupted,
         triggers=triggers_from_pb(message.triggers) if message.HasField("triggers") else None,

@@ -73,6 +73,7 @@ def _attempt_dict(attempt: job_pb2.Attempt) -> JobDict:
             "sha256": attempt.log_sha256 or None,
             "truncated": attempt.log_truncated or None,
         },
+        "outputs_error": attempt.outputs_error or None,
     }
 
 

@@ -144,6 +144,11 @@ class JobWriter:
             values = (outcome.workflow_output, job.id)
             connection.execute(statements.NOTE_WORKFLOW_OUTPUT, values)
         self._save_end(connection, ended, ended_attempt)
+        if outcome.outputs.files:
+            connection.executemany(
+                statements.INSERT_ARTIFACT,
+                [(lease.job_id, lease.attempt, *file) for file in outcome.outputs.files],
+            )
         if triggered and may_trigger(ended):
             for new in triggered:
                 child = self._submit_one(connection, new)

@@ -243,4 +243,5 @@ def _ended_attempt(attempt: Attempt, state: JobState, outcome: Outcome, now_us: 
         sandbox=outcome.sandbox,
         source=outcome.source,
         log=outcome.log,
+        outputs_error=outcome.outputs.error,
     )

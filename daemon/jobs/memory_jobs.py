@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
 
+from agent_runner.outcome import OutputFile
 from daemon.clock import Clock
 from daemon.jobs import lifecycle
 from daemon.jobs.leases import is_held, lease_lost
@@ -27,6 +28,7 @@ class MemoryJobs:
         self._requests: dict[str, NewJob] = {}
         self._attempts: dict[str, list[Attempt]] = {}
         self._live: dict[str, Attempt] = {}
+        self._artifacts: dict[tuple[str, int], list[OutputFile]] = {}
         self._events = MemoryEvents()
         self._counts: Counter[JobState] = Counter()
         self._queue = MemoryQueue(self._job_at)
@@ -115,6 +117,8 @@ class MemoryJobs:
     def _remove(self, job: Job) -> None:
         del self._jobs[job.id], self._seqs[job.id]
         self._attempts.pop(job.id, None)
+        for number in range(1, job.attempt + 1):
+            self._artifacts.pop((job.id, number), None)
         self._dependents.pop(job.id, None)
         self._outputs.pop(job.id, None)
         for other in job.spec.depends_on:
@@ -134,6 +138,11 @@ class MemoryJobs:
             if job.spec.workflow is not None and job.spec.workflow.id == workflow_id:
                 given.append(GivenOutput(job_id, job.spec.name, output))
         return given
+
+    def _outputs_of(self, job_id: str) -> list[OutputFile]:
+        return [
+            file for (each, _), files in self._artifacts.items() if each == job_id for file in files
+        ]
 
     def _timed(self) -> list[Job]:
         return [job for job in self._jobs.values() if job.ready_us is not None]

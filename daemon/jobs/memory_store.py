@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from agent_runner.outcome import Outcome
+from agent_runner.outcome import Outcome, OutputFile
 from daemon.errors import JobNotFoundError
 from daemon.jobs import lifecycle
 from daemon.jobs.dependencies import check_known
@@ -153,6 +153,8 @@ class MemoryJobStore(MemoryJobs):
         if outcome.workflow_output and ended.state.final:
             self._outputs[job.id] = outcome.workflow_output
         self._save_attempt(ended_attempt)
+        if outcome.outputs.files:
+            self._artifacts[lease.job_id, lease.attempt] = sorted(outcome.outputs.files)
         self._save(ended)
         if triggered and may_trigger(ended):
             for new in triggered:
@@ -279,6 +281,7 @@ class MemoryJobStore(MemoryJobs):
             if jobs < limit and (over or (job.end_us or 0) < excess.before_us):
                 jobs += 1
                 log_bytes += log_bytes_of(self._attempts.get(job.id, ()))
+                log_bytes += sum(file.size for file in self._outputs_of(job.id))
                 self._remove(job)
         return Removed(jobs=jobs, log_bytes=log_bytes)
 
@@ -297,7 +300,8 @@ class MemoryJobStore(MemoryJobs):
 
     async def log_bytes(self) -> int:
         """Return how long the logs of all ended attempts are together."""
-        return sum(map(log_bytes_of, self._attempts.values()))
+        outputs = sum(file.size for files in self._artifacts.values() for file in files)
+        return sum(map(log_bytes_of, self._attempts.values())) + outputs
 
     async def last_removed_event_id(self) -> int:
         """Return the id of the newest event that was removed with its job."""
@@ -317,6 +321,15 @@ class MemoryJobStore(MemoryJobs):
     async def attempts(self, job_id: str) -> list[Attempt]:
         """Return the attempts of one job, oldest first."""
         return [*self._attempts.get(job_id, ())]
+
+    async def artifacts(self, job_id: str, number: int) -> list[OutputFile]:
+        """Return the outputs of one attempt, by name."""
+        return list(self._artifacts.get((job_id, number), ()))
+
+    async def referenced(self, digests: Collection[str]) -> set[str]:
+        """Return those contents that an output has."""
+        files = (file for kept in self._artifacts.values() for file in kept)
+        return {file.sha256 for file in files} & {*digests}
 
     async def events(self, after_id: int, limit: int, job_ids: Collection[str]) -> list[JobEvent]:
         """Return events after an id, oldest first; empty ``job_ids`` keeps all."""

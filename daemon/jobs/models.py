@@ -109,6 +109,8 @@ class Attempt:
     sandbox: SandboxRecord = SandboxRecord()
     source: SourceRecord = SourceRecord()
     log: LogSummary = LogSummary()
+    outputs_error: str = ""
+    """Which outputs are not kept though the job asked for them, and why."""
 
     @property
     def lease(self) -> LeaseRef:

@@ -57,6 +57,7 @@ def _remove(connection: sqlite3.Connection, job: Row) -> int:
     connection.execute(statements.DELETE_EVENTS, (event_ids,))
     connection.execute(statements.NOTE_REMOVED_EVENTS, (max(json.loads(event_ids), default=0),))
     connection.execute(statements.DELETE_ATTEMPTS, (job_id,))
+    connection.execute(statements.DELETE_ARTIFACTS, (job_id,))
     connection.execute(statements.DELETE_JOB, (seq,))
     if attempts:
         connection.execute(statements.INSERT_REMOVED_LOG, (job_id, attempts))

@@ -3,58 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import is_dataclass
-from functools import lru_cache
 from typing import Any
 
-from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SourceSpec
+from agent_runner.job_spec import ConcurrencySpec
 from agent_runner.outcome import EndReason, LogSummary, SandboxRecord, SourceRecord, limits_from
-from agent_runner.sandbox_spec import SandboxSpec
-from agent_runner.workflow_spec import WorkflowSpec
 from daemon.errors import StoreUnusableError
 from daemon.jobs.labels import label_key
 from daemon.jobs.models import AgentIdentity, Attempt, Job, JobEvent, NewJob
+from daemon.jobs.spec_text import decode_spec, encode_spec
 from daemon.jobs.states import JobState
 
 Row = tuple[Any, ...]
-
-SPARED = frozenset(
-    {
-        "retries",
-        "concurrency",
-        "depends_on",
-        "not_before_us",
-        "max_attempts",
-        "masking",
-        "container_image",
-        "condition",
-        "workflow",
-        "trigger_secrets",
-    }
-)
-"""Fields of a specification that are not written if they ask for nothing."""
-SPARED_BY_SANDBOX = frozenset(
-    {
-        "cpus",
-        "disk_bytes",
-        "open_files",
-        "hosts",
-        "require",
-        "unprotected",
-        "fallback",
-        "container_only",
-        "reuse",
-        "nested",
-        "cache",
-    }
-)
-"""The same of its ``sandbox``."""
-_NO_SOURCE = SourceSpec()
-
-KNOWN_SPECS = 512
-MAX_KNOWN_CHARS = 8192
-"""Longer specs are decoded each time, so that what is remembered stays small."""
 
 JOB_STATE_COLUMNS = (
     "state",
@@ -104,6 +63,7 @@ ATTEMPT_END_COLUMNS = (
     "log_length",
     "log_sha256",
     "log_truncated",
+    "outputs_error",
 )
 """What the end of an attempt changes."""
 
@@ -119,25 +79,10 @@ ATTEMPT_COLUMNS = (
     *ATTEMPT_END_COLUMNS,
 )
 
+ARTIFACT_COLUMNS = ("job_id", "attempt", "name", "sha256", "size", "mode")
+
 EVENT_COLUMNS = ("job_id", "state", "attempt", "time_us", "end_reason", "exit_code")
 """An event without its id, which the database gives."""
-
-
-def encode_spec(spec: JobSpec) -> str:
-    """Return a spec as JSON. Every field that has a default is written, so that a later default does not change old jobs.
-
-    What a job does not ask of the queue is left out: that will always mean nothing.
-    """
-    return json.dumps(spec, default=_plain, separators=(",", ":"))
-
-
-def decode_spec(text: str) -> JobSpec:
-    """Return the spec in a JSON text.
-
-    Raises:
-        ValueError, TypeError, KeyError: The text was not made by ``encode_spec``.
-    """
-    return _decode_known(text) if len(text) <= MAX_KNOWN_CHARS else _decode(text)
 
 
 def new_job_values(new: NewJob, job: Job) -> Row:
@@ -261,6 +206,7 @@ def attempt_end_values(attempt: Attempt) -> Row:
         attempt.log.length,
         attempt.log.sha256,
         attempt.log.truncated,
+        attempt.outputs_error,
     )
 
 
@@ -283,6 +229,7 @@ def attempt_from_row(row: Row) -> Attempt:
         length,
         sha256,
         truncated,
+        outputs_error,
     ) = end
     try:
         return Attempt(
@@ -301,6 +248,7 @@ def attempt_from_row(row: Row) -> Attempt:
             sandbox=_sandbox(sandbox),
             source=SourceRecord(commit=commit, ci_commit=ci_commit),
             log=LogSummary(length=length, sha256=sha256, truncated=truncated),
+            outputs_error=outputs_error,
         )
     except (ValueError, TypeError) as exc:
         raise StoreUnusableError(
@@ -327,35 +275,6 @@ def event_from_row(row: Row) -> JobEvent:
     )
 
 
-def _plain(value: object) -> object:
-    if type(value) is JobSpec:
-        fields = {name: getattr(value, name) for name in JobSpec.__dataclass_fields__}
-        for name in SPARED:
-            if not fields[name]:
-                del fields[name]
-        if fields["ci_source"] == _NO_SOURCE:
-            del fields["ci_source"]
-        return fields
-    if type(value) is SandboxSpec:
-        return {
-            name: field
-            for name in SandboxSpec.__dataclass_fields__
-            if (field := getattr(value, name)) or name not in SPARED_BY_SANDBOX
-        }
-    if type(value) is SourceSpec:
-        fields = {name: getattr(value, name) for name in SourceSpec.__dataclass_fields__}
-        return {
-            name: field
-            for name, field in fields.items()
-            if name in ("kind", "path") or field != getattr(_NO_SOURCE, name)
-        }
-    if is_dataclass(value):
-        return {name: getattr(value, name) for name in value.__dataclass_fields__}
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"a job spec cannot hold a {type(value).__name__}")
-
-
 def _reason(name: str | None) -> EndReason | None:
     return None if name is None else EndReason(name)
 
@@ -378,41 +297,3 @@ def _sandbox(values: list[Any]) -> SandboxRecord:
         walls_not_held=() if walls == "[]" else tuple(json.loads(walls)),
         limits=() if limits == "[]" else limits_from(json.loads(limits)),
     )
-
-
-def _decode(text: str) -> JobSpec:
-    values = json.loads(text)
-    values["argv"] = tuple(values["argv"])
-    values["source"] = SourceSpec(**values["source"])
-    if (ci_source := values.get("ci_source")) is not None:
-        values["ci_source"] = SourceSpec(**ci_source)
-    values["sandbox"] = _decode_sandbox(values["sandbox"])
-    values["depends_on"] = tuple(values.get("depends_on", ()))
-    if (retries := values.get("retries")) is not None:
-        values["retries"] = _decode_retries(retries)
-    if (concurrency := values.get("concurrency")) is not None:
-        values["concurrency"] = ConcurrencySpec(**concurrency)
-    if (workflow := values.get("workflow")) is not None:
-        values["workflow"] = WorkflowSpec(**workflow)
-    values["trigger_secrets"] = tuple(values.get("trigger_secrets", ()))
-    return JobSpec(**values)
-
-
-def _decode_sandbox(values: dict[str, Any]) -> SandboxSpec:
-    for name in ("hosts", "require", "container_only"):
-        if name in values:
-            values[name] = tuple(values[name])
-    return SandboxSpec(**values)
-
-
-def _decode_retries(values: dict[str, Any]) -> RetryPolicy:
-    return RetryPolicy(
-        max=values["max"],
-        backoff_s=values["backoff_s"],
-        exit_codes=tuple(values["exit_codes"]),
-        end_reasons=tuple(map(EndReason, values["end_reasons"])),
-    )
-
-
-# The same few specs are read again at each step of their jobs and on each page of a list.
-_decode_known = lru_cache(maxsize=KNOWN_SPECS)(_decode)

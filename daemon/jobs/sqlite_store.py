@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from agent_runner.outcome import Outcome
+from agent_runner.outcome import Outcome, OutputFile
 from daemon.clock import Clock
 from daemon.errors import JobNotFoundError, StoreUnavailableError, StoreUnusableError
 from daemon.jobs import migrator, statements
@@ -283,6 +283,16 @@ class SqliteJobStore:
         """Return the attempts of one job, oldest first."""
         rows = self._read(statements.SELECT_ATTEMPTS, (job_id,))
         return [attempt_from_row(row) for row in rows]
+
+    async def artifacts(self, job_id: str, number: int) -> list[OutputFile]:
+        """Return the outputs of one attempt, by name."""
+        rows = self._read(statements.SELECT_ARTIFACTS, (job_id, number))
+        return [OutputFile(*row) for row in rows]
+
+    async def referenced(self, digests: Collection[str]) -> set[str]:
+        """Return those contents that an output has."""
+        rows = self._read(statements.SELECT_REFERENCED, (json.dumps([*digests]),))
+        return {digest for (digest,) in rows}
 
     async def events(self, after_id: int, limit: int, job_ids: Collection[str]) -> list[JobEvent]:
         """Return events after an id, oldest first; empty ``job_ids`` keeps all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from daemon.jobs.rows import (
+    ARTIFACT_COLUMNS,
     ATTEMPT_COLUMNS,
     ATTEMPT_END_COLUMNS,
     EVENT_COLUMNS,
@@ -51,6 +52,7 @@ INSERT_JOB = _insert(
 """Follows ``INSERT_EVENT``."""
 INSERT_ATTEMPT = _insert("attempts", ATTEMPT_COLUMNS)
 INSERT_EVENT = _insert("events", EVENT_COLUMNS)
+INSERT_ARTIFACT = _insert("artifacts", ARTIFACT_COLUMNS)
 
 UPDATE_JOB = (
     f"UPDATE jobs SET {_assignments(JOB_STATE_COLUMNS)}, "
@@ -218,11 +220,24 @@ SELECT_OLDEST_ENDED = (
 
 Reads every ended job where few are old enough: 40 ms for 100 000; its caller asks once a minute.
 """
-LOG_BYTES_OF_JOB = "SELECT coalesce(sum(log_length), 0) FROM attempts WHERE job_id = ?"
-LOG_BYTES = "SELECT coalesce(sum(log_length), 0) FROM attempts WHERE state <> 'RUNNING'"
+LOG_BYTES_OF_JOB = (
+    "SELECT (SELECT coalesce(sum(log_length), 0) FROM attempts WHERE job_id = ?1) "
+    "+ (SELECT coalesce(sum(size), 0) FROM artifacts WHERE job_id = ?1)"
+)
+LOG_BYTES = (
+    "SELECT (SELECT coalesce(sum(log_length), 0) FROM attempts WHERE state <> 'RUNNING') "
+    "+ (SELECT coalesce(sum(size), 0) FROM artifacts)"
+)
 """Milliseconds for many jobs; its caller asks once a minute."""
 DELETE_JOB = "DELETE FROM jobs WHERE seq = ?"
 DELETE_ATTEMPTS = "DELETE FROM attempts WHERE job_id = ?"
+DELETE_ARTIFACTS = "DELETE FROM artifacts WHERE job_id = ?"
+SELECT_ARTIFACTS = (
+    "SELECT name, sha256, size, mode FROM artifacts WHERE job_id = ? AND attempt = ? ORDER BY name"
+)
+SELECT_REFERENCED = (
+    "SELECT DISTINCT sha256 FROM artifacts WHERE sha256 IN (SELECT value FROM json_each(?))"
+)
 DELETE_EVENTS = "DELETE FROM events WHERE id IN (SELECT value FROM json_each(?))"
 NOTE_REMOVED_EVENTS = "UPDATE removed_events SET last_id = max(last_id, ?)"
 SELECT_REMOVED_EVENT = "SELECT last_id FROM removed_events"

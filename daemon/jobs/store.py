@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from agent_runner.outcome import Outcome
+from agent_runner.outcome import Outcome, OutputFile
 from daemon.jobs.models import (
     AgentIdentity,
     AgentOffer,
@@ -230,6 +230,14 @@ class JobStore(Protocol):
 
     async def attempts(self, job_id: str) -> list[Attempt]:
         """Return the attempts of one job, oldest first; empty if there are none or no such job."""
+        ...
+
+    async def artifacts(self, job_id: str, number: int) -> list[OutputFile]:
+        """Return the outputs of one attempt, by name; empty if there are none, it has not ended, or no such attempt."""
+        ...
+
+    async def referenced(self, digests: Collection[str]) -> set[str]:
+        """Return those contents that the output of a kept job has; called when others are to be deleted."""
         ...
 
     async def events(self, after_id: int, limit: int, job_ids: Collection[str]) -> list[JobEvent]:

@@ -55,6 +55,7 @@ def attempt_to_pb(attempt: Attempt) -> job_pb2.Attempt:
         log_bytes=attempt.log.length,
         log_sha256=attempt.log.sha256,
         log_truncated=attempt.log.truncated,
+        outputs_error=attempt.outputs_error,
     )
 
 

@@ -15,14 +15,12 @@ from agent_runner.sandbox_spec import SandboxSpec
 from daemon.errors import StoreUnusableError
 from daemon.jobs.models import AgentIdentity, Attempt, Job, NewJob
 from daemon.jobs.rows import (
-    MAX_KNOWN_CHARS,
     attempt_from_row,
     attempt_values,
-    decode_spec,
-    encode_spec,
     job_from_row,
     job_state_values,
 )
+from daemon.jobs.spec_text import MAX_KNOWN_CHARS, decode_spec, encode_spec
 from daemon.jobs.states import JobState
 
 TEXTS = st.text(max_size=5)
