@@ -7,6 +7,7 @@ AttemptControl. Whatever goes wrong becomes an Outcome; only a defect raises.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from agent_runner.errors import (
     SecretSourceGoneError,
     SourceError,
 )
+from agent_runner.fallback import FILESYSTEM, Consent, Fallback
 from agent_runner.job_environment import job_environment
 from agent_runner.job_spec import JobSpec
 from agent_runner.late_secrets import LateSecrets, may_register
@@ -28,7 +30,7 @@ from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord, 
 from agent_runner.sandbox_terms import sandbox_record, sandbox_request
 from agent_runner.secret_refs import SecretRef, refs_of, require, resolve, source_credentials
 from agent_runner.secret_source import Found, SecretSource
-from agent_runner.verdict import command_end, early_end, sandbox_end
+from agent_runner.verdict import command_end, early_end
 from sandbox.base import (
     Command,
     ExecRequest,
@@ -54,6 +56,8 @@ MIN_THREAD_BYTES = 32 << 10
 """Less output at once is masked sooner than it is handed to a thread and back."""
 MIN_THREAD_SECRET_CHARS = 2 << 10
 """Fewer of all secrets together are spelled in some milliseconds."""
+GIVE_UP_S = 10.0
+"""How long a container is cleaned up that another sandbox takes the place of; its provider tries again later."""
 MIN_COMMAND_S = 0.001
 """What is left for a command whose preparation took nearly all of the time-out."""
 
@@ -90,17 +94,19 @@ class AttemptRequest:
 class AttemptRun:
     """One attempt. ``run`` once, then ``clean_up``, which is safe at any moment and repeatedly."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of one attempt
         self,
         provider: SandboxProvider,
         request: AttemptRequest,
         secrets: SecretSource,
         log: LogWriter,
         control: AttemptControl,
+        consent: Consent | None = None,
     ) -> None:
         self._provider = provider
         self._request = request
-        self._spec = request.spec
+        self._fallback = Fallback(request.spec, provider.kind, consent)
+        self._spec = replace(request.spec, env=self._fallback.handed_out(request.spec.env))
         self._secrets = secrets
         self._log = log
         self._control = control
@@ -111,6 +117,7 @@ class AttemptRun:
         self._source = SourceRecord()
         self._credentials: dict[str, str] = {}
         self._command: Command | None = None
+        self._exec_asked = False
         self._written = 0
         self._truncated = False
 
@@ -123,8 +130,12 @@ class AttemptRun:
             outcome = Outcome(end_reason=EndReason.SECRET_MISSING, message=str(error))
         except SourceError as error:
             outcome = Outcome(end_reason=EndReason.SOURCE_FAILED, message=str(error))
+        except CommandNotStartedError as error:
+            message = f"the command could not be started: {error}"
+            outcome = Outcome(end_reason=EndReason.SOURCE_FAILED, message=message)
         except SandboxError as error:
-            outcome = sandbox_end(error)
+            outcome = self._fallback.failure(error)
+        outcome = self._fallback.told(outcome)
         log = self._log.summary()
         if self._truncated:
             log = replace(log, truncated="size_limit")
@@ -155,6 +166,36 @@ class AttemptRun:
         env = await self._environment()
         if env is None:
             return early_end(self._spec, self._control.reason)
+        try:
+            return await self._in_sandbox(env, began)
+        except SandboxError as error:
+            if not await self._takes_over(error):
+                raise
+        return await self._in_sandbox(self._fallback.handed_out(env), began)
+
+    async def _takes_over(self, error: SandboxError) -> bool:
+        """Tell whether another sandbox takes the place of the container that failed, after clearing its place."""
+        if self._control.reason is not None or self._written:
+            return False
+        if not self._fallback.is_possible(error, exec_asked=self._exec_asked):
+            return False
+        if not await self._unless_stopped(self._fallback.is_agreed(error)):
+            return False
+        logger.warning(
+            "no container; the job runs in the filesystem sandbox",
+            extra={"action": "fallback", "job_id": self._request.job_id, "why": str(error)},
+        )
+        self._fallback.take_over(error)
+        if self._sandbox is not None:
+            with contextlib.suppress(SandboxError, TimeoutError):
+                async with asyncio.timeout(GIVE_UP_S):
+                    await self._sandbox.destroy()
+        self._sandbox = self._command = None
+        self._exec_asked = False
+        self._sandbox_request = replace(self._sandbox_request, kind=FILESYSTEM)
+        return True
+
+    async def _in_sandbox(self, env: dict[str, str], began: float) -> Outcome:
         sandbox = await self._prepared()
         left_s = self._spec.timeout_s - (asyncio.get_running_loop().time() - began)
         if sandbox is None:
@@ -162,8 +203,11 @@ class AttemptRun:
         env = (
             job_environment(self._request.job_id, self._request.attempt, self._spec, sandbox) | env
         )
+        env |= self._fallback.variables(self._masker.mask_text)
+        self._write(self._fallback.notice(sandbox.info, self._masker.mask_text))
         if may_register(self._spec, has_secrets=self._has_secrets):
             env |= await LateSecrets(self._masker).open(sandbox, env["PATH"])
+        self._exec_asked = True
         command = await sandbox.exec(
             ExecRequest(
                 argv=self._spec.argv,
@@ -179,8 +223,6 @@ class AttemptRun:
         try:
             await self._pump(command)
             return self._ended(await command.wait())
-        except CommandNotStartedError as error:
-            raise SourceError(f"the command could not be started: {error}") from error
         finally:
             await stopper.close()
 

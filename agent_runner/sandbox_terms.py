@@ -13,6 +13,7 @@ def sandbox_request(job_id: str, attempt: int, spec: JobSpec) -> SandboxRequest:
     asked = spec.sandbox
     return SandboxRequest(
         name=f"{job_id}-{attempt}",
+        kind=asked.kind,
         image=spec.container_image,
         min_tier=Tier.parse(asked.min),
         network=Network(asked.network),

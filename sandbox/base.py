@@ -123,6 +123,8 @@ class SandboxRequest:
     """Names of walls, and of limits that are asked for, without which there must be no sandbox."""
     image: str = ""
     """Of the container; empty for the operator's default. Nothing to the other kinds."""
+    kind: str = "auto"
+    """Which kind it must be, where a provider makes several; ``auto`` is what the operator decided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,7 +308,10 @@ class Sandbox(Protocol):
 
 
 class SandboxProvider(Protocol):
-    """Makes sandboxes of one kind. One per process; used concurrently."""
+    """Makes sandboxes of one kind, or of several. One per process; used concurrently."""
+
+    kind: str
+    """What a request for ``auto`` gets: ``filesystem``, ``container`` or ``scripted``."""
 
     async def probe(self) -> Capabilities:
         """Find out what works here by trying it. Called at start; the answer is kept."""

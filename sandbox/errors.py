@@ -10,6 +10,8 @@ class SandboxError(Exception):
 
     reason: ClassVar[str] = "SANDBOX_FAILED"
     retryable: ClassVar[bool] = False
+    never_began: bool = False
+    """Whether a container engine or an image failed, and the command certainly did not begin; see ``container.failure``."""
 
 
 class SandboxUnavailableError(SandboxError):
@@ -29,6 +31,10 @@ class ImageMissingError(SandboxUnavailableError):
     """The image of a container is neither here nor to be had."""
 
     reason: ClassVar[str] = "IMAGE_MISSING"
+
+
+class EngineUnusableError(SandboxUnavailableError):
+    """There is a container engine, or its address, and it cannot be used from here."""
 
 
 class EngineGoneError(SandboxBrokenError):

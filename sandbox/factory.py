@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sandbox.base import SandboxProvider, Tier
@@ -20,7 +21,7 @@ KIND_OF_MODE = {"local": FILESYSTEM, "cloud": CONTAINER}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxConfig:
-    """What ``open_configured`` makes a provider of: the arguments of ``open_provider``."""
+    """What ``open_configured`` makes a provider of: the arguments of ``open_kinds``."""
 
     kind: str
     root: Path
@@ -43,14 +44,50 @@ def kind_of_mode(mode: str) -> str:
 
 
 def open_configured(config: SandboxConfig) -> SandboxProvider:
-    """Return the provider of a configuration; as ``open_provider``."""
-    return open_provider(
+    """Return the provider of a configuration; as ``open_kinds``."""
+    return open_kinds(
         config.kind,
         root=config.root,
         owner_label=config.owner_label,
         tier=config.tier,
         allow_plain=config.allow_plain,
         container=config.container,
+    )
+
+
+def open_kinds(  # noqa: PLR0913  # the parts of each kind, by name
+    kind: str,
+    *,
+    root: Path,
+    owner_label: str,
+    tier: Tier | None = None,
+    allow_plain: bool = False,
+    container: ContainerSettings | None = None,
+) -> SandboxProvider:
+    """Return a provider of all kinds that a job can ask for; as ``open_provider``, and ``kind`` is for jobs that ask for none.
+
+    Raises:
+        SandboxUnavailableError: There is no such kind.
+    """
+    kind = FILESYSTEM if kind == AUTO else kind
+    settings = container or ContainerSettings()
+    opener = partial(
+        open_provider,
+        root=root,
+        owner_label=owner_label,
+        tier=tier,
+        allow_plain=allow_plain,
+        container=settings,
+    )
+    if kind not in {FILESYSTEM, CONTAINER}:
+        return opener(kind)
+    from sandbox.several_kinds import SeveralKinds  # noqa: PLC0415
+
+    return SeveralKinds(
+        kind,
+        {each: partial(opener, each) for each in (FILESYSTEM, CONTAINER)},
+        root,
+        settings.engine.removeprefix("unix://"),
     )
 
 

@@ -283,6 +283,8 @@ class ScriptedSandbox:
 class ScriptedProvider:
     """Makes sandboxes in memory."""
 
+    kind = KIND
+
     def __init__(self, *, owner_label: str = "scripted", fail_create: str | None = None) -> None:
         """Make a provider.
 

@@ -17,7 +17,7 @@ import httpx2
 from sandbox.container.attachment import Attachment
 from sandbox.container.failure import Operation, classify
 from sandbox.container.settings import ContainerSettings, EngineAddress
-from sandbox.errors import SandboxBrokenError, SandboxUnavailableError
+from sandbox.errors import EngineUnusableError, SandboxBrokenError
 
 OLDEST_API = (1, 40)
 NEWEST_API = (1, 47)
@@ -63,7 +63,7 @@ class Engine:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SandboxBrokenError(f"no container engine is there, but: {said!r:.200}") from error
         if newest < OLDEST_API or oldest > NEWEST_API:
-            raise SandboxUnavailableError(
+            raise EngineUnusableError(
                 f"the container engine speaks API {_text(oldest)} to {_text(newest)};"
                 f" {_text(OLDEST_API)} to {_text(NEWEST_API)} are understood here"
             )
@@ -280,7 +280,7 @@ def _tls_context(settings: ContainerSettings) -> ssl.SSLContext:
         if settings.cert_file is not None:
             context.load_cert_chain(settings.cert_file, settings.key_file)
     except (OSError, ssl.SSLError) as error:
-        raise SandboxUnavailableError(
+        raise EngineUnusableError(
             f"the certificates for {settings.engine} cannot be used: {error}"
         ) from error
     return context

@@ -13,6 +13,7 @@ from sandbox.base import ExecResult
 from sandbox.errors import (
     CommandNotStartedError,
     EngineGoneError,
+    EngineUnusableError,
     ImageMissingError,
     SandboxBrokenError,
     SandboxError,
@@ -55,6 +56,18 @@ class Operation(enum.StrEnum):
     COPY_OUT = "give files"
 
 
+_BEFORE_START = frozenset(
+    {
+        Operation.CREATE,
+        Operation.ATTACH,
+        Operation.PULL,
+        Operation.INSPECT_IMAGE,
+        Operation.COPY_IN,
+    }
+)
+"""What is asked before the command of an attempt can run."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerEnd:
     """All that is known of a command whose container has ended."""
@@ -82,6 +95,28 @@ def classify(
         message: What the engine, or the connection, said.
         subject: The image or path it was about.
     """
+    error = _error_for(operation, status, message, subject)
+    # Without an answer to a start nobody knows whether the engine did it.
+    certain = operation in _BEFORE_START or (operation is Operation.START and status is not None)
+    error.never_began = certain and not isinstance(error, TransferRefusedError)
+    return error
+
+
+def failed_before_command(error: SandboxError, *, exec_asked: bool) -> bool:
+    """Tell whether an engine or an image failed before the command of an attempt can have begun. Pure.
+
+    Args:
+        error: What ended the attempt in a container.
+        exec_asked: Whether the sandbox had been asked to start the command.
+    """
+    if error.never_began or exec_asked:
+        return error.never_began
+    return isinstance(error, EngineUnusableError | ImageMissingError | SandboxBrokenError)
+
+
+def _error_for(
+    operation: Operation, status: int | None, message: str, subject: str
+) -> SandboxError:
     if status is None:
         return EngineGoneError(f"the container engine did not {operation}: {message}")
     text = message.lower()
@@ -96,16 +131,25 @@ def classify(
     )
 
 
+def _never_began(error: SandboxError) -> SandboxError:
+    error.never_began = True
+    return error
+
+
 def conclude(end: ContainerEnd) -> ExecResult | SandboxError:
     """Return how a command ended, or why it never began."""
     if end.engine_error and not end.started:
-        return SandboxBrokenError(
-            f"the container engine could not run the command: {end.engine_error}"
+        return _never_began(
+            SandboxBrokenError(
+                f"the container engine could not run the command: {end.engine_error}"
+            )
         )
     if not end.started and not end.killed and not end.oom_killed:
         if _NO_SHELL in end.said:
-            return CommandNotStartedError(
-                "the image has no /bin/sh, which every command is started by"
+            return _never_began(
+                CommandNotStartedError(
+                    "the image has no /bin/sh, which every command is started by"
+                )
             )
         if end.exit_code == _KILLED:
             return SandboxBrokenError(

@@ -18,7 +18,12 @@ from sandbox.container.sandbox import ContainerSandbox
 from sandbox.container.settings import DEFAULT_MEMORY_SHARE, ContainerSettings
 from sandbox.container.trial import try_walls
 from sandbox.container.workspace_image import workspace_image
-from sandbox.errors import SandboxBrokenError, SandboxError, SandboxUnavailableError
+from sandbox.errors import (
+    ImageMissingError,
+    SandboxBrokenError,
+    SandboxError,
+    SandboxUnavailableError,
+)
 from sandbox.limits import KeptLimit, Limits
 
 KIND = "container"
@@ -33,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 class ContainerProvider:
     """Makes sandboxes on one engine. One per process; see ``SandboxProvider``."""
+
+    kind = KIND
 
     def __init__(
         self,
@@ -85,7 +92,7 @@ class ContainerProvider:
         _check_required(request, limits := host.kept(request.limits))
         name = request.image or self._settings.image
         if not name:
-            raise SandboxUnavailableError("the job names no container image, and no default is set")
+            raise ImageMissingError("the job names no container image, and no default is set")
         engine = await self._connected()
         image = await obtain(engine, name, self._settings.pull, self._on_progress)
         self._check(request)  # another of this name may have come while the image did

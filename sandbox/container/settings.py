@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.errors import SandboxUnavailableError
+from sandbox.errors import EngineUnusableError
 from sandbox.limits import GIB
 
 DEFAULT_ENGINE = "unix:///var/run/docker.sock"
@@ -49,12 +49,12 @@ class EngineAddress:
             return cls(socket=text.removeprefix("unix://"))
         match = _TCP.fullmatch(text)
         if match is None:
-            raise SandboxUnavailableError(
+            raise EngineUnusableError(
                 f"{text!r} is no address of a container engine: use unix:///path or tcp://host:port"
             )
         host, port = match["host"], match["port"]
         if not tls and host not in {"127.0.0.1", "[::1]", "localhost"}:
-            raise SandboxUnavailableError(
+            raise EngineUnusableError(
                 f"the container engine at {text} is reached over a network: give a CA, a certificate and a key"
             )
         return cls(url=f"{'https' if tls else 'http'}://{host}:{port}")

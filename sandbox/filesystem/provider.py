@@ -54,6 +54,8 @@ logger = logging.getLogger(__name__)
 class FilesystemProvider:
     """Makes sandboxes below one folder of this host. One per process; see ``SandboxProvider``."""
 
+    kind = KIND
+
     def __init__(  # noqa: PLR0913  # what the operator decides
         self,
         root: Path,
