@@ -7,6 +7,7 @@ an overlapping secret readable. An engine is immutable and may be used by many t
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -116,15 +117,18 @@ class _Family:
     def __init__(self, patterns: list[bytes]) -> None:
         self._patterns = sorted(patterns)
         self.longest = max(map(len, patterns))
-        # Of each pattern, the next shorter one that it begins with.
-        self._inner: list[int] = []
-        self._periods: list[int] = []
+        self._periods: dict[int, int] = {}
+
+    @functools.cached_property
+    def _inner(self) -> list[int]:
+        """Of each pattern, the next shorter one that it begins with. Made with the first hit: most families have none."""
+        links: list[int] = []
         for index, pattern in enumerate(self._patterns):
             inner = index - 1
             while inner >= 0 and not pattern.startswith(self._patterns[inner]):
-                inner = self._inner[inner]
-            self._inner.append(inner)
-            self._periods.append(_period(pattern))
+                inner = links[inner]
+            links.append(inner)
+        return links
 
     def longest_match(self, data: bytes, start: int) -> int:
         """Return where the longest pattern ends that stands at ``start``; ``start`` if none does.
@@ -138,7 +142,9 @@ class _Family:
         if index < 0:
             return start
         end = start + len(self._patterns[index])
-        period = self._periods[index]
+        period = self._periods.get(index)
+        if period is None:
+            period = self._periods[index] = _period(self._patterns[index])
         return _end_of_run(data, end, period) if period else end
 
     def may_begin(self, text: bytes) -> bool:

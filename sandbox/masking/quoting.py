@@ -14,7 +14,6 @@ from collections.abc import Iterator
 
 _HTML_IN_JSON = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 _UNICODE_ESCAPE = re.compile(r"\\u[0-9a-f]{4}")
-_HEX_ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _QUOTED_BY_BASH = re.compile(r"""([ !"$&'()*,;<>?\[\\\]^`{|}])""")
 _ANSI_C = {
     7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 27: "\\E",
@@ -23,15 +22,14 @@ _ANSI_C = {
 _ODD_IN_GO = re.compile(r'[\x00-\x1f"\\\x7f-\U0010ffff]')
 _ODD_IN_ASCII = re.compile(r"[\x00-\x1f'\\\x7f-\U0010ffff]")
 _ODD_IN_UTF8 = re.compile(r"[\x00-\x1f'\\\x7f]")
-_URL_UNSAFE = tuple(
-    re.compile(b"[^A-Za-z0-9_.~" + safe + b"-]", re.DOTALL)
-    for safe in (b"", b"/", b"!$&'()*+,;=", b"!*'()")
+_EVERYWHERE_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+_URL_SAFE = tuple(
+    _EVERYWHERE_SAFE | set(safe) for safe in (b"~", b"~/", b"~!$&'()*+,;=", b"~!*'()")
 )
 """RFC 3986 unreserved; paths; paths with sub-delimiters; JavaScript's encodeURIComponent."""
-_FORM_UNSAFE = tuple(
-    re.compile(b"[^A-Za-z0-9_." + safe + b"-]", re.DOTALL) for safe in (b"~", b"*")
-)
-"""Python; JavaScript and Java."""
+_FORM_SAFE = tuple(_EVERYWHERE_SAFE | set(safe) for safe in (b"~ ", b"* "))
+"""Python; JavaScript and Java. All write a space as a plus."""
+_PERCENT = 0x25
 _BASE64_CUT = (0, 2, 3)
 """Characters at the start that depend on what stands before, by the alignment."""
 _WRAP_COLUMNS = (64, 76)
@@ -73,12 +71,14 @@ def shell_spellings(text: str) -> Iterator[str]:
 
 def url_spellings(value: bytes) -> Iterator[str]:
     """Yield a value percent-encoded with each usual set of safe characters, in both cases of the digits."""
-    forms = {unsafe.sub(_percent, value) for unsafe in _URL_UNSAFE}
-    forms |= {unsafe.sub(_percent, value).replace(b"%20", b"+") for unsafe in _FORM_UNSAFE}
-    for form in forms:
-        text = form.decode("ascii")
-        yield text
-        yield _HEX_ESCAPE.sub(lambda found: found.group().lower(), text)
+    found = frozenset(value)
+    unsafe = {found - safe for safe in _URL_SAFE}
+    unsafe_in_forms = {found - safe for safe in _FORM_SAFE}
+    for digits in ("02X", "02x"):
+        for odd in unsafe:
+            yield _percent_encoded(value, odd, digits).decode("ascii")
+        for odd in unsafe_in_forms:
+            yield _percent_encoded(value, odd, digits).replace(b" ", b"+").decode("ascii")
 
 
 def markup_spellings(text: str) -> Iterator[str]:
@@ -117,8 +117,12 @@ def base64_spellings(value: bytes) -> Iterator[bytes]:
 _TO_URL_ALPHABET = bytes.maketrans(b"+/", b"-_")
 
 
-def _percent(found: re.Match[bytes]) -> bytes:
-    return b"%%%02X" % found.group()[0]
+def _percent_encoded(value: bytes, unsafe: frozenset[int], digits: str) -> bytes:
+    # The percent sign first: what is written for the others holds it. Much quicker than one pass by an expression,
+    # because few different bytes need it.
+    for byte in sorted(unsafe, key=lambda byte: byte != _PERCENT):
+        value = value.replace(bytes((byte,)), f"%{byte:{digits}}".encode())
+    return value
 
 
 def _go_json(form: str) -> str:
