@@ -117,7 +117,7 @@ class AttemptRun:
         self._source = SourceRecord()
         self._credentials: dict[str, str] = {}
         self._command: Command | None = None
-        self._exec_asked = False
+        self._exec_asked = self._has_run = False
         self._written = 0
         self._truncated = False
 
@@ -175,7 +175,7 @@ class AttemptRun:
 
     async def _takes_over(self, error: SandboxError) -> bool:
         """Tell whether another sandbox takes the place of the container that failed, after clearing its place."""
-        if self._control.reason is not None or self._written:
+        if self._control.reason is not None or self._written or self._has_run:
             return False
         if not self._fallback.is_possible(error, exec_asked=self._exec_asked):
             return False
@@ -351,6 +351,7 @@ class AttemptRun:
             self._log.write(data)
 
     def _ended(self, result: ExecResult) -> Outcome:
+        self._has_run = True
         if result.survivors:
             logger.error(
                 "processes survived KILL",
