@@ -12,19 +12,23 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_GIT = ".git"
-_IN_GIT = ("config", "config.worktree", "hooks")
+from sandbox.filesystem.repositories import GIT, Repositories, below, is_repository
+
 _BESIDE = (
-    ".aider.conf.yml", ".claude", ".codex", ".cursor", ".devcontainer", ".envrc", ".gemini", ".idea",
-    ".mcp.json", ".opencode", ".vscode", ".zed",
+    ".aider.conf.yml", ".amazonq", ".claude", ".codex", ".continue", ".cursor", ".devcontainer",
+    ".devcontainer.json", ".dir-locals.el", ".envrc", ".exrc", ".fleet", ".gdbinit", ".gemini", ".idea",
+    ".kiro", ".lldbinit", ".mcp.json", ".nvim.lua", ".opencode", ".roo", ".vs", ".vscode", ".windsurf", ".zed",
 )  # fmt: skip
-_SKIPPED = frozenset({_GIT, "ci", "node_modules", "__pycache__"})
+_CI = "ci"
+_SKIPPED = frozenset({GIT, "node_modules", "__pycache__"})
 _SAMPLE = ".sample"
 _DEPTH = 4
 """How far below the job's root a checkout is looked for: /job/src/group/name/.git is."""
 _FOLDERS = 2000
 """How many folders are looked into, the shallow ones first."""
 _MARKS = 5000
+_MOUNTS = 500
+"""How many paths are read-only; bubblewrap takes 9,000 words, and each mount costs 0.1 ms. More are told only."""
 TOLD = 20
 
 Mark = tuple[int, int, int, int]
@@ -36,14 +40,20 @@ class Checkouts:
     """The checkouts of one workspace before a command, by paths relative to the job's root."""
 
     folders: tuple[str, ...] = ()
+    watched: tuple[str, ...] = ()
+    """Everything that is protected, or would be if it existed."""
+    repositories: tuple[str, ...] = ()
+    """What git takes for a repository."""
     marks: dict[str, Mark] = field(default_factory=dict)
-    """Everything protected that exists, and what is in it."""
+    """What of the watched exists, and what is in it."""
 
     def read_only(self) -> list[str]:
-        """Return what is to be mounted read-only."""
-        names = [f"{_GIT}/{name}" for name in _IN_GIT] + list(_BESIDE)
-        paths = (_below(folder, name) for folder in self.folders for name in names)
-        return [path for path in paths if path in self.marks and not self._is_link(path)]
+        """Return what is to be mounted read-only, what is in other folders of it left out."""
+        found: dict[str, None] = {}
+        for path in sorted(self.watched):
+            if path in self.marks and not self._is_link(path) and not _has_above(path, found):
+                found[path] = None
+        return list(found)[:_MOUNTS]
 
     def _is_link(self, path: str) -> bool:
         """Tell whether a mount would lead elsewhere."""
@@ -51,11 +61,7 @@ class Checkouts:
 
     def ancestors(self) -> list[str]:
         """Return the folders above those, the outer ones first: what is no mount itself could be renamed with all in it."""
-        found: set[str] = set()
-        for path in self.read_only():
-            while path := os.path.dirname(path):  # noqa: PTH120  # relative to what is no path of this process
-                found.add(path)
-        return sorted(found)
+        return sorted({above for path in self.read_only() for above in _above(path)})
 
 
 NO_CHECKOUTS = Checkouts()
@@ -69,57 +75,80 @@ def find_checkouts(job: Path) -> Checkouts:
     while queue and looked < _FOLDERS:
         folder, depth = queue.pop(0)
         looked += 1
-        names = _subfolders(job / folder)
-        if _GIT in names:
+        is_checkout, names = _look_into(job / folder)
+        if is_checkout:
             folders.append(folder)
         if depth < _DEPTH:
-            inner = sorted(set(names) - _SKIPPED)
-            queue += [(_below(folder, name), depth + 1) for name in inner]
-    return Checkouts(tuple(folders), _marks(job, folders)) if folders else NO_CHECKOUTS
+            inner = sorted(names - _SKIPPED - ({_CI} if not folder else set()))
+            queue += [(below(folder, name), depth + 1) for name in inner]
+    return _checkouts(job, folders) if folders else NO_CHECKOUTS
 
 
 def planted(job: Path, before: Checkouts) -> tuple[str, ...]:
     """Return what is new or changed in the checkouts that were there before, at most ``TOLD`` paths. Blocks."""
-    after = _marks(job, before.folders)
-    found = sorted(path for path, mark in after.items() if before.marks.get(path) != mark)
-    return tuple(found[:TOLD])
+    after = _marks(job, before.watched)
+    found = {path for path, mark in after.items() if before.marks.get(path) != mark}
+    # What is no repository any more leads git to one above it.
+    found |= {folder for folder in before.repositories if not is_repository(job, folder)}
+    return tuple(sorted(found)[:TOLD])
 
 
-def _marks(job: Path, folders: tuple[str, ...] | list[str]) -> dict[str, Mark]:
+def _checkouts(job: Path, folders: list[str]) -> Checkouts:
+    repositories = Repositories(job)
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            repositories.add_checkout(folder)
+    watched = dict(repositories.watched)
+    watched |= dict.fromkeys(below(folder, name) for folder in folders for name in _BESIDE)
+    valid = tuple(folder for folder in repositories.found if is_repository(job, folder))
+    return Checkouts(tuple(folders), tuple(watched), valid, _marks(job, tuple(watched)))
+
+
+def _marks(job: Path, watched: tuple[str, ...]) -> dict[str, Mark]:
     found: dict[str, Mark] = {}
-    pending = [_below(folder, f"{_GIT}/{name}") for folder in folders for name in _IN_GIT]
-    pending += [_below(folder, name) for folder in folders for name in _BESIDE]
+    links: dict[str, bool] = {"": False}
+    top, pending = str(job), list(watched)
     while pending and len(found) < _MARKS:
         path = pending.pop()
-        if path.endswith(_SAMPLE) or _through_link(job, path):
+        if path.endswith(_SAMPLE) or _through_link(top, path, links):
             continue
         with contextlib.suppress(OSError):
-            seen = os.lstat(job / path)
-            is_folder = os.path.isdir(job / path) and not os.path.islink(job / path)  # noqa: PTH112, PTH114
+            seen = os.lstat(f"{top}/{path}")
+            is_folder = stat.S_ISDIR(seen.st_mode)
             size, changed = (0, 0) if is_folder else (seen.st_size, seen.st_mtime_ns)
             found[path] = (seen.st_ino, seen.st_mode, size, changed)
             if is_folder:
-                pending += [_below(path, name) for name in os.listdir(job / path)]  # noqa: PTH208
+                pending += [below(path, name) for name in os.listdir(f"{top}/{path}")]  # noqa: PTH208
     return found
 
 
-def _through_link(job: Path, path: str) -> bool:
+def _through_link(top: str, path: str, links: dict[str, bool]) -> bool:
     """Tell whether a folder above a path is a link: what is behind it is not the checkout's."""
-    above = os.path.dirname(path)  # noqa: PTH120
-    while above:
-        if os.path.islink(job / above):  # noqa: PTH114
-            return True
-        above = os.path.dirname(above)  # noqa: PTH120
-    return False
+    above = path.rpartition("/")[0]
+    if above not in links:
+        links[above] = os.path.islink(f"{top}/{above}") or _through_link(top, above, links)  # noqa: PTH114
+    return links[above]
 
 
-def _subfolders(folder: Path) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []
+def _look_into(folder: Path) -> tuple[bool, set[str]]:
+    """Tell whether a folder is a checkout, and return the folders in it."""
+    is_checkout, names = False, set()
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                names.add(entry.name)
+            if entry.name == GIT and not entry.is_symlink():
+                is_checkout = True
+    return is_checkout, names
 
 
-def _below(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
+def _above(path: str) -> list[str]:
+    """Return the folders above a path, the inner ones first."""
+    found = []
+    while path := os.path.dirname(path):  # noqa: PTH120  # relative to what is no path of this process
+        found.append(path)
+    return found
+
+
+def _has_above(path: str, found: dict[str, None]) -> bool:
+    return any(above in found for above in _above(path))
