@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -24,6 +23,7 @@ from agent_runner.errors import (
 )
 from agent_runner.fallback import FILESYSTEM, Consent, Fallback
 from agent_runner.job_environment import job_environment
+from agent_runner.job_masking import JobMasking, sendable
 from agent_runner.job_spec import JobSpec
 from agent_runner.late_secrets import LateSecrets, may_register
 from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord, SourceRecord
@@ -40,22 +40,16 @@ from sandbox.base import (
     SandboxProvider,
 )
 from sandbox.errors import CommandNotStartedError, SandboxError
-from sandbox.masking.commands import COMMAND, CommandStream
-from sandbox.masking.floors import MIN_DERIVED_BYTES, is_secret_name
-from sandbox.masking.masker import Masker
-from sandbox.masking.stream import FailClosed, Stream
+from sandbox.masking.commands import COMMAND
+from sandbox.masking.floors import is_secret_name
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_GRACE_S = 10.0
 ORPHAN_BOUND_S = 5.0
 """How long an attempt without a daemon waits for its end before it ends by itself."""
-MAX_COMMAND_CHARS = 200
-"""Of a command line that is shown to a person (job.proto)."""
 MIN_THREAD_BYTES = 32 << 10
 """Less output at once is masked sooner than it is handed to a thread and back."""
-MIN_THREAD_SECRET_CHARS = 2 << 10
-"""Fewer of all secrets together are spelled in some milliseconds."""
 GIVE_UP_S = 10.0
 """How long a container is cleaned up that another sandbox takes the place of; its provider tries again later."""
 MIN_COMMAND_S = 0.001
@@ -111,7 +105,7 @@ class AttemptRun:
         self._log = log
         self._control = control
         self._sandbox_request = sandbox_request(request.job_id, request.attempt, request.spec)
-        self._masker = Masker(formats=not request.spec.masking)
+        self._masking = JobMasking(request.spec)
         self._has_secrets = False
         self._sandbox: Sandbox | None = None
         self._source = SourceRecord()
@@ -141,7 +135,7 @@ class AttemptRun:
             log = replace(log, truncated="size_limit")
         return replace(
             outcome,
-            message=_sendable(self._masker.mask_text(outcome.message)),
+            message=sendable(self._masking.masker.mask_text(outcome.message)),
             sandbox=SandboxRecord()
             if self._sandbox is None
             else sandbox_record(self._sandbox.info),
@@ -154,7 +148,9 @@ class AttemptRun:
         if self._command is None:
             return None
         processes = await self._command.processes()
-        return await asyncio.to_thread(lambda: [self._masked(process) for process in processes])
+        return await asyncio.to_thread(
+            lambda: [self._masking.masked(process) for process in processes]
+        )
 
     async def clean_up(self) -> None:
         """Destroy the sandbox, if there is one."""
@@ -203,10 +199,10 @@ class AttemptRun:
         env = (
             job_environment(self._request.job_id, self._request.attempt, self._spec, sandbox) | env
         )
-        env |= self._fallback.variables(self._masker.mask_text)
-        self._write(self._fallback.notice(sandbox.info, self._masker.mask_text))
+        env |= self._fallback.variables(self._masking.masker.mask_text)
+        self._write(self._fallback.notice(sandbox.info, self._masking.masker.mask_text))
         if may_register(self._spec, has_secrets=self._has_secrets):
-            env |= await LateSecrets(self._masker).open(sandbox, env["PATH"])
+            env |= await LateSecrets(self._masking.masker).open(sandbox, env["PATH"])
         self._exec_asked = True
         command = await sandbox.exec(
             ExecRequest(
@@ -240,30 +236,12 @@ class AttemptRun:
             why_missing = found.why_missing
         require(refs, values, why_missing)
         self._has_secrets = bool(values)
-        await self._hide({f"{ref.path}:{ref.key}": value for ref, value in values.items()})
+        named = {f"{ref.path}:{ref.key}": value for ref, value in values.items()}
+        await self._masking.hide(named, [at_hand[ref] for ref in refs if ref in at_hand])
         env = resolve(self._spec.env, values)
         self._credentials = source_credentials(self._spec, values)
-        presumed = {variable: text for variable, text in env.items() if is_secret_name(variable)}
-        await self._hide(presumed, presumed=True)
+        await self._masking.presume([text for name, text in env.items() if is_secret_name(name)])
         return env
-
-    async def _hide(self, secrets: Mapping[str, str], *, presumed: bool = False) -> None:
-        """Have values hidden in all that is said from here on; other attempts get on while many or long ones are spelled."""
-        work = partial(self._register, secrets, presumed=presumed)
-        if sum(map(len, secrets.values())) < MIN_THREAD_SECRET_CHARS:
-            work()
-        else:
-            await asyncio.to_thread(work)
-            await asyncio.to_thread(self._masker.snapshot)
-
-    def _register(self, secrets: Mapping[str, str], *, presumed: bool) -> None:
-        floor = MIN_DERIVED_BYTES if presumed else 0
-        for name, value in secrets.items():
-            if not self._masker.add(name, value, floor=floor) and not presumed:
-                logger.warning(
-                    "a secret is too short or too common to be masked",
-                    extra={"action": "secret_not_masked", "secret": name},
-                )
 
     async def _ask(self, refs: Sequence[SecretRef]) -> Found:
         try:
@@ -321,7 +299,7 @@ class AttemptRun:
             await asyncio.wait({working, asked})
 
     async def _pump(self, command: Command) -> None:
-        stream = FailClosed(self._log_stream())
+        stream = self._masking.log_stream()
         async for chunk in command.stream():
             if len(chunk) < MIN_THREAD_BYTES and COMMAND not in chunk:
                 self._write(stream.feed(chunk))
@@ -330,16 +308,6 @@ class AttemptRun:
                 self._write(await asyncio.to_thread(stream.feed, chunk))
             await self._log.drained()
         self._write(stream.close())
-
-    def _log_stream(self) -> Stream:
-        if self._spec.masking == "off":
-            return Masker(formats=False).stream()  # lets everything pass
-        return CommandStream(self._masker.stream(), self._masker.add)
-
-    def _masked(self, process: LiveProcess) -> LiveProcess:
-        # Masked before it is cut: a half of a secret is not found any more.
-        command = self._masker.mask_text(process.command)[:MAX_COMMAND_CHARS]
-        return replace(process, command=_sendable(command))
 
     def _write(self, data: bytes) -> None:
         room = self._sandbox_request.limits.output_bytes - self._written
@@ -358,8 +326,3 @@ class AttemptRun:
                 extra={"action": "processes_survived", "processes": ", ".join(result.survivors)},
             )
         return command_end(self._spec, result, self._control.reason)
-
-
-def _sendable(text: str) -> str:
-    """Return text that can be encoded: names from a file system may hold bytes that are no characters."""
-    return text.encode("utf-8", "replace").decode()

@@ -41,6 +41,7 @@ class Masker:
         self._automaton = automaton
         self._formats = formats
         self._lock = threading.Lock()
+        self._values: set[bytes] = set()
         self._patterns: set[bytes] = set()
         self._pattern_bytes = 0
         self._secrets = 0
@@ -48,6 +49,23 @@ class Masker:
         self._longest_spelled = MAX_PATTERN_BYTES
         self._uncompiled: set[bytes] = set()
         self._engine = EngineStack()
+
+    def copy(self, *, formats: bool) -> Masker:
+        """Return another that knows the same values; what either learns from here on, the other does not.
+
+        Cheap beside ``add``: a value is spelled and compiled once for all copies.
+        """
+        self.snapshot()
+        other = Masker(automaton=self._automaton, formats=formats)
+        with self._lock:
+            other._values = set(self._values)
+            other._patterns = set(self._patterns)
+            other._pattern_bytes = self._pattern_bytes
+            other._secrets = self._secrets
+            other._longest_spelled = self._longest_spelled
+            other._uncompiled = set(self._uncompiled)
+            other._engine = self._engine
+        return other
 
     def add(self, name: str, value: str | bytes, *, floor: int = 0) -> bool:
         """Register one value with all its forms. Takes some milliseconds for a long one.
@@ -64,6 +82,8 @@ class Masker:
         raw = value if isinstance(value, bytes) else _encode(value)[0]
         if is_trivial(raw.strip()) or len(raw.strip()) < floor:
             return False
+        if raw in self._values:
+            return True
         given = _pieces(given_forms(raw))
         if self._secrets >= MAX_SECRETS and not given <= self._patterns:
             return False
@@ -73,6 +93,7 @@ class Masker:
                 return True
             if self._secrets >= MAX_SECRETS or not self._take(given):
                 return False
+            self._values.add(raw)
             self._secrets += 1
             # Too much to be looked for in every form is still hidden as it is.
             if not self._take(derived):
