@@ -28,6 +28,9 @@ def sandbox_request(job_id: str, attempt: int, spec: JobSpec) -> SandboxRequest:
         ),
         protect=not asked.unprotected,
         require=frozenset(asked.require),
+        cache=asked.cache,
+        reuse=asked.reuse == "project",
+        nested=asked.nested,
     )
 
 

@@ -9,7 +9,7 @@ repeatedly. Every backend passes ``tests/contract/test_sandbox_contract.py``.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -103,6 +103,8 @@ class SandboxInfo:
     """The bounds that were asked for, in the order of ``Limit``."""
     image: str = ""
     """What a container runs on, by digest; empty where there are no images."""
+    loopback: str = ""
+    """What URLs of loopback in the environment are to name instead; empty where they stay as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +127,16 @@ class SandboxRequest:
     """Of the container; empty for the operator's default. Nothing to the other kinds."""
     kind: str = "auto"
     """Which kind it must be, where a provider makes several; ``auto`` is what the operator decided."""
+    project: str = "default"
+    """Whose job it is: what jobs of one project share, others do not reach."""
+    cache: bool = False
+    """Whether the project's cache is to be at ``/cache``, where the sandbox is a container."""
+    reuse: bool = False
+    """Consent to a container in which jobs of the same project ran before, and will again."""
+    nested: str = ""
+    """The engine of containers that the job wants inside: ``dind``, ``dood``, or empty for none."""
+    tell: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
+    """Takes a line for the job's log, about what takes long before the command begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,23 +5,31 @@ from __future__ import annotations
 import httpcore2
 import httpx2
 
+from sandbox.container.frames import Channel, FrameSplitter
+
 _READ_BYTES = 256 << 10
 _LOST = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException)
 
 
 class Attachment:
-    """A raw connection that the engine gave up HTTP for. Made by ``Engine.attach``, used by one command."""
+    """A raw connection that the engine gave up HTTP for. Made by ``Engine.attach``, used by one command after the other."""
 
     def __init__(self, answer: httpx2.Response) -> None:
         self._answer = answer
         self._connection = answer.extensions["network_stream"]
+        self._splitter = FrameSplitter()
 
-    async def read(self) -> bytes:
-        """Return what has come; nothing at the end, also at one that nobody announced."""
+    async def read(self) -> list[tuple[Channel, bytes]] | None:
+        """Return the pieces that have come; None at the end, also at one that nobody announced.
+
+        Raises:
+            FrameError: The engine sent nonsense.
+        """
         try:
-            return bytes(await self._connection.read(_READ_BYTES))
+            data = bytes(await self._connection.read(_READ_BYTES))
         except _LOST:
-            return b""
+            return None
+        return list(self._splitter.feed(data)) if data else None
 
     async def write(self, data: bytes) -> bool:
         """Send to the input; tell whether somebody was there to take it."""

@@ -10,9 +10,10 @@ from dataclasses import replace
 from sandbox.base import ExecRequest, ExecResult, LiveProcess
 from sandbox.container import launcher
 from sandbox.container.attachment import Attachment
+from sandbox.container.end_mark import EndMark
 from sandbox.container.engine import Engine
 from sandbox.container.failure import ContainerEnd, conclude
-from sandbox.container.frames import Channel, FrameError, FrameSplitter
+from sandbox.container.frames import Channel, FrameError
 from sandbox.container.output_buffer import OutputBuffer
 from sandbox.container.processes import PS_ARGUMENTS, live_processes
 from sandbox.env import JOB_UID
@@ -29,19 +30,36 @@ _SAID_BYTES = 4 << 10
 class ContainerCommand:
     """A command whose container was started. Made by ``ContainerSandbox.exec``; one task sees it to its end."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the parts of one command, joined once
         self,
         *,
         engine: Engine,
         container: str,
         attachment: Attachment,
         request: ExecRequest,
-        environment: bytes,
+        feeding: asyncio.Task[bool],
+        end_mark: bytes = b"",
+        is_root: bool = False,
     ) -> None:
+        """Take over a container.
+
+        Args:
+            engine: Where it is.
+            container: Its id.
+            attachment: To its input and outputs; closed at the end, unless others may follow.
+            request: The bounds.
+            feeding: Writes what the launcher needs to know.
+            end_mark: What the launcher writes behind the output, where the container outlives the command.
+            is_root: Whether it runs as root.
+        """
         self._engine = engine
         self._container = container
         self._attachment = attachment
-        self._environment = environment
+        self._feeding = feeding
+        self._user = "0:0" if is_root else f"{JOB_UID}:{JOB_UID}"
+        self._mark = EndMark(end_mark) if end_mark else None
+        self.others_may_follow = False
+        """Whether the command has ended well and its container goes on; known when ``wait`` returns."""
         self._loop = asyncio.get_running_loop()
         self._output = OutputBuffer()
         self._said = b""
@@ -53,6 +71,11 @@ class ContainerCommand:
         self._failure: SandboxError | None = None
         self._task = self._loop.create_task(self._see_to_the_end())
         self._bounds = TimeBounds(request, self._output, may_stop=self._may_stop, stop=self.stop)
+
+    @property
+    def has_begun(self) -> bool:
+        """Tell whether the launcher has become the command."""
+        return self._started.is_set()
 
     def stream(self) -> AsyncIterator[bytes]:
         """Yield the merged output; see ``Command.stream``."""
@@ -127,11 +150,10 @@ class ContainerCommand:
 
     async def _term_all(self) -> bool:
         """Tell the launcher and everybody else; the grace goes on if that fails, and KILL is to come."""
-        user = f"{JOB_UID}:{JOB_UID}"
         try:
             return await self._engine.kill(
                 self._container, launcher.STOP_NOTICE
-            ) and await self._engine.run_inside(self._container, launcher.TERM_ALL, user)
+            ) and await self._engine.run_inside(self._container, launcher.TERM_ALL, self._user)
         except SandboxError:
             return False
 
@@ -144,9 +166,8 @@ class ContainerCommand:
             self._stopped = True
 
     async def _see_to_the_end(self) -> ExecResult | SandboxError:
-        feeding = self._loop.create_task(self._attachment.write(self._environment))
         reading = self._loop.create_task(self._read())
-        waiting = self._loop.create_task(self._engine.wait(self._container))
+        waiting = self._loop.create_task(self._until_end(reading))
         giving_up = self._loop.create_task(self._over.wait())
         try:
             await asyncio.wait({waiting, giving_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -155,38 +176,71 @@ class ContainerCommand:
             if not waiting.done():
                 return self._failure or SandboxBrokenError("the container engine did not answer")
             await waiting
+            async with self._signalling:
+                if self._is_clean_end():
+                    self.others_may_follow = True
+                    return self._result({"ExitCode": 0})
+            if self._mark is not None and self._mark.found:
+                # Only the end of a container tells whether the kernel killed for memory.
+                await self._engine.kill(self._container, "KILL")
+                await self._engine.wait(self._container)
             await asyncio.wait({reading}, timeout=OUTPUT_END_S)
             facts = await self._engine.inspect(self._container)
             # The answer to a signal tells whether the end was our doing, and may come after the end.
             async with self._signalling:
-                return self._result(facts)
+                return self._result(facts["State"])
         except SandboxError as error:
             return error
         finally:
             self._bounds.cancel()
-            for task in (feeding, reading, waiting, giving_up):
+            tasks = {self._feeding, reading, waiting, giving_up}
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait({feeding, reading, waiting, giving_up})
+            await asyncio.wait(tasks)
             self._output.end()
-            await self._attachment.close()
+            if not self.others_may_follow:
+                await self._attachment.close()
+
+    async def _until_end(self, reading: asyncio.Task[None]) -> None:
+        """Return when the command has ended: with its container, or before."""
+        if self._mark is not None:
+            await asyncio.wait({reading})
+            if self._mark.found:
+                return
+        await self._engine.wait(self._container)
+
+    def _is_clean_end(self) -> bool:
+        ended = self._mark is not None and self._mark.found
+        return (
+            ended
+            and launcher.own_exit_code(self._heard) == 0
+            and not self._terminating
+            and not self._killed
+        )
 
     async def _read(self) -> None:
-        splitter = FrameSplitter()
         try:
-            while True:
+            while not self._is_told():
                 await self._output.room()
-                data = await self._attachment.read()
-                if not data:
-                    return
-                for channel, piece in splitter.feed(data):
-                    if channel is Channel.STDOUT:
-                        self._output.put(piece)
-                    else:
+                pieces = await self._attachment.read()
+                if pieces is None:
+                    break
+                for channel, piece in pieces:
+                    if channel is Channel.STDERR:
                         self._hear(piece)
+                    elif data := piece if self._mark is None else self._mark.feed(piece):
+                        self._output.put(data)
+            if self._mark is not None and (rest := self._mark.rest()):
+                self._output.put(rest)
         except FrameError as error:
             self._give_up(SandboxBrokenError(f"the container engine sent nonsense: {error}"))
         finally:
             self._output.end()
+
+    def _is_told(self) -> bool:
+        """Tell whether the launcher has said all about the end; its two channels keep no order."""
+        found = self._mark is not None and self._mark.found
+        return found and launcher.own_exit_code(self._heard) is not None
 
     def _hear(self, piece: bytes) -> None:
         """Keep what init and launcher say; the command has no way to their channel."""
@@ -194,17 +248,19 @@ class ContainerCommand:
         if not self._started.is_set() and launcher.STARTED in self._said:
             self._started.set()
 
-    def _result(self, facts: dict[str, dict[str, object]]) -> ExecResult | SandboxError:
-        state = facts["State"]
-        said = self._said.decode("utf-8", "replace")
-        own = launcher.own_exit_code(said)
+    @property
+    def _heard(self) -> str:
+        return self._said.decode("utf-8", "replace")
+
+    def _result(self, state: dict[str, object]) -> ExecResult | SandboxError:
+        own = launcher.own_exit_code(self._heard)
         outcome = conclude(
             ContainerEnd(
                 exit_code=int(str(state["ExitCode"])) if own is None else own,
                 oom_killed=bool(state.get("OOMKilled")),
                 engine_error=str(state.get("Error") or ""),
                 started=self._started.is_set(),
-                said=said,
+                said=self._heard,
                 killed=self._killed,
             )
         )

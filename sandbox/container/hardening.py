@@ -12,9 +12,11 @@ from sandbox.env import JOB_ROOT, JOB_UID
 from sandbox.limits import Limits
 
 HOME = "/home/job"
+CACHE = "/cache"
 TMP = "/tmp"  # noqa: S108  # inside a container
 OWNER_LABEL = "runner.owner"
 SANDBOX_LABEL = "runner.sandbox"
+CACHE_LABEL = "runner.cache"
 _SHM_BYTES = 64 << 20
 _GENTLE = 500
 """Of the out-of-memory score: jobs go before the engine and before us."""
@@ -60,13 +62,26 @@ def workspace_mount(volume: str, marks: Mapping[str, str]) -> dict[str, Any]:
     return {"Type": "volume", "Source": volume, "Target": JOB_ROOT, "VolumeOptions": options}
 
 
-def holder(image: str, mount: Mapping[str, Any], marks: Mapping[str, str]) -> dict[str, Any]:
+def cache_mount(volume: str) -> dict[str, Any]:
+    """Return the mount of a project's cache, which outlives every job and so carries no label of one."""
+    options = {"Labels": {CACHE_LABEL: volume}}
+    return {"Type": "volume", "Source": volume, "Target": CACHE, "VolumeOptions": options}
+
+
+def without_copy(mount: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mount that takes nothing of the image of a job, whichever of its containers the engine makes first."""
+    return {**mount, "VolumeOptions": {**mount["VolumeOptions"], "NoCopy": True}}
+
+
+def holder(
+    image: str, mounts: Sequence[Mapping[str, Any]], marks: Mapping[str, str]
+) -> dict[str, Any]:
     """Return a container that never runs: files go in and out of the volume by it."""
     return {
         "Image": image,
         "Cmd": ["-"],
         "Labels": {**marks},
-        "HostConfig": {"Mounts": [mount], "NetworkMode": "none", "LogConfig": {"Type": "none"}},
+        "HostConfig": {"Mounts": [*mounts], "NetworkMode": "none", "LogConfig": {"Type": "none"}},
     }
 
 
@@ -79,6 +94,7 @@ def job(  # noqa: PLR0913  # the parts of one container, by name
     fuses: Fuses,
     mounts: Sequence[Mapping[str, Any]],
     marks: Mapping[str, str],
+    extra_hosts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return a container that runs one command behind all walls that an engine has.
 
@@ -104,6 +120,7 @@ def job(  # noqa: PLR0913  # the parts of one container, by name
             "NetworkMode": "none" if network is Network.OFF else settings.network,
             "Tmpfs": _scratch(settings.scratch_bytes),
             "Mounts": [*mounts],
+            "ExtraHosts": [*extra_hosts],
         },
     }
 

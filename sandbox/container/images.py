@@ -11,8 +11,10 @@ from typing import Any
 
 from sandbox.container.engine import Engine
 from sandbox.container.failure import Operation, classify
+from sandbox.container.pull_report import PullProgress
+from sandbox.container.registries import Logins, RegistryLogin, registry_of
 from sandbox.container.settings import PullPolicy
-from sandbox.errors import ImageMissingError
+from sandbox.errors import ImageMissingError, SandboxError
 
 PULL_IDLE_S = 300.0
 """A registry that says nothing for so long is given up."""
@@ -20,6 +22,7 @@ PULL_IDLE_S = 300.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:[:/@][A-Za-z0-9][A-Za-z0-9._-]*)*")
 """What a name can be at most: it becomes a part of an address, and comes from a job."""
 MAX_NAME = 500
+_AUTH = "X-Registry-Auth"
 
 logger = logging.getLogger(__name__)
 
@@ -36,17 +39,8 @@ class Image:
     """``repository@sha256:…`` as the registry knows it; the id for one that was made here."""
     env: dict[str, str]
     """What it sets for every command."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PullProgress:
-    """One line of a registry's answer."""
-
-    image: str
-    layer: str
-    status: str
-    current_bytes: int
-    total_bytes: int
+    volumes: tuple[str, ...] = ()
+    """Folders of its own that are writable although its root is not."""
 
 
 async def obtain(
@@ -54,8 +48,16 @@ async def obtain(
     name: str,
     policy: PullPolicy,
     on_progress: Callable[[PullProgress], None] | None = None,
+    logins: Logins | None = None,
 ) -> Image:
     """Return an image, fetched if the policy says so. Called once per sandbox.
+
+    Args:
+        engine: Where it is to be.
+        name: As a job names it.
+        policy: When a registry is asked.
+        on_progress: Told what the registry says.
+        logins: Tells who we are at a registry; asked only before a pull.
 
     Raises:
         ImageMissingError: It is neither here nor to be had, or the name is none.
@@ -69,7 +71,14 @@ async def obtain(
         except ImageMissingError:
             if policy is PullPolicy.NEVER:
                 raise
-    await _pull(engine, name, on_progress)
+    host = registry_of(name)
+    login = None if logins is None else await logins(host)
+    try:
+        await _pull(engine, name, on_progress, {} if login is None else {_AUTH: login.header(host)})
+    except SandboxError as error:
+        if login is None:
+            raise
+        raise _without_password(error, login) from None
     return await inspect(engine, name)
 
 
@@ -82,17 +91,28 @@ async def inspect(engine: Engine, name: str) -> Image:
     answer = await engine.call(Operation.INSPECT_IMAGE, "GET", f"/images/{name}/json", subject=name)
     facts: dict[str, Any] = answer.json()
     digests = facts.get("RepoDigests") or [facts["Id"]]
-    variables = (facts.get("Config") or {}).get("Env") or ()
+    config = facts.get("Config") or {}
+    variables = config.get("Env") or ()
     return Image(
         name=name,
         id=str(facts["Id"]),
         digest=str(digests[0]),
         env=dict(str(variable).partition("=")[::2] for variable in variables),
+        volumes=tuple(config.get("Volumes") or ()),
     )
 
 
+def _without_password(error: SandboxError, login: RegistryLogin) -> SandboxError:
+    hidden = type(error)(login.hide(str(error)))
+    hidden.never_began = error.never_began
+    return hidden
+
+
 async def _pull(
-    engine: Engine, name: str, on_progress: Callable[[PullProgress], None] | None
+    engine: Engine,
+    name: str,
+    on_progress: Callable[[PullProgress], None] | None,
+    headers: dict[str, str],
 ) -> None:
     repository, tag = split_reference(name)
     logger.info("An image is fetched", extra={"action": "image_pull_started", "image": name})
@@ -102,6 +122,7 @@ async def _pull(
         "/images/create",
         name,
         params={"fromImage": repository, "tag": tag},
+        headers=headers,
         timeout=PULL_IDLE_S,
     ) as answer:
         async for line in answer.aiter_lines():

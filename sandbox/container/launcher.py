@@ -1,6 +1,6 @@
 """How a command starts inside a container: a few lines for /bin/sh, which every image for jobs has.
 
-The engine's own way would be shorter and break three promises:
+The engine's own way would be shorter and break four promises:
 
 * It keeps the environment of a container on its disk and shows it to whoever may inspect; secrets are in it. Here it
   comes over the standard input and is only ever in the memory of the job.
@@ -8,18 +8,24 @@ The engine's own way would be shorter and break three promises:
   comes from its init and from this script, never from the command, and so tells how the start went.
 * Its TERM reaches the first process only, and all others die with that one. Here the first process survives TERM, and
   waits, when it was told of a stop (by USR1), until every other has ended.
+* It wants the words of the command when the container is made, before its source is there.
+
+The same script serves one command and ends with its code, or serves one after the other (``residents.py``).
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sandbox.base import ExecRequest
 
 STARTED = b"runner: started\n"
 """What the script says right before it becomes the command."""
+CLEAN = b"runner: clean\n"
+DIRTY = b"runner: dirty\n"
+"""What it says after ``cleaning``: whether another command may follow."""
 TERM_ALL = ("/bin/sh", "-c", "kill -TERM -1")
 """Reaches every process of the container but the first one and itself."""
 STOP_NOTICE = "USR1"
@@ -28,66 +34,139 @@ _ENDED = re.compile(r"^runner: ended ([0-9]{1,3})$", re.MULTILINE)
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SET_BY_SHELL = ("HOSTNAME", "PWD", "OLDPWD", "SHLVL")
 """Set by the engine or by a shell; gone unless the job asks for them."""
+_CLEANED = ("/job", "/job/src", "/tmp", "/home/job", "/dev/shm", "/dev/mqueue")  # noqa: S108  # inside a container
 
 SCRIPT = r"""trap '' TERM
-unset t s l m d r f p
-trap t=1 USR1
-m=$1 d=$2
+unset t s l m d r f p e w n i c
+m=$1 w=$2
 shift 2
-while IFS= read -r l && [ "$l" != "$m" ]; do s="$s$l
-"; done
-cd "$d" 2>/dev/null || {
-  printf 'the working directory %s cannot be used\n' "$d" >&2
+c=$*
+take() {
+  s=
+  while IFS= read -r l; do
+    [ "$l" != "$m" ] || return 0
+    s="$s$l
+"
+  done
   exit 125
 }
-(
-  eval "$s" || exit 127
-  set -f
-  f=
-  case $1 in
-  */*) [ ! -e "$1" ] || f=$1 ;;
-  *)
-    IFS=:
-    for p in $PATH; do
-      f=${p:-.}/$1
-      [ -f "$f" ] && [ -x "$f" ] && break
-      f=
-    done
-    ;;
-  esac
-  if [ -z "$f" ]; then
-    printf 'runner: cannot execute %s: No such file or directory\n' "$1"
-    exit 127
-  fi
-  if [ -d "$f" ] || [ ! -x "$f" ]; then
-    printf 'runner: cannot execute %s: Permission denied\n' "$1"
-    exit 126
-  fi
-  exit 0
-)
-r=$?
-if [ "$r" = 0 ]; then
+run() {
+  cd "$d" 2>/dev/null || {
+    printf 'the working directory %s cannot be used\n' "$d" >&2
+    exit 125
+  }
   (
-    trap - TERM USR1
-    eval "$s"
-    echo 'runner: started' >&2
-    exec "$@" </dev/null 2>&1
+    eval "$s" || exit 127
+    set -f
+    f=
+    case $1 in
+    */*) [ ! -e "$1" ] || f=$1 ;;
+    *)
+      IFS=:
+      for p in $PATH; do
+        f=${p:-.}/$1
+        [ -f "$f" ] && [ -x "$f" ] && break
+        f=
+      done
+      ;;
+    esac
+    if [ -z "$f" ]; then
+      printf 'runner: cannot execute %s: No such file or directory\n' "$1"
+      exit 127
+    fi
+    if [ -d "$f" ] || [ ! -x "$f" ]; then
+      printf 'runner: cannot execute %s: Permission denied\n' "$1"
+      exit 126
+    fi
+    exit 0
   )
   r=$?
-else
-  echo 'runner: started' >&2
-fi
-if [ -n "$t" ]; then
-  echo "runner: ended $r" >&2
-  while kill -0 -1 2>/dev/null; do sleep 0.1 2>/dev/null || sleep 1 || break; done
-fi
-exit "$r"
+  if [ "$r" = 0 ]; then
+    (
+      trap - TERM USR1
+      eval "$s"
+      echo 'runner: started' >&2
+      exec "$@" </dev/null 2>&1
+    )
+    r=$?
+  else
+    echo 'runner: started' >&2
+  fi
+}
+others() {
+  i=0
+  while kill -0 -1 2>/dev/null; do
+    i=$((i + 1))
+    [ -n "$t" ] || kill -KILL -1 2>/dev/null
+    [ "$i" -lt 9 ] || sleep 0.1 2>/dev/null || sleep 1 || break
+  done
+}
+each() {
+  for p in $c; do
+    for f in "$p"/* "$p"/.[!.]* "$p"/..?*; do
+      case $f in
+      /job/src | /job/ci) [ ! -d "$f" ] || [ -L "$f" ] || continue ;;
+      esac
+      [ ! -e "$f" ] && [ ! -L "$f" ] || "$@" "$f" || return 1
+    done
+  done
+}
+drop() {
+  [ -L "$1" ] || [ ! -d "$1" ] || chmod -R u+rwx "$1"
+  rm -rf "$1"
+}
+clean() {
+  cd /
+  chmod 755 /job/src && chmod 700 /home/job
+  each drop
+  [ -d /job/src ] || mkdir /job/src
+  each false && [ -d /job/src ] && [ ! -L /job/src ] || return 1
+  for f in /job/ci/* /job/ci/.[!.]* /job/ci/..?*; do [ ! -e "$f" ] && [ ! -L "$f" ] || return 1; done
+  for f in shm sem msg; do
+    { read -r l && read -r l; } 2>/dev/null </proc/sysvipc/$f && return 1
+  done
+  return 0
+}
+while :; do
+  t=
+  trap t=1 USR1
+  take
+  eval "$s"
+  if [ "$n" = clean ]; then
+    if clean >/dev/null 2>&1; then echo 'runner: clean' >&2; else echo 'runner: dirty' >&2; fi
+    continue
+  fi
+  take
+  run "$@"
+  if [ "$w" = one ]; then
+    if [ -n "$t" ]; then
+      echo "runner: ended $r" >&2
+      others
+    fi
+    exit "$r"
+  fi
+  [ -z "$t" ] || echo "runner: ended $r" >&2
+  others
+  [ -n "$t" ] || echo "runner: ended $r" >&2
+  printf %s "$e"
+done
 """
 
 
-def words(request: ExecRequest, marker: str) -> list[str]:
-    """Return the command of the container; nothing of the environment is in it."""
-    return ["/bin/sh", "-c", SCRIPT, "runner", marker, request.cwd, *request.argv]
+def words(marker: str) -> list[str]:
+    """Return the command of a container for one command of a job; nothing of that is in it."""
+    return ["/bin/sh", "-c", SCRIPT, "runner", marker, "one"]
+
+
+def resident_words(marker: str, also_cleaned: Iterable[str]) -> list[str]:
+    """Return the command of a container for one command after the other.
+
+    Args:
+        marker: Of ``new_marker``.
+        also_cleaned: Folders that the image has made writable.
+    """
+    folders = [*_CLEANED, *(each for each in also_cleaned if re.fullmatch(r"[/\w.-]+", each))]
+    return ["/bin/sh", "-c", SCRIPT, "runner", marker, "many", *folders]
 
 
 def can_carry(name: str) -> bool:
@@ -101,27 +180,46 @@ def new_marker() -> str:
 
 
 def own_exit_code(said: str) -> int | None:
-    """Return how the command itself ended, if others of its tree had to be killed after a stop."""
+    """Return how the command itself ended, if the script said so before the container's end."""
     match = _ENDED.search(said)
     return None if match is None else int(match[1])
 
 
-def environment(env: Mapping[str, str], also_unset: Mapping[str, str], marker: str) -> bytes:
-    """Return what is written to the input: a script that makes the environment, and the marker.
+def call(
+    request: ExecRequest,
+    env: Mapping[str, str],
+    also_unset: Mapping[str, str],
+    marker: str,
+    end_mark: str = "",
+) -> bytes:
+    """Return what is written to the input to start a command.
 
     Args:
-        env: The whole environment of the command.
+        request: The command.
+        env: Its whole environment.
         also_unset: What the image sets, which is gone unless it is in ``env``.
-        marker: Of ``new_marker``.
+        marker: Of ``words``.
+        end_mark: What the script writes behind the output of the command, if others may follow it.
 
     Raises:
-        ValueError: A name is none for a shell.
+        ValueError: A name of the environment is none for a shell.
     """
+    argv = " ".join(map(_quoted, request.argv))
+    lines = [f"n=run d={_quoted(request.cwd)} e={_quoted(end_mark)}", f"set -- {argv}", marker]
     gone = {*_SET_BY_SHELL, *filter(can_carry, also_unset)} - env.keys()
-    lines = [f"unset {' '.join(sorted(gone))}"] if gone else []
+    if gone:
+        lines.append(f"unset {' '.join(sorted(gone))}")
     for name, value in env.items():
         if not can_carry(name):
             raise ValueError(f"{name!r} cannot be the name of a variable in a container")
-        quoted = value.replace("'", "'\\''")
-        lines.append(f"export {name}='{quoted}'")
+        lines.append(f"export {name}={_quoted(value)}")
     return "\n".join([*lines, marker, ""]).encode("utf-8", "surrogateescape")
+
+
+def cleaning(marker: str) -> bytes:
+    """Return what is written to the input to have removed what a command left."""
+    return f"n=clean\n{marker}\n".encode()
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"

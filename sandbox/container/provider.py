@@ -7,15 +7,22 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from sandbox.base import Capabilities, Network, SandboxInfo, SandboxRequest, Tier, Wall
+from sandbox.base import Capabilities, SandboxInfo, SandboxRequest, Tier
 from sandbox.container import hardening
 from sandbox.container.engine import Engine, label_filter
 from sandbox.container.host import Host
-from sandbox.container.images import Image, PullProgress, obtain
-from sandbox.container.sandbox import ContainerSandbox
-from sandbox.container.settings import DEFAULT_MEMORY_SHARE, ContainerSettings
+from sandbox.container.image_memory import ImageMemory
+from sandbox.container.images import Image, obtain
+from sandbox.container.nesting import check_setting
+from sandbox.container.promises import KIND, NOT_HELD, is_shared, promised
+from sandbox.container.pull_report import PullReport
+from sandbox.container.registries import Logins
+from sandbox.container.residents import Residents, Scope
+from sandbox.container.sandbox import ContainerSandbox, Parts
+from sandbox.container.settings import DEFAULT_MEMORY_SHARE, ContainerSettings, Nesting
 from sandbox.container.trial import try_walls
 from sandbox.container.workspace_image import workspace_image
 from sandbox.errors import (
@@ -24,14 +31,9 @@ from sandbox.errors import (
     SandboxError,
     SandboxUnavailableError,
 )
-from sandbox.limits import KeptLimit, Limits
+from sandbox.limits import Limits
 
-KIND = "container"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
-
-_NOT_HELD = tuple(wall for wall in Wall if wall.value in {"protect", "syscalls"})
-"""A volume is one mount, so a checkout inside it is the job's to change; and the filter of the engine's own leaves more of the
-kernel open than ours."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class ContainerProvider:
         *,
         owner_label: str,
         state_folder: str = "",
-        on_progress: Callable[[PullProgress], None] | None = None,
+        logins: Logins | None = None,
     ) -> None:
         """Remember where and how; the engine is not reached before ``probe`` or ``reap``.
 
@@ -55,14 +57,16 @@ class ContainerProvider:
             settings: The operator's.
             owner_label: Names this agent-runner in the engine, the same after a restart.
             state_folder: Labels what is made, for a person who looks.
-            on_progress: Told what a registry says while an image comes.
+            logins: Tells who we are at a registry.
         """
         self._settings = settings
         self._owner_label = owner_label
         self._state_folder = state_folder
-        self._on_progress = on_progress
         self._engine: Engine | None = None
         self._host: Host | None = None
+        self._logins = logins
+        self._images = ImageMemory(settings.image_memory)
+        self._residents = Residents(settings.slots, _not_removed)
         self._live: dict[str, ContainerSandbox] = {}
         self._opening = asyncio.Lock()
 
@@ -78,7 +82,7 @@ class ContainerProvider:
             raise
         except SandboxError as error:
             raise SandboxUnavailableError(str(error)) from error
-        return Capabilities(kind=KIND, tier=Tier.CONTAINER, walls_not_held=_NOT_HELD)
+        return Capabilities(kind=KIND, tier=Tier.CONTAINER, walls_not_held=NOT_HELD)
 
     async def create(self, request: SandboxRequest) -> ContainerSandbox:
         """Make an empty sandbox; see ``SandboxProvider.create``.
@@ -89,23 +93,14 @@ class ContainerProvider:
         host = await self._tried()
         await self._remove_left()
         self._check(request)
-        _check_required(request, limits := host.kept(request.limits))
-        name = request.image or self._settings.image
-        if not name:
-            raise ImageMissingError("the job names no container image, and no default is set")
+        info = promised(request, self._settings, host)
         engine = await self._connected()
-        image = await obtain(engine, name, self._settings.pull, self._on_progress)
+        image = await self._image(engine, request)
         self._check(request)  # another of this name may have come while the image did
         sandbox = ContainerSandbox(
-            engine,
+            self._parts(engine, request, info, image, self._fuses(request.limits, host)),
             request,
-            owner_label=self._owner_label,
-            state_folder=self._state_folder,
-            settings=self._settings,
-            info=_record(limits, image),
-            image=image,
-            fuses=self._fuses(request.limits, host),
-            on_destroyed=self._forget,
+            self._forget,
         )
         self._live[request.name] = sandbox
         try:
@@ -146,6 +141,7 @@ class ContainerProvider:
                     "A sandbox could not be removed",
                     extra={"action": "sandbox_not_removed", "sandbox": name, "error": str(error)},
                 )
+        await self._residents.close()
         self._host = None
         # With what is left the connection stays, for the next try.
         if self._engine is not None and not self._live:
@@ -159,7 +155,52 @@ class ContainerProvider:
                 await sandbox.destroy()
 
     def _forget(self, name: str) -> None:
-        self._live.pop(name, None)
+        sandbox = self._live.pop(name, None)
+        if sandbox is not None and sandbox.has_run:
+            self._images.keep(sandbox.project, sandbox.image_name)
+
+    async def _image(self, engine: Engine, request: SandboxRequest) -> Image:
+        """Return the image of a job, which may have to come first; its log tells of that."""
+        name = request.image or self._settings.image or self._images.image_of(request.project)
+        if not name:
+            raise ImageMissingError(
+                "the job names no container image, no default is set, and none has worked for its project yet"
+            )
+        report = PullReport(name, request.tell or (lambda _: None))
+        image = await obtain(engine, name, self._settings.pull, report.take, self._logins)
+        report.end()
+        return image
+
+    def _parts(
+        self,
+        engine: Engine,
+        request: SandboxRequest,
+        info: SandboxInfo,
+        image: Image,
+        fuses: hardening.Fuses,
+    ) -> Parts:
+        settings = self._settings
+        cache = request.cache or settings.cache
+        scope = Scope(
+            project=request.project,
+            image=image.id,
+            network=request.network,
+            fuses=fuses,
+            cache=cache,
+        )
+        return Parts(
+            engine=engine,
+            settings=settings,
+            owner_label=self._owner_label,
+            state_folder=self._state_folder,
+            info=replace(info, image=image.digest),
+            image=image,
+            fuses=fuses,
+            cache=f"{settings.cache_prefix}-{request.project}" if cache else "",
+            nesting=Nesting(request.nested or "none"),
+            residents=self._residents,
+            scope=scope if is_shared(request) else None,
+        )
 
     async def _connected(self) -> Engine:
         async with self._opening:
@@ -184,6 +225,7 @@ class ContainerProvider:
         async with self._opening:
             if self._host is None:
                 facts = await engine.get_json("/info")
+                check_setting(self._settings)
                 host = Host.of(facts, await workspace_image(engine))
                 await try_walls(
                     engine, host, self._settings, self._fuses(Limits(), host), self._owner_label
@@ -202,8 +244,6 @@ class ContainerProvider:
             raise SandboxBrokenError(f"{request.name!r} cannot be the name of a sandbox")
         if request.name in self._live:
             raise SandboxBrokenError(f"there is a sandbox {request.name} already")
-        if request.network is Network.HOSTS:
-            raise SandboxUnavailableError("a container cannot keep a list of hosts; use on or off")
 
     async def _remove_leftover(self, name: str, remove: Callable[[str], Any], what: str) -> bool:
         try:
@@ -217,20 +257,8 @@ class ContainerProvider:
         return True
 
 
-def _record(limits: tuple[KeptLimit, ...], image: Image) -> SandboxInfo:
-    return SandboxInfo(
-        kind=KIND,
-        tier=Tier.CONTAINER,
-        walls_not_held=_NOT_HELD,
-        limits=limits,
-        image=image.digest,
+def _not_removed(error: SandboxError) -> None:
+    logger.warning(
+        "A container that waited for jobs could not be removed",
+        extra={"action": "resident_not_removed", "error": str(error)},
     )
-
-
-def _check_required(request: SandboxRequest, limits: tuple[KeptLimit, ...]) -> None:
-    """Refuse a job that insists on what nothing here holds."""
-    missing = [str(kept.limit) for kept in limits if not kept.held]
-    missing += [str(wall) for wall in _NOT_HELD]
-    refused = [name for name in missing if name in request.require]
-    if refused:
-        raise SandboxUnavailableError(f"a container here cannot hold: {', '.join(refused)}")

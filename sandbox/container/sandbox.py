@@ -5,74 +5,76 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sandbox.base import Command, ExecRequest, Network, SandboxInfo, SandboxRequest
-from sandbox.container import hardening, launcher
+from sandbox.base import Command, ExecRequest, SandboxInfo, SandboxRequest
+from sandbox.container import hardening, launcher, nesting
 from sandbox.container.command import ContainerCommand
 from sandbox.container.engine import Engine
-from sandbox.container.failure import Operation
 from sandbox.container.images import Image
-from sandbox.container.pack import Packer, Packing
-from sandbox.container.settings import ContainerSettings
-from sandbox.container.unpack import (
-    ROOM_FOR_HEADERS,
-    check_file,
-    check_folder,
-    path_parts,
-    single_file,
-)
+from sandbox.container.pack import Packer
+from sandbox.container.promises import extra_hosts
+from sandbox.container.residents import Resident, Residents, Scope
+from sandbox.container.settings import ContainerSettings, Nesting
+from sandbox.container.unpack import path_parts
+from sandbox.container.workplace import Workplace
 from sandbox.ended_command import EndedCommand
 from sandbox.env import JOB_ROOT, JOB_UID, base_env, command_env
 from sandbox.errors import CommandNotStartedError, SandboxBrokenError, TransferRefusedError
 
-_FACTS = "X-Docker-Container-Path-Stat"
-_VOLUME_TRIES = 20
-_VOLUME_WAIT_S = 0.1
-"""The engine lets go of a volume a moment after its last container is gone."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a sandbox is made of, put together by its provider."""
+
+    engine: Engine
+    settings: ContainerSettings
+    owner_label: str
+    state_folder: str
+    info: SandboxInfo
+    image: Image
+    fuses: hardening.Fuses
+    cache: str = ""
+    """Name of the volume at ``/cache``; empty for none."""
+    nesting: Nesting = Nesting.NONE
+    residents: Residents
+    scope: Scope | None = None
+    """Who may share a container with this sandbox; None if nobody may."""
 
 
 class ContainerSandbox:
-    """One volume, mounted at ``/job``. Made by ``ContainerProvider.create``.
+    """One volume, mounted at ``/job``, and a new container for each command. Made by ``ContainerProvider.create``."""
 
-    A container that never runs, of an image without a single program, holds the volume and is where files go in and out:
-    a link of the job that points outside points at nothing there.
-    """
-
-    def __init__(  # noqa: PLR0913  # the parts of one sandbox, joined once
-        self,
-        engine: Engine,
-        request: SandboxRequest,
-        *,
-        owner_label: str,
-        state_folder: str,
-        settings: ContainerSettings,
-        info: SandboxInfo,
-        image: Image,
-        fuses: hardening.Fuses,
-        on_destroyed: Callable[[str], None],
+    def __init__(
+        self, parts: Parts, request: SandboxRequest, on_destroyed: Callable[[str], None]
     ) -> None:
-        self._engine = engine
+        self._parts = parts
+        self._engine = parts.engine
         self._name = request.name
-        self._network: Network = request.network
-        self._settings = settings
-        self._info = info
-        self._image = image
-        self._fuses = fuses
+        self._request = request
         self._on_destroyed = on_destroyed
-        self._marks = hardening.labels(owner_label, state_folder, request)
-        self._volume = f"runner-{request.name}"
-        self._mount = hardening.workspace_mount(self._volume, self._marks)
-        self._holder = ""
-        self._container = ""
-        """Of the last command."""
-        self._command: Command | None = None
+        self._marks = hardening.labels(parts.owner_label, parts.state_folder, request)
+        self._marker = launcher.new_marker()
+        self._resident = None if parts.scope is None else parts.residents.take(parts.scope)
+        self._workplace = (
+            Workplace(self._engine, request.name, self._marks, parts.cache)
+            if self._resident is None
+            else self._resident.workplace
+        )
+        self._made = ""
+        """The container that was made ahead for the first command, by its id."""
+        self._containers: list[str] = []
+        """By name: what is to be removed."""
+        self._command: ContainerCommand | None = None
+        self._trusted = False
         self._destroyed = self._removed = False
         self._lock = asyncio.Lock()
         """Held while something is started, copied or removed, so that no two of them race."""
         self._copying: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
-        self._base_env = _environment(request.name, owner_label, image)
+        self._base_env = _environment(request.name, parts)
 
     @property
     def is_left(self) -> bool:
@@ -80,9 +82,24 @@ class ContainerSandbox:
         return self._destroyed and not self._removed and not self._lock.locked()
 
     @property
+    def has_run(self) -> bool:
+        """Tell whether a command has begun."""
+        return self._command is not None and self._command.has_begun
+
+    @property
+    def project(self) -> str:
+        """Return whose job it is."""
+        return self._request.project
+
+    @property
+    def image_name(self) -> str:
+        """Return the image as the job or the operator names it."""
+        return self._parts.image.name
+
+    @property
     def info(self) -> SandboxInfo:
         """Return the kind, the bounds and the image."""
-        return self._info
+        return self._parts.info
 
     @property
     def job_root(self) -> str:
@@ -99,11 +116,16 @@ class ContainerSandbox:
         return path
 
     async def prepare(self, holder_image: str) -> None:
-        """Make the volume. Called once, by the provider; after a failure ``destroy`` is."""
-        config = hardening.holder(holder_image, self._mount, self._marks)
-        # The name, so that destroy finds the container even if the id never comes.
-        self._holder = f"runner-{self._name}-files"
-        await self._engine.create(self._holder, config)
+        """Make the volume, and beside it the container of the first command. Called once, by the provider; after a failure ``destroy`` is."""
+        if self._resident is not None:
+            return
+        made = await asyncio.gather(
+            self._workplace.make(holder_image), self._make(), return_exceptions=True
+        )
+        for one in made:
+            if isinstance(one, BaseException):
+                raise one
+        self._made = str(made[1])
 
     async def upload(
         self, source: Path, target: str, left_out: frozenset[str] = frozenset()
@@ -121,7 +143,8 @@ class ContainerSandbox:
             self._refuse_destroyed()
             if not await asyncio.to_thread(source.is_dir):
                 raise TransferRefusedError(f"{source} is no folder")
-            copying = asyncio.ensure_future(self._put(packer, source, parts))
+            self._trusted = self._trusted or trusted
+            copying = asyncio.ensure_future(self._workplace.put(packer, source, parts))
             self._copying = copying
             try:
                 await copying
@@ -136,42 +159,24 @@ class ContainerSandbox:
 
     async def download(self, path: str, limit_bytes: int) -> bytes:
         """Read a regular file below the job root; see ``Sandbox.download``."""
-        parts = path_parts(path)
-        if not parts:
-            raise TransferRefusedError(f"{path!r} is no regular file")
-        for depth in range(1, len(parts)):
-            check_folder(await self._facts(parts[:depth]), "/".join(parts[:depth]))
-        check_file(await self._facts(parts), path, limit_bytes)
-        archive = bytearray()
-        async with self._engine.stream(
-            Operation.COPY_OUT,
-            "GET",
-            f"/containers/{self._holder}/archive",
-            path,
-            params={"path": "/".join((JOB_ROOT, *parts))},
-        ) as answer:
-            async for piece in answer.aiter_raw():
-                archive += piece
-                if len(archive) > limit_bytes + ROOM_FOR_HEADERS:
-                    raise TransferRefusedError(f"{path!r} is larger than {limit_bytes} bytes")
-        return single_file(bytes(archive), parts[-1], limit_bytes)
+        return await self._workplace.read(path, limit_bytes)
 
     async def exec(self, request: ExecRequest) -> Command:
         """Start one command; see ``Sandbox.exec``."""
-        marker = launcher.new_marker()
         try:
             request.check()
             env = command_env(self._base_env, request.env)
-            environment = launcher.environment(env, self._image.env, marker)
+            script = launcher.call(request, env, self._parts.image.env, self._marker)
         except ValueError as error:
             self._refuse_destroyed()
             return EndedCommand(CommandNotStartedError(str(error)))
         async with self._lock:
             self._refuse_destroyed()
-            if self._container:
-                await self._engine.remove(self._container)
-                self._container = ""
-            self._command = await self._start(request, launcher.words(request, marker), environment)
+            if self._parts.scope is None:
+                self._command = await self._start(request, script)
+            else:
+                resident = await self._served()
+                self._command = resident.run(request, env, self._parts.image.env)
             return self._command
 
     async def destroy(self) -> None:
@@ -186,29 +191,44 @@ class ContainerSandbox:
                 return
             if self._command is not None:
                 await self._command.kill()
-            containers = [each for each in (self._container, self._holder) if each]
-            await asyncio.gather(*map(self._engine.remove, containers))
-            await self._remove_volume()
+            if not await self._passed_on():
+                await self._workplace.remove(*self._containers)
             self._removed = True
             self._on_destroyed(self._name)
 
-    async def _start(self, request: ExecRequest, words: list[str], environment: bytes) -> Command:
-        config = hardening.job(
-            self._image.id,
-            words,
-            settings=self._settings,
-            network=self._network,
-            fuses=self._fuses,
-            mounts=[self._mount],
-            marks=self._marks,
-        )
-        name = f"runner-{self._name}-{next(self._numbers)}"
-        self._container = name
-        container = await self._engine.create(name, config)
+    async def _passed_on(self) -> bool:
+        """Leave the container to the next job of its scope, if it can be; tell whether it was."""
+        resident, scope = self._resident, self._parts.scope
+        if resident is None or scope is None:
+            return False
+        # What belongs to root cannot be removed from inside.
+        if not self._trusted and await resident.clean():
+            self._parts.residents.give(scope, resident)
+            return True
+        self._containers += filter(None, (resident.container,))
+        await resident.let_go()
+        return False
+
+    async def _served(self) -> Resident:
+        """Return the container that serves this sandbox, a new one if there is none that may go on."""
+        if self._resident is not None and self._resident.takes_more():
+            return self._resident
+        if self._resident is not None:
+            await self._resident.let_go()
+            await self._engine.remove(self._resident.container)
+        self._resident = Resident(self._engine, self._workplace, self._marker)
+        await self._resident.start(await self._next_container())
+        return self._resident
+
+    async def _start(self, request: ExecRequest, script: bytes) -> ContainerCommand:
+        container = await self._next_container()
         attachment = await self._engine.attach(container)
+        # What the launcher needs is there when it begins to read.
+        feeding = asyncio.ensure_future(attachment.write(script))
         try:
             await self._engine.start(container)
         except BaseException:
+            feeding.cancel()
             await attachment.close()
             raise
         return ContainerCommand(
@@ -216,41 +236,61 @@ class ContainerSandbox:
             container=container,
             attachment=attachment,
             request=request,
-            environment=environment,
+            feeding=feeding,
+            is_root=self._parts.nesting is Nesting.DIND,
         )
 
-    async def _put(self, packer: Packer, source: Path, parts: tuple[str, ...]) -> None:
-        packing = Packing(packer.pieces(source, parts))
-        try:
-            await self._engine.put_archive(
-                self._holder, JOB_ROOT, packing.stream(), "/".join(parts)
-            )
-        finally:
-            await asyncio.to_thread(packing.close)
+    async def _next_container(self) -> str:
+        """Return a container that has not run, without the one before."""
+        if self._made:
+            made, self._made = self._made, ""
+            return made
+        while self._containers:
+            await self._engine.remove(self._containers[-1])
+            self._containers.pop()
+        return await self._make()
 
-    async def _facts(self, parts: tuple[str, ...]) -> str:
-        headers = await self._engine.path_facts(self._holder, "/".join((JOB_ROOT, *parts)))
-        if headers is None:
-            raise FileNotFoundError("/".join(parts))
-        return str(headers.get(_FACTS, ""))
+    async def _make(self) -> str:
+        image = self._parts.image
+        words = (
+            launcher.words(self._marker)
+            if self._parts.scope is None
+            else launcher.resident_words(self._marker, image.volumes)
+        )
+        name = f"runner-{self._name}-{next(self._numbers)}"
+        self._containers.append(name)
+        return await self._engine.create(name, self._config(words))
 
-    async def _remove_volume(self) -> None:
-        for _ in range(_VOLUME_TRIES):
-            if await self._engine.remove_volume(self._volume):
-                return
-            await asyncio.sleep(_VOLUME_WAIT_S)
-        raise SandboxBrokenError(f"the volume {self._volume} cannot be removed: it is in use")
+    def _config(self, words: list[str]) -> dict[str, Any]:
+        parts = self._parts
+        config = hardening.job(
+            parts.image.id,
+            words,
+            settings=parts.settings,
+            network=self._request.network,
+            fuses=parts.fuses,
+            mounts=self._workplace.mounts,
+            marks=self._marks,
+            extra_hosts=extra_hosts(self._request, parts.settings),
+        )
+        return nesting.changed(config, parts.nesting, parts.settings)
 
     def _refuse_destroyed(self) -> None:
         if self._destroyed:
             raise SandboxBrokenError(f"the sandbox {self._name} was destroyed")
 
 
-def _environment(name: str, owner: str, image: Image) -> dict[str, str]:
+def _environment(name: str, parts: Parts) -> dict[str, str]:
     """Return what every command has: the image's variables and ours, but where its programs are only the image knows."""
     own = base_env(
-        name=name, owner=owner, job_root=JOB_ROOT, home=hardening.HOME, tmp=hardening.TMP
+        name=name,
+        owner=parts.owner_label,
+        job_root=JOB_ROOT,
+        home=hardening.HOME,
+        tmp=hardening.TMP,
     )
-    theirs = {name: value for name, value in image.env.items() if launcher.can_carry(name)}
+    found = parts.image.env
+    theirs = {name: value for name, value in found.items() if launcher.can_carry(name)}
     path = {"PATH": theirs["PATH"]} if theirs.get("PATH") else {}
-    return {**theirs, **own, **path}
+    cache = {"RUNNER_CACHE_DIR": hardening.CACHE} if parts.cache else {}
+    return {**theirs, **own, **path, **cache, **nesting.variables(parts.nesting)}

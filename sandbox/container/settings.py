@@ -28,6 +28,16 @@ class PullPolicy(enum.StrEnum):
     NEVER = "never"
 
 
+class Nesting(enum.StrEnum):
+    """Which engine of containers a job has inside its own."""
+
+    NONE = "none"
+    DIND = "dind"
+    """One of its own: the job is root, with every right of the kernel."""
+    DOOD = "dood"
+    """That of the host, by its socket."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineAddress:
     """Where an engine listens."""
@@ -80,5 +90,21 @@ class ContainerSettings:
     """Bound for jobs that name none; None takes a share of what the engine has."""
     scratch_bytes: int = DEFAULT_SCRATCH_BYTES
     """Size of each of ``/tmp``, ``/run`` and the home; they count as memory once used."""
+    cache: bool = False
+    """Whether every job has its project's cache at ``/cache``, also one that does not ask."""
+    cache_prefix: str = "runner-cache"
+    """Begins the names of the volumes that are caches; installations that share an engine have different ones."""
+    nested: Nesting = Nesting.NONE
+    """What jobs may ask for."""
+    allow_privileged: bool = False
+    """Whether ``dind`` is really meant."""
+    slots: int = 1
+    """How many jobs there are at once on the engine, of one operator."""
+    extra_hosts: tuple[str, ...] = ()
+    """``NAME=ADDRESS`` in the ``/etc/hosts`` of jobs with a network; the address ``host-gateway`` is the engine's host."""
+    rewrite_localhost: bool = False
+    """Whether URLs of loopback in the environment of jobs with a network come to name the engine's host."""
+    image_memory: Path | None = None
+    """The file of ``ImageMemory``."""
     init_path: str = "/sbin/docker-init"
     """Where the engine mounts its init into a container; tried out by ``probe``."""

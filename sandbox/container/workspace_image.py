@@ -1,4 +1,4 @@
-"""The image from which workspaces are made: three empty folders, no program.
+"""The image from which workspaces and caches are made: four empty folders, no program.
 
 An engine fills a new volume with what the image of its first container has at that place, owners and modes included. So a
 folder that the job's user may write costs nothing per job; unpacking it would start a process of the engine each time.
@@ -16,13 +16,14 @@ from sandbox.env import JOB_UID
 from sandbox.errors import ImageMissingError
 
 REPOSITORY = "runner-workspace"
-TAG = "1"
+TAG = "2"
 """Changes with the content below."""
 _FOLDERS = (
     # Nobody but root can move ci away: that is what the sticky bit says.
     ("job", 0, 0o1777),
     ("job/src", JOB_UID, 0o755),
     ("job/ci", 0, 0o755),
+    ("cache", JOB_UID, 0o755),
 )
 
 

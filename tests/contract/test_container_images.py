@@ -8,8 +8,9 @@ import pytest
 
 from sandbox.base import ExecRequest, SandboxRequest
 from sandbox.container.engine import Engine
-from sandbox.container.images import PullProgress, obtain
+from sandbox.container.images import obtain
 from sandbox.container.provider import ContainerProvider
+from sandbox.container.pull_report import PullProgress
 from sandbox.container.settings import PullPolicy
 from sandbox.errors import ImageMissingError
 from tests.contract.container_engine import settings_for

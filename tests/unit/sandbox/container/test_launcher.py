@@ -34,7 +34,7 @@ def start(
     shell: list[str], *argv: str, env: dict[str, str], cwd: str = "/"
 ) -> subprocess.Popen[bytes]:
     """Start the launcher as an engine does: the environment over stdin, both outputs apart."""
-    _, *rest = launcher.words(ExecRequest(argv=argv, env={}, cwd=cwd), MARKER)
+    _, *rest = launcher.words(MARKER)
     child = subprocess.Popen(
         [*shell, *rest],
         stdin=subprocess.PIPE,
@@ -43,7 +43,8 @@ def start(
         env={"FROM_IMAGE": "1", "PATH": "/usr/bin:/bin", "s": "image", "HOSTNAME": "x"},
     )
     assert child.stdin is not None
-    child.stdin.write(launcher.environment(env, {"FROM_IMAGE": "1", "s": "image"}, MARKER))
+    request = ExecRequest(argv=argv, env={}, cwd=cwd)
+    child.stdin.write(launcher.call(request, env, {"FROM_IMAGE": "1", "s": "image"}, MARKER))
     child.stdin.flush()
     return child
 
@@ -150,10 +151,16 @@ def test_the_launcher_survives_term(shell):
 def test_a_name_that_no_shell_takes(name):
     """It is refused by name, before anything is started."""
     with pytest.raises(ValueError, match="name of a variable"):
-        launcher.environment({name: "x"}, {}, MARKER)
+        launcher.call(ExecRequest(argv=("true",), env={}, cwd="/"), {name: "x"}, {}, MARKER)
 
 
-def test_no_value_is_in_the_words():
-    """The words of a container are shown and kept by the engine: only names and the request are in them."""
-    request = ExecRequest(argv=("true",), env={"TOKEN": "canary"}, cwd="/")
-    assert "canary" not in " ".join(launcher.words(request, MARKER))
+def test_an_input_that_breaks_off_starts_nothing(shell):
+    """A half of an environment, or of a command, is none."""
+    request = ExecRequest(argv=("echo", "ran"), env={}, cwd="/")
+    whole = launcher.call(request, {"PATH": "/usr/bin:/bin"}, {}, MARKER)
+    _, *rest = launcher.words(MARKER)
+    for length in (0, whole.index(MARKER.encode()) - 5, len(whole) - 8):
+        done = subprocess.run(
+            [*shell, *rest], input=whole[:length], capture_output=True, timeout=20, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (125, b"", b"")
