@@ -14,6 +14,7 @@ from daemon.jobs.memory_queue import MemoryQueue
 from daemon.jobs.memory_views import dependents_after
 from daemon.jobs.models import Attempt, Job, LeaseRef, NewJob, QueueChange
 from daemon.jobs.states import JobState
+from daemon.tokens.memory_tokens import MemoryTokens
 from daemon.jobs.workflows import GivenOutput
 
 
@@ -36,6 +37,7 @@ class MemoryJobs:
         self._outputs: dict[str, str] = {}
         self._dependents: dict[str, list[str]] = {}
         self._listener: Callable[[QueueChange], None] | None = None
+        self.tokens = MemoryTokens()
 
     def listen(self, listener: Callable[[QueueChange], None]) -> None:
         """Have each change tell what else it brought about."""

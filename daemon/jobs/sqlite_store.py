@@ -54,6 +54,7 @@ from daemon.jobs.rows import (
 )
 from daemon.jobs.sqlite_failures import store_unusable
 from daemon.jobs.states import JobState
+from daemon.tokens.sqlite_tokens import SqliteTokens
 
 BUSY_TIMEOUT_MS = 5000
 WAL_LIMIT_BYTES = 64 << 20
@@ -76,6 +77,7 @@ class SqliteJobStore:
         self._writer = GroupCommit(self._connect_writer, partial(store_unusable, self._path))
         self._reader: sqlite3.Connection | None = None
         self._listener: Callable[[QueueChange], None] | None = None
+        self.tokens = SqliteTokens(self._writer.run, self._read)
 
     def listen(self, listener: Callable[[QueueChange], None]) -> None:
         """Have each change tell what else it brought about."""

@@ -30,10 +30,16 @@ from daemon.jobs.models import (
     Waits,
 )
 from daemon.jobs.states import JobState
+from daemon.tokens.store import TokenStore
 
 
 class JobStore(Protocol):
     """Keeps jobs. One per server; called concurrently from its event loop."""
+
+    @property
+    def tokens(self) -> TokenStore:
+        """Return the part that keeps tokens."""
+        ...
 
     async def open(self) -> None:
         """Make the store usable, migrating it if it is older.

@@ -16,6 +16,7 @@ from daemon.jobs.models import LeaseRef
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from daemon.server.agent_session import AgentSession
+from daemon.server.caller import CALLER
 from daemon.server.completions import Completions
 from daemon.server.config import ServerConfig
 from daemon.server.convert import agent_from_pb, lease_from_pb
@@ -62,7 +63,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         self, request: pb.RegisterAgentRequest, context: Any
     ) -> pb.RegisterAgentResponse:
         """Make a start of an agent-runner known; called once per connection."""
-        agent = agent_from_pb(request.agent)
+        agent = CALLER.get().agent(agent_from_pb(request.agent))
         if not 0 < request.slots <= MAX_SLOTS:
             raise UsageError(f"slots must be 1 to {MAX_SLOTS}")
         await self._completions.run(
@@ -86,7 +87,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         if first is None or not first.HasField("hello"):
             raise UsageError("the first message of Work must be hello")
         hello: pb.WorkHello = first.hello
-        session = self._dispatcher.session(agent_from_pb(hello.agent))
+        session = self._dispatcher.session(CALLER.get().agent(agent_from_pb(hello.agent)))
         active = _leases(hello.active)
         stream = WorkStream()
         listening = None

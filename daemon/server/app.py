@@ -33,17 +33,24 @@ from daemon.server.reaper import Reaper
 from daemon.server.retention import Retention
 from daemon.server.signals import Signals
 from daemon.server.tls import server_credentials
+from daemon.server.token_book import TokenBook
+from daemon.server.token_service import TokenServicer
 from runner.v1 import (
     agent_service_pb2,
     agent_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
+    token_service_pb2,
+    token_service_pb2_grpc,
 )
 
 logger = logging.getLogger(__name__)
 
-JOB_SERVICE = job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
-AGENT_SERVICE = agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
+SERVICES = tuple(
+    service.full_name
+    for file in (job_service_pb2, agent_service_pb2, token_service_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 MAX_MESSAGE_BYTES = 4 << 20
@@ -96,9 +103,10 @@ class JobServer:
             completions=self._completions,
             lease_s=config.lease_s,
         )
+        self._tokens = TokenBook(token, self._clock, self._completions)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
-            interceptors=(ServerInterceptor(token, self._signals),), options=OPTIONS
+            interceptors=(ServerInterceptor(self._tokens, self._signals),), options=OPTIONS
         )
         self._retention = Retention(
             store=self._store,
@@ -117,6 +125,7 @@ class JobServer:
         """
         try:
             await self._store.open()
+            await self._tokens.load(self._store.tokens)
             # The agent-runners could not renew while no server ran.
             await self._store.extend_all_leases(self._config.lease_s)
             await self._store.cap_backoffs()
@@ -138,7 +147,7 @@ class JobServer:
                 asyncio.create_task(self._retention.run()),
             ]
             await self._check()
-            for service in ("", JOB_SERVICE, AGENT_SERVICE):
+            for service in ("", *SERVICES):
                 await self._health.set(service, SERVING)
         except BaseException:
             await self.stop(0)
@@ -211,8 +220,11 @@ class JobServer:
             ),
             self._server,
         )
+        token_service_pb2_grpc.add_TokenServiceServicer_to_server(
+            TokenServicer(self._tokens, self._clock), self._server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (JOB_SERVICE, AGENT_SERVICE, health.SERVICE_NAME, late_reflection.SERVICE)
+        names = (*SERVICES, health.SERVICE_NAME, late_reflection.SERVICE)
         self._server.add_generic_rpc_handlers((LateReflection(names),))
 
     async def _check(self) -> None:

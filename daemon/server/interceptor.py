@@ -6,7 +6,6 @@ method is wrapped once and kept; after that a call costs one look at its metadat
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -19,13 +18,16 @@ from grpc import StatusCode
 from agent_runner.errors import AgentRunnerError
 from daemon.errors import (
     DaemonError,
+    RoleNotAllowedError,
     ShuttingDownError,
     TokenMissingError,
-    TokenRejectedError,
     UsageError,
 )
+from daemon.server.caller import CALLER, Caller
 from daemon.server.signals import Signals
 from daemon.server.statuses import INTERNAL, Refusal, refusal
+from daemon.server.token_book import TokenBook
+from daemon.tokens.models import Role
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,12 @@ Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler
 
 HEALTH_PREFIX = "/grpc.health.v1.Health/"
 OUR_PREFIX = "/runner."
+ROLES = {
+    "/runner.v1.JobService": frozenset({Role.CLIENT, Role.ADMIN}),
+    "/runner.v1.AgentService": frozenset({Role.AGENT, Role.ADMIN}),
+}
+"""Who may call which service of ours; an admin alone may call any other."""
+ADMINS = frozenset({Role.ADMIN})
 UNREADABLE = object()
 """Stands for a request that is no message of its method, because gRPC itself would answer UNKNOWN without a reason."""
 SCHEME = "bearer "
@@ -44,49 +52,59 @@ SCHEME = "bearer "
 class ServerInterceptor(grpc.aio.ServerInterceptor):
     """Made once per server. Called for every call before its handler runs."""
 
-    def __init__(self, token: str, signals: Signals) -> None:
-        self._token = token.encode()
+    def __init__(self, tokens: TokenBook, signals: Signals) -> None:
+        self._tokens = tokens
         self._signals = signals
         self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler | None:
-        """Return the handler of a call: the method's own, or one that refuses."""
+        """Return the handler of a call: the method's own, or one that refuses. Tells the method who calls it."""
         method = handler_call_details.method
         if method.startswith(HEALTH_PREFIX):
             return await continuation(handler_call_details)
-        error = self._objection(handler_call_details)
+        error = None
+        try:
+            # This is the task in which the method will run.
+            CALLER.set(self._admit(handler_call_details))
+        except DaemonError as objection:
+            error = objection
         handler = self._handlers.get(method)
         if handler is None:
             handler = await continuation(handler_call_details)
             if handler is None:
                 return _refusing(error, None) if error else None
             if method.startswith(OUR_PREFIX):
-                handler = _wrapped(method, handler)
+                handler = _wrapped(method, handler, self._tokens)
             self._handlers[method] = handler
         return _refusing(error, handler) if error else handler
 
-    def _objection(self, call: grpc.HandlerCallDetails) -> DaemonError | None:
-        for key, value in call.invocation_metadata:
-            if key == "authorization":
-                text = value if isinstance(value, str) else value.decode("latin-1")
-                if text[: len(SCHEME)].lower() != SCHEME:
-                    return TokenMissingError(
-                        "the authorization metadata must be 'Bearer TOKEN' with the server's token"
-                    )
-                given = text[len(SCHEME) :].encode(errors="replace")
-                if not hmac.compare_digest(given, self._token):
-                    return TokenRejectedError(
-                        "the bearer token is not this server's: read its token file again"
-                    )
-                if self._signals.stopping:
-                    return ShuttingDownError("the job server is stopping; repeat the call later")
-                return None
-        return TokenMissingError(
-            "the call carries no 'authorization: Bearer TOKEN' metadata; "
-            "the token is in the server's token file"
-        )
+    def _admit(self, call: grpc.HandlerCallDetails) -> Caller:
+        caller = self._tokens.admit(_secret(call))
+        method = call.method
+        if method.startswith(OUR_PREFIX):
+            service = method[: method.rfind("/")]
+            if caller.role not in ROLES.get(service, ADMINS):
+                raise RoleNotAllowedError(
+                    f"a token of the role {caller.role} may not call {service[1:]}"
+                )
+        if self._signals.stopping:
+            raise ShuttingDownError("the job server is stopping; repeat the call later")
+        return caller
+
+
+def _secret(call: grpc.HandlerCallDetails) -> str:
+    for key, value in call.invocation_metadata:
+        if key == "authorization":
+            text = value if isinstance(value, str) else value.decode("latin-1")
+            if text[: len(SCHEME)].lower() != SCHEME:
+                raise TokenMissingError("the authorization metadata must be 'Bearer TOKEN'")
+            return text[len(SCHEME) :]
+    raise TokenMissingError(
+        "the call carries no 'authorization: Bearer TOKEN' metadata; "
+        "the token is in the server's token file, or issued by `runner tokens create`"
+    )
 
 
 def _refusing(error: DaemonError, handler: Handler | None) -> Handler:
@@ -94,7 +112,7 @@ def _refusing(error: DaemonError, handler: Handler | None) -> Handler:
 
     async def refuse(_: Any, context: Context) -> NoReturn:
         end = refusal(error)
-        assert end is not None  # noqa: S101 - the four errors above are in the table
+        assert end is not None  # noqa: S101 - the errors above are in the table
         await _abort(context, end)
 
     if handler is None or not (handler.request_streaming or handler.response_streaming):
@@ -106,7 +124,7 @@ def _refusing(error: DaemonError, handler: Handler | None) -> Handler:
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-def _wrapped(method: str, handler: Handler) -> Handler:
+def _wrapped(method: str, handler: Handler, tokens: TokenBook) -> Handler:
     deserializer = _lenient(handler.request_deserializer)
     if not handler.response_streaming:
         return grpc.unary_unary_rpc_method_handler(
@@ -116,12 +134,12 @@ def _wrapped(method: str, handler: Handler) -> Handler:
         )
     if not handler.request_streaming:
         return grpc.unary_stream_rpc_method_handler(
-            _wrapped_stream(method, handler.unary_stream),
+            _wrapped_stream(method, handler.unary_stream, tokens),
             deserializer,
             handler.response_serializer,
         )
     return grpc.stream_stream_rpc_method_handler(
-        _wrapped_stream(method, handler.stream_stream),
+        _wrapped_stream(method, handler.stream_stream, tokens),
         deserializer,
         handler.response_serializer,
     )
@@ -139,7 +157,9 @@ def _wrapped_unary(method: str, behavior: Any) -> Callable[..., Awaitable[Any]]:
     return call
 
 
-def _wrapped_stream(method: str, behavior: Any) -> Callable[..., AsyncIterator[Any]]:
+def _wrapped_stream(
+    method: str, behavior: Any, tokens: TokenBook
+) -> Callable[..., AsyncIterator[Any]]:
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:
         try:
             # A client that leaves ends this generator; its inner one must end at once too,
@@ -149,8 +169,14 @@ def _wrapped_stream(method: str, behavior: Any) -> Callable[..., AsyncIterator[A
             else:
                 readable = _readable(request)
             async with aclosing(behavior(readable, context)) as responses:
-                async for response in responses:
-                    yield response
+                caller = CALLER.get()
+                if not caller.token_id:
+                    async for response in responses:
+                        yield response
+                    return
+                with tokens.stream(caller) as stream:
+                    async for response in stream.responses(responses):
+                        yield response
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the wire gets a status

@@ -83,6 +83,7 @@ async def test_reflection_lists_the_services(client: Client):
     assert names == {
         "runner.v1.JobService",
         "runner.v1.AgentService",
+        "runner.v1.TokenService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
