@@ -160,6 +160,8 @@ async def _start(
         secrets=secrets,
         on_ready=lambda: _announce(config, capabilities, handover),
     )
+    if handover.alone:  # the server may be away for days yet
+        _collect_garbage()
     received = 0
     loop = asyncio.get_running_loop()
 
@@ -180,9 +182,14 @@ async def _start(
     return worker
 
 
-def _announce(config: AgentRunnerConfig, capabilities: Capabilities, handover: Handover) -> None:
+def _collect_garbage() -> None:
+    """Let the collector run from now on, but not over what was imported. Called once all is, and harmless twice."""
     gc.freeze()
     gc.enable()
+
+
+def _announce(config: AgentRunnerConfig, capabilities: Capabilities, handover: Handover) -> None:
+    _collect_garbage()
     text = TIER_TEXT[capabilities.tier]
     logger.info(
         "agent-runner ready",

@@ -1,4 +1,4 @@
-"""What a setting is, and how its values are read. Imports nothing of the product: the table of all settings is in ``config``."""
+"""What a setting is, and how its values are read. Imports next to nothing: the table of all settings is in ``config``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_TEXT = 1000
+MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def parse_listen(raw: object) -> str:
         raise ValueError(
             "expected 127.0.0.1:PORT, [::1]:PORT or none (local mode listens on loopback only)"
         )
-    if not port.isdecimal() or not 0 <= int(port) <= 65535:  # noqa: PLR2004
+    if not port.isdecimal() or not 0 <= int(port) <= MAX_PORT:
         raise ValueError("expected a port from 0 to 65535 (0 takes a free one)")
     return f"{host}:{int(port)}"
 
@@ -111,3 +112,46 @@ def parse_name(raw: object) -> object:
     if not isinstance(raw, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", raw):
         raise ValueError("expected 1 to 64 letters, digits, dots, dashes or underscores")
     return raw
+
+
+def optional(parse: Callable[[object], object]) -> Callable[[object], object]:
+    """Return a reader for which an empty text is one, too."""
+    return lambda raw: raw if raw == "" else parse(raw)
+
+
+def parse_address(raw: object) -> str:
+    """Return ``host:port`` for a listen address of any host, or ``none``. What may be listened on there is decided later.
+
+    Raises:
+        ValueError: It is no such address.
+    """
+    text = str(raw)
+    host, colon, port = text.rpartition(":")
+    if text != "none" and not (colon and re.fullmatch(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]", host)):
+        raise ValueError("expected HOST:PORT, [IPV6]:PORT or none")
+    if text != "none" and not (re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= MAX_PORT):
+        raise ValueError("expected a port from 0 to 65535 (0 takes a free one)")
+    return text
+
+
+def parse_labels(raw: object) -> dict[str, str]:
+    """Return labels from ``NAME=VALUE,…`` or a table.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    # Late: most commands have no labels to read.
+    from agent_runner.job_spec import LABEL_NAME, MAX_NAME_CHARS  # noqa: PLC0415
+
+    labels = dict(raw.items() if isinstance(raw, dict) else _pairs(str(raw)))
+    for name, value in labels.items():
+        fits = isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARS and value.isprintable()
+        # The way to the agent-runner has a comma between them.
+        if not (fits and LABEL_NAME.fullmatch(name) and "," not in value):
+            raise ValueError("expected NAME=VALUE pairs, such as gpu=true,zone=b")
+    return labels
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    pairs = [item.partition("=") for item in filter(None, map(str.strip, text.split(",")))]
+    return [(name, value) for name, _, value in pairs]

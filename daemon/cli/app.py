@@ -24,6 +24,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("daemon.cli.validate:validate", "Say what is wrong with job files."),
     "schema": ("daemon.cli.schema:schema", "Print the JSON Schema of a job file, for editors."),
     "secrets": ("daemon.cli.secrets:secrets", "Keep secrets in an encrypted store."),
+    "server": ("daemon.cli.server:server", "Run the job server in the foreground, for staging."),
+    "agent-runner": (
+        "daemon.cli.agent_runner:agent_runner",
+        "Run an agent-runner in the foreground, for staging.",
+    ),
     "doctor": ("daemon.cli.doctor:doctor", "Look at what this machine has and lacks."),
     "sandbox": ("daemon.cli.sandbox:sandbox", "Try the walls that jobs run behind, here."),
     "gc": ("daemon.cli.gc:gc", "Find and remove what killed runs have left."),

@@ -27,17 +27,15 @@ def local_children(
     Called by ``start_local``, ``restart_local`` and ``run_foreground``; ``secrets`` only keeps
     variables of these names out of the environment.
     """
-    # gRPC's own lines on standard error are no JSON and tell an operator nothing below ERROR. Its many threads would
-    # each get an arena of the C library (idle memory of all three 76, with this 73 MB; measured once).
-    base = allowed_environment(env, secrets) | {"GRPC_VERBOSITY": "ERROR", "MALLOC_ARENA_MAX": "2"}
+    base = child_environment(env, secrets)
     python = [sys.executable, "-P", "-m"]
     server = {
         "name": "job-server",
         "argv": [*python, "daemon.server"],
-        "env": base | _server_config(state, config).to_env(),
+        "env": base | server_config(state, config).to_env(),
         "grace_s": SERVER_GRACE_S,
     }
-    agents = [_agent_config(state, config, n) for n in range(1, config.agent_runners + 1)]
+    agents = [agent_config(state, config, n) for n in range(1, config.agent_runners + 1)]
     return [
         server,
         *(
@@ -55,7 +53,17 @@ def local_children(
     ]
 
 
-def _server_config(state: StateDir, config: LocalConfig) -> ServerConfig:
+def child_environment(env: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that speaks gRPC, but for its configuration; never a secret.
+
+    gRPC's own lines on standard error are no JSON and tell an operator nothing below ERROR. Its many threads would
+    each get an arena of the C library (idle memory of all three 76, with this 73 MB; measured once).
+    """
+    return allowed_environment(env, secrets) | {"GRPC_VERBOSITY": "ERROR", "MALLOC_ARENA_MAX": "2"}
+
+
+def server_config(state: StateDir, config: LocalConfig) -> ServerConfig:
+    """Return what a job server runs with in a state directory."""
     return ServerConfig(
         database=state.database,
         log_dir=state.job_logs,
@@ -69,7 +77,8 @@ def _server_config(state: StateDir, config: LocalConfig) -> ServerConfig:
     )
 
 
-def _agent_config(state: StateDir, config: LocalConfig, number: int) -> AgentRunnerConfig:
+def agent_config(state: StateDir, config: LocalConfig, number: int) -> AgentRunnerConfig:
+    """Return what the n-th agent-runner runs with in a state directory."""
     suffix = "" if number == 1 else f"-{number}"
     return AgentRunnerConfig(
         name=config.agent_name + suffix,

@@ -149,21 +149,29 @@ def spawn_daemon(
 def exec_daemon(env: Mapping[str, str], document: Mapping[str, Any], *inherited: int) -> NoReturn:
     """Become a daemon in this very process, for a service manager that knows its pid.
 
-    A new program image has neither the caller's environment nor what the caller imported. The document
-    goes through anonymous memory, because nobody would read the other end of a pipe.
+    A new program image has neither the caller's environment nor what the caller imported.
 
     Raises:
         OSError: The interpreter cannot be executed.
     """
-    launch_fd = os.memfd_create("runner-launch", 0)
-    with os.fdopen(os.dup(launch_fd), "wb") as memory:
-        memory.write(json.dumps(dict(document)).encode())
-    os.lseek(launch_fd, 0, os.SEEK_SET)
+    launch_fd = in_memory(document)
     for fd in inherited:
         if fd >= 0:
             os.set_inheritable(fd, True)
     argv = daemon_argv(launch_fd, new_nonce())
     os.execve(argv[0], argv, dict(env))  # noqa: S606 - no shell is wanted
+
+
+def in_memory(document: Mapping[str, Any]) -> int:
+    """Return an inheritable descriptor to read a document from, for a process that becomes another.
+
+    It is anonymous memory, because nobody would read the other end of a pipe.
+    """
+    fd = os.memfd_create("runner-launch", 0)
+    with os.fdopen(os.dup(fd), "wb") as memory:
+        memory.write(json.dumps(dict(document)).encode())
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
 
 
 def launch_document(

@@ -81,12 +81,21 @@ class SessionFiles:
         pid_files.remove(self._state.pid_file("daemon"), self._identity)
 
     def _write_endpoints(self) -> None:
-        document = {
-            "mode": self._document["mode"],
-            "endpoints": self.endpoints,
-            "control": str(self._state.control_socket),
-            "version": VERSION,
-        }
-        # Not durable: it is worthless after a crash of the host, and made again at each start.
-        content = json.dumps(document).encode() + b"\n"
-        pid_files.replace_file(self._state.endpoints, content, durable=False)
+        write_endpoints(self._state, self._document["mode"], self.endpoints)
+
+
+def write_endpoints(state: StateDir, mode: str, endpoints: Mapping[str, str | None]) -> None:
+    """Tell clients on this host where the job server listens.
+
+    Raises:
+        OSError: The state directory takes no file.
+    """
+    document = {
+        "mode": mode,
+        "endpoints": dict(endpoints),
+        "control": str(state.control_socket),
+        "version": VERSION,
+    }
+    # Not durable: it is worthless after a crash of the host, and made again at each start.
+    content = json.dumps(document).encode() + b"\n"
+    pid_files.replace_file(state.endpoints, content, durable=False)

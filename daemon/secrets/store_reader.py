@@ -36,19 +36,33 @@ NO_STORE = (
     "secrets set PATH KEY`, `runner local restart` takes it up"
 )
 
+SERVICE_LOCKED = (
+    "the secret store was not unlocked when this agent-runner was started: give its password by --password-file "
+    "or RUNNER_SECRETS_PASSWORD, and start it again"
+)
+SERVICE_STALE = "the password of the secret store was changed since this agent-runner was started; start it again"
+SERVICE_NO_STORE = (
+    "this agent-runner was started without a secret store; after `runner secrets init` and `runner secrets "
+    "set PATH KEY` there, start it again"
+)
+
 Identity = tuple[int, int, int, int, int]
 
 
 class StoreReader:
     """Answers from memory as long as the file of the store is the one that was read. One per daemon."""
 
-    def __init__(self, store: Mapping[str, Any], spared: set[int]) -> None:
+    def __init__(
+        self, store: Mapping[str, Any], spared: set[int], *, service: bool = False
+    ) -> None:
         """Take what the launch document says of the store.
 
         Args:
             store: ``path`` and ``key``, both empty where there is none; see ``daemon.local.launch``.
             spared: Gets the pids of reading processes while they live, so that nobody takes them for leftovers.
+            service: Whether a service manager starts this process, and not ``runner local``; for the advice to people.
         """
+        self._service = service
         self._path = str(store.get("path") or "")
         self._key = str(store.get("key") or "")
         self._spared = spared
@@ -90,9 +104,11 @@ class StoreReader:
 
     def _why_closed(self, asked: Iterable[SecretRef]) -> str:
         if self._path and Path(self._path).exists():
-            return LOCKED
+            return SERVICE_LOCKED if self._service else LOCKED
         # What `local start` gathers needs no store, so whoever misses it is not sent there.
-        return "" if all(ref.path == LOCAL_PATH for ref in asked) else NO_STORE
+        if not self._service and all(ref.path == LOCAL_PATH for ref in asked):
+            return ""
+        return SERVICE_NO_STORE if self._service else NO_STORE
 
     def _forget(self) -> None:
         self._identity, self._values, self._unusable = None, {}, {}
@@ -110,7 +126,8 @@ class StoreReader:
             logger.exception("The secret store was not read", extra={"action": "store_not_read"})
             self._problem = "the secret store could not be read; see daemon.log"
             return False
-        self._problem = STALE if answer.get("stale") else str(answer.get("problem", ""))
+        stale = SERVICE_STALE if self._service else STALE
+        self._problem = stale if answer.get("stale") else str(answer.get("problem", ""))
         self._values = {
             SecretRef(path, key): value for path, key, value in answer.get("values", ())
         }
