@@ -35,6 +35,17 @@ class SourceError(AgentRunnerError):
     reason: ClassVar[str] = "SOURCE_FAILED"
 
 
+class TriggersRefusedError(AgentRunnerError):
+    """What a job asks for at its end breaks a rule. Names the place, never a value that could be secret."""
+
+    reason: ClassVar[str] = "WORKFLOW_FAILED"
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"{place}: {problem}" if place else problem)
+        self.place = place
+        self.problem = problem
+
+
 class SecretMissingError(AgentRunnerError):
     """Secrets that a job asks for have no value here. Names them all, never a value."""
 

@@ -31,6 +31,7 @@ from agent_runner.sandbox_terms import sandbox_record, sandbox_request
 from agent_runner.secret_refs import SecretRef, refs_of, require, resolve, source_credentials
 from agent_runner.secret_source import Found, SecretSource
 from agent_runner.verdict import command_end, early_end
+from agent_runner.workflow_input import hand_in
 from sandbox.base import (
     Command,
     ExecRequest,
@@ -106,7 +107,7 @@ class AttemptRun:
         self._control = control
         self._sandbox_request = sandbox_request(request.job_id, request.attempt, request.spec)
         self._masking = JobMasking(request.spec)
-        self._has_secrets = False
+        self._values: dict[SecretRef, str] = {}
         self._sandbox: Sandbox | None = None
         self._source = SourceRecord()
         self._credentials: dict[str, str] = {}
@@ -201,7 +202,9 @@ class AttemptRun:
         )
         env |= self._fallback.variables(self._masking.masker.mask_text)
         self._write(self._fallback.notice(sandbox.info, self._masking.masker.mask_text))
-        if may_register(self._spec, has_secrets=self._has_secrets):
+        if self._spec.workflow is not None:
+            await hand_in(sandbox, self._spec.workflow)
+        if may_register(self._spec, has_secrets=bool(self._values)):
             env |= await LateSecrets(self._masking.masker).open(sandbox, env["PATH"])
         self._exec_asked = True
         command = await sandbox.exec(
@@ -218,9 +221,25 @@ class AttemptRun:
         stopper = CommandStopper(command, self._control)
         try:
             await self._pump(command)
-            return self._ended(await command.wait())
+            return await self._followed(sandbox, self._ended(await command.wait()))
         finally:
             await stopper.close()
+
+    async def _followed(self, sandbox: Sandbox, outcome: Outcome) -> Outcome:
+        """Return an end with what the command left for others."""
+        if outcome.end_reason is EndReason.CANCELLED:
+            return outcome
+        # An agent-runner that rests is to be small.
+        from agent_runner.follow_up import FollowUp  # noqa: PLC0415
+
+        return await FollowUp(
+            sandbox=sandbox,
+            job_id=self._request.job_id,
+            spec=self._spec,
+            masker=self._masking.masker,
+            values=self._values,
+            write=self._write,
+        ).of(outcome)
 
     async def _environment(self) -> dict[str, str] | None:
         """Return the job's variables with their references filled in and masked from here on; None as ``_unless_stopped``."""
@@ -235,7 +254,7 @@ class AttemptRun:
             values |= found.values
             why_missing = found.why_missing
         require(refs, values, why_missing)
-        self._has_secrets = bool(values)
+        self._values = values
         named = {f"{ref.path}:{ref.key}": value for ref, value in values.items()}
         await self._masking.hide(named, [at_hand[ref] for ref in refs if ref in at_hand])
         env = resolve(self._spec.env, values)

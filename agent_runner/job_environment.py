@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent_runner.job_spec import JOB_ROOT, OLDER_ENV_PREFIX, RESERVED_ENV_PREFIX, JobSpec
+from agent_runner.workflow_input import workflow_environment
 from sandbox.base import Sandbox
 
 
@@ -24,4 +25,6 @@ def job_environment(job_id: str, attempt: int, spec: JobSpec, sandbox: Sandbox) 
             env[f"{RESERVED_ENV_PREFIX}{name}"] = value
             env[f"{OLDER_ENV_PREFIX}{name}"] = value
     env["RUNNER_JOB_NAME"] = spec.name
+    if spec.workflow is not None:
+        env |= workflow_environment(spec.workflow, sandbox)
     return env

@@ -96,8 +96,6 @@ class TriggerFile(NamedTuple):
 
     name: str
     content: str
-    trusted: bool
-    """Whether it is from the trusted source, which the job could not change."""
 
 
 class Triggers(NamedTuple):

@@ -286,18 +286,15 @@ def triggers_to_pb(triggers: Triggers | None) -> agent_service_pb2.Triggers | No
     if triggers is None:
         return None
     files = [
-        agent_service_pb2.TriggerFile(name=name, content=content, trusted=trusted)
-        for name, content, trusted in triggers.files
+        agent_service_pb2.TriggerFile(name=name, content=content)
+        for name, content in triggers.files
     ]
     return agent_service_pb2.Triggers(document=triggers.document, files=files)
 
 
 def triggers_from_pb(message: agent_service_pb2.Triggers) -> Triggers:
     """Return the jobs that an agent-runner reports to follow, valid or not."""
-    files = (
-        TriggerFile(name=each.name, content=each.content, trusted=each.trusted)
-        for each in message.files
-    )
+    files = (TriggerFile(name=each.name, content=each.content) for each in message.files)
     return Triggers(document=message.document, files=tuple(files))
 
 

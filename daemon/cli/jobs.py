@@ -160,6 +160,10 @@ def show(ctx: click.Context, job_id: str, as_json: bool) -> None:
             f"{limit['value']:.15g} of {limit['name']} by {limit['by'] or 'nobody'}"
             for limit in sandbox["limits"]
         )
+    if job["parent"]:
+        lines["triggered by"] = job["parent"]
+    if job["children"]:
+        lines["triggered"] = ", ".join(job["children"])
     source = job["attempts"][-1]["source"] if job.get("attempts") else {}
     for key, title in (("commit", "source"), ("ci_commit", "ci source")):
         if source.get(key):

@@ -34,6 +34,12 @@ def job_dict(job: job_pb2.Job) -> JobDict:
         "depends_on": list(job.spec.depends_on),
         "ready_time": time_text(job, "ready_time"),
         "retry_of": job.retry_of or None,
+        "condition": job.spec.condition or "all_success",
+        "parent": job.parent_id or None,
+        "children": list(job.child_ids),
+        "workflow": {"id": job.spec.workflow.id, "name": job.spec.workflow.name}
+        if job.spec.HasField("workflow")
+        else None,
     }
     if job.attempts:
         document["attempts"] = [_attempt_dict(attempt) for attempt in job.attempts]

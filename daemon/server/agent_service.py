@@ -12,7 +12,7 @@ from agent_runner import wire
 from agent_runner.config import MAX_SLOTS
 from agent_runner.outcome import EndReason, Outcome
 from daemon.errors import LeaseLostError, UsageError
-from daemon.jobs.models import LeaseRef
+from daemon.jobs.models import LeaseRef, NewJob
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from daemon.server.agent_session import AgentSession
@@ -165,7 +165,13 @@ class AgentServicer(rpc.AgentServiceServicer):
     async def _finish(self, lease: LeaseRef, outcome: Outcome) -> None:
         # The slot is free whatever the store says, so its next claim can share the commit of this end.
         self._dispatcher.finished(lease, interrupted=outcome.interrupted)
-        job = await self._store.finish(lease, outcome)
+        following: Sequence[NewJob] = ()
+        if outcome.triggers is not None or outcome.workflow_output:
+            # Late, because it imports pydantic and a YAML parser.
+            from daemon.triggers.following import with_following  # noqa: PLC0415
+
+            outcome, following = await with_following(self._store, lease.job_id, outcome)
+        job = await self._store.finish(lease, outcome, following)
         self._log_writer.close(lease)
         self._signals.job_changed(lease.job_id)
         if job.state is JobState.PENDING:

@@ -19,7 +19,9 @@ _STATE_TO_PB = {state: job_pb2.JobState.Value(f"JOB_STATE_{state.name}") for sta
 _STATE_FROM_PB: dict[int, JobState] = {number: state for state, number in _STATE_TO_PB.items()}
 
 
-def job_to_pb(job: Job, attempts: Iterable[Attempt] = ()) -> job_pb2.Job:
+def job_to_pb(
+    job: Job, attempts: Iterable[Attempt] = (), child_ids: Iterable[str] = ()
+) -> job_pb2.Job:
     """Return the message of a job."""
     return job_pb2.Job(
         id=job.id,
@@ -36,6 +38,9 @@ def job_to_pb(job: Job, attempts: Iterable[Attempt] = ()) -> job_pb2.Job:
         sandbox=wire.sandbox_to_pb(job.sandbox) if job.sandbox.kind else None,
         ready_time=wire.time_to_pb(job.ready_us),
         retry_of=job.retry_of,
+        parent_id=job.parent_id,
+        chain_depth=job.depth,
+        child_ids=child_ids,
     )
 
 

@@ -68,7 +68,10 @@ class JobServicer(rpc.JobServiceServicer):
         """Return one job with its attempts."""
         job = await self._store.get(request.job_id)
         attempts = await self._store.attempts(request.job_id)
-        return pb.GetJobResponse(job=job_to_pb(job, self._log_reader.with_lengths(attempts)))
+        children = await self._store.children(request.job_id)
+        return pb.GetJobResponse(
+            job=job_to_pb(job, self._log_reader.with_lengths(attempts), children)
+        )
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """Return a page of jobs; shorter than asked for where the jobs are large."""

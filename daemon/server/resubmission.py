@@ -42,7 +42,9 @@ async def repeated(store: JobStore, job_id: str, request_id: str) -> NewJob:
     old = await store.get(job_id)
     if not old.state.final:
         raise JobNotEndedError(f"job {job_id} has not ended: {old.state}; cancel it first")
-    found = [await _dependency(store, old, other) for other in old.spec.depends_on]
+    found = [*old.spec.depends_on]
+    if not old.spec.condition:
+        found = [await _dependency(store, old, other) for other in found]
     depends_on = tuple(dict.fromkeys(other for other in found if other))
     return NewJob(
         id=new_job_id(),
@@ -50,6 +52,8 @@ async def repeated(store: JobStore, job_id: str, request_id: str) -> NewJob:
         request_id=checked,
         payload_sha256=_payload_sha256(job_id),
         retry_of=job_id,
+        parent_id=old.parent_id,
+        depth=old.depth,
     )
 
 

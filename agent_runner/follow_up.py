@@ -1,0 +1,220 @@
+"""What an attempt leaves for others: the jobs that it triggers, and what it gives to its workflow.
+
+Called once, after the command has ended by itself or by a bound. The files are the job's, so they are read without
+following links, within bounds, and checked before anybody else sees them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from agent_runner.errors import TriggersRefusedError
+from agent_runner.job_spec import JOB_ROOT, JobSpec
+from agent_runner.outcome import EndReason, Outcome, TriggerFile, Triggers
+from agent_runner.secret_refs import SecretValues
+from agent_runner.triggers.document import (
+    MAX_BYTES,
+    AskedJob,
+    AskedWorkflow,
+    check_document,
+    check_output,
+)
+from agent_runner.triggers.graph import graphs_of
+from agent_runner.triggers.passing_on import PassingOn
+from agent_runner.triggers.strict_json import read_object
+from agent_runner.workflow_input import OUTPUT_FILE
+from agent_runner.workflow_spec import vars_json
+from sandbox.base import Sandbox
+from sandbox.errors import TransferRefusedError
+from sandbox.masking.masker import Masker
+
+TRIGGERS = "triggers.json"
+WORKFLOW_OUTPUT = OUTPUT_FILE
+MAX_FILE_BYTES = 256 << 10
+"""Of one job file, as everywhere."""
+MAX_FILES_BYTES = 512 << 10
+MAX_WARNINGS = 10
+SUFFIXES = (".yaml", ".yml", ".json")
+FOLDERS = ("jobs/", "", ".runner/jobs/", ".reactorcide/jobs/")
+"""Where a job that names neither a command nor a file has a file of its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowUp:
+    """Reads what one attempt left."""
+
+    sandbox: Sandbox
+    job_id: str
+    spec: JobSpec
+    masker: Masker
+    """Of the log."""
+    values: SecretValues
+    """That were filled in."""
+    write: Callable[[bytes], None]
+    """Takes lines for the log, after all that the command printed."""
+
+    async def of(self, outcome: Outcome) -> Outcome:
+        """Return the end of the attempt with what follows from it; a failed one if that breaks a rule."""
+        try:
+            triggers = await self._triggers()
+            has_use = triggers is not None or self.spec.workflow is not None
+            output = await self._output() if has_use else ""
+        except TriggersRefusedError as error:
+            self.write(f"runner: {error}\n".encode())
+            return _refused(outcome, str(error))
+        if triggers is None and not output:
+            return outcome
+        return replace(outcome, triggers=triggers, workflow_output=output)
+
+    async def _triggers(self) -> Triggers | None:
+        content = await self._read(TRIGGERS, MAX_BYTES)
+        if content is None:
+            return None
+        warnings: list[str] = []
+        try:
+            workflows = check_document(_object(content), warnings.append)
+            passing_on = self._passing_on()
+            workflows = tuple(_safe(workflow, passing_on) for workflow in workflows)
+            graphs_of(workflows, (self.spec.name, self.job_id))
+            files, workflows = await self._files(workflows, passing_on)
+        except TriggersRefusedError as error:
+            raise TriggersRefusedError(TRIGGERS, str(error)) from None
+        for warning in warnings[:MAX_WARNINGS]:
+            self.write(f"runner: {TRIGGERS}: {warning}\n".encode())
+        if not any(workflow.jobs or workflow.variables for workflow in workflows):
+            return None
+        return Triggers(_document(workflows), files)
+
+    async def _output(self) -> str:
+        content = await self._read(WORKFLOW_OUTPUT, MAX_BYTES)
+        if content is None:
+            return ""
+        try:
+            output = check_output(_object(content))
+            self._passing_on().check(output, "")
+        except TriggersRefusedError as error:
+            raise TriggersRefusedError(WORKFLOW_OUTPUT, str(error)) from None
+        return vars_json(output) if any(output.values()) else ""
+
+    async def _read(self, path: str, limit_bytes: int) -> bytes | None:
+        try:
+            return await self.sandbox.download(path, limit_bytes)
+        except FileNotFoundError:
+            return None
+        except TransferRefusedError as error:
+            raise TriggersRefusedError(path, str(error)) from None
+
+    def _passing_on(self) -> PassingOn:
+        return PassingOn(self.masker, self.values, plain=self.spec.env.values())
+
+    async def _files(
+        self, workflows: tuple[AskedWorkflow, ...], passing_on: PassingOn
+    ) -> tuple[tuple[TriggerFile, ...], tuple[AskedWorkflow, ...]]:
+        """Return the job files that jobs name, and the jobs, each with the name of its file."""
+        found: dict[str, TriggerFile] = {}
+        named = []
+        for workflow in workflows:
+            jobs = []
+            for job in workflow.jobs:
+                file = await self._file_of(job, found)
+                if file is not None:
+                    passing_on.check(file.content, file.name)
+                jobs.append(replace(job, job_file=file.name if file else ""))
+            named.append(replace(workflow, jobs=tuple(jobs)))
+        return tuple(found.values()), tuple(named)
+
+    async def _file_of(self, job: AskedJob, found: dict[str, TriggerFile]) -> TriggerFile | None:
+        if job.job_file:
+            paths = [job.job_file]
+        elif "job_command" in job.fields or "steps" in job.fields:
+            return None
+        else:
+            paths = [f"{folder}{job.name}{suffix}" for folder in FOLDERS for suffix in SUFFIXES]
+        for path in paths:
+            file = found.get(path) or await self._job_file(
+                path, sum(len(one.content) for one in found.values())
+            )
+            if file is not None:
+                found[path] = file
+                return file
+        place = f"jobs ({job.name})"
+        if job.job_file:
+            raise TriggersRefusedError(
+                f"{place}.job_file", "is neither in the source nor in /job/ci"
+            )
+        raise TriggersRefusedError(
+            place, f"has neither job_command nor job_file, and there is no file {paths[0]}"
+        )
+
+    async def _job_file(self, path: str, so_far: int) -> TriggerFile | None:
+        for folder in ("ci", _below_root(self.spec.code_dir)):
+            content = await self._read(str(PurePosixPath(folder, path)), MAX_FILE_BYTES)
+            if content is None:
+                continue
+            if so_far + len(content) > MAX_FILES_BYTES:
+                raise TriggersRefusedError(
+                    path, f"the job files are larger than {MAX_FILES_BYTES // 1024} KiB together"
+                )
+            try:
+                text = content.decode()
+            except UnicodeDecodeError:
+                raise TriggersRefusedError(path, "holds bytes that are not UTF-8") from None
+            return TriggerFile(path, text)
+        return None
+
+
+def _object(content: bytes) -> dict[str, object]:
+    try:
+        return read_object(content)
+    except ValueError as error:
+        raise TriggersRefusedError("", str(error)) from None
+
+
+def _safe(workflow: AskedWorkflow, passing_on: PassingOn) -> AskedWorkflow:
+    passing_on.check({"name": workflow.name, "vars": workflow.variables}, "workflow")
+    jobs = (passing_on.job(job, f"jobs ({job.name})") for job in workflow.jobs)
+    return replace(workflow, jobs=tuple(jobs))
+
+
+def _below_root(path: str) -> str:
+    return path.removeprefix(JOB_ROOT).strip("/")
+
+
+def _refused(outcome: Outcome, problem: str) -> Outcome:
+    """Return an end that failed for this; one that failed by itself keeps its reason."""
+    reason = EndReason.WORKFLOW_FAILED if outcome.succeeded else outcome.end_reason
+    message = f"{outcome.message}; {problem}" if outcome.message else problem
+    return replace(outcome, end_reason=reason, message=message)
+
+
+def _document(workflows: tuple[AskedWorkflow, ...]) -> str:
+    return json.dumps(
+        {
+            "workflows": [
+                {
+                    "name": workflow.name,
+                    "vars": workflow.variables,
+                    "jobs": [_job(job) for job in workflow.jobs],
+                }
+                for workflow in workflows
+            ]
+        },
+        separators=(",", ":"),
+    )
+
+
+def _job(job: AskedJob) -> dict[str, object]:
+    own = {
+        "job_name": job.name,
+        "depends_on": job.depends_on,
+        "condition": job.condition,
+        "env": job.env,
+        "job_file": job.job_file,
+    }
+    document = {name: value for name, value in own.items() if value} | dict(job.fields)
+    if job.for_each is not None:
+        document |= {"for_each": job.for_each, "item_var": job.item_var}
+    return document
