@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from agent_runner.job_spec import JobSpec
@@ -140,6 +141,17 @@ class DaemonClient(Protocol):
 
     async def append_log(self, lease: Lease) -> LogStream:
         """Open an AppendLog stream for one attempt."""
+        ...
+
+    async def store_contents(self, lease: Lease, contents: Mapping[str, Path]) -> None:
+        """Bring the contents of outputs, by digest, to the server, which may have some; before ``finish``.
+
+        Raises:
+            ServerUnavailableError, LeaseLostError: As ``finish``.
+            ArtifactNotWrittenError: The server cannot store one.
+            ServerRefusedError: The server takes no outputs.
+            OSError: One cannot be read.
+        """
         ...
 
     async def finish(

@@ -59,6 +59,8 @@ class AgentRunnerConfig:
     """For jobs that name none."""
     container_pull: str = "missing"
     labels: Mapping[str, str] = field(default_factory=dict)
+    max_output_bytes: int = 2 << 30
+    """Of the outputs of one attempt."""
     cancel_grace_s: float = 10.0
     """Seconds between TERM and KILL of a cancelled command."""
     drain_timeout_s: float | None = None
@@ -137,6 +139,7 @@ class AgentRunnerConfig:
             "CONTAINER_IMAGE": self.container_image,
             "CONTAINER_PULL": self.container_pull,
             "LABELS": ",".join(f"{key}={value}" for key, value in sorted(self.labels.items())),
+            "MAX_OUTPUT_BYTES": str(self.max_output_bytes),
             "CANCEL_GRACE_S": repr(self.cancel_grace_s),
             "DRAIN_TIMEOUT_S": "" if self.drain_timeout_s is None else repr(self.drain_timeout_s),
         }
@@ -182,6 +185,7 @@ class AgentRunnerConfig:
             container_image=read.optional("CONTAINER_IMAGE"),
             container_pull=pull,
             labels=read.pairs("LABELS"),
+            max_output_bytes=read.count("MAX_OUTPUT_BYTES"),
             cancel_grace_s=read.number("CANCEL_GRACE_S"),
             drain_timeout_s=(
                 read.number("DRAIN_TIMEOUT_S") if read.optional("DRAIN_TIMEOUT_S") else None
@@ -218,6 +222,12 @@ class _EnvReader:
         if not 0 <= value < 1e9:  # noqa: PLR2004 - no NaN, no infinity
             raise self.error(name, "must not be negative or endless")
         return value
+
+    def count(self, name: str) -> int:
+        text = self.text(name)
+        if not text.isdecimal() or len(text) > 18:  # noqa: PLR2004 - 64 bits
+            raise self.error(name, f"must be a whole number, not {text!r}")
+        return int(text)
 
     def flag(self, name: str) -> bool:
         text = self.text(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from agent_runner.backoff import Backoff
 from agent_runner.client import DaemonClient, Lease
@@ -22,6 +23,9 @@ from agent_runner.errors import (
 from agent_runner.log_shipper import CHUNK_BYTES, LogShipper
 from agent_runner.outcome import Outcome
 from agent_runner.spool import Spool
+
+if TYPE_CHECKING:
+    from agent_runner.outputs.upload import OutputsUpload
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +47,7 @@ class Delivery:
         self._shipper = LogShipper(client, lease, spool)
         self._live: asyncio.Task[None] | None = None
         self._streaming = False
+        self._upload: OutputsUpload | None = None
         self._told = False
         """Whether the log has it that the server does not let us in."""
         self.fields = {"job_id": lease.job_id, "attempt": lease.attempt}
@@ -97,8 +102,20 @@ class Delivery:
         else:
             offset = 0
         if outcome is not None:
+            outcome = await self._with_outputs(outcome)
             tail = self._spool.read(offset, INLINE_BYTES)
             await self._client.finish(self._lease, outcome, offset, tail)
+
+    async def _with_outputs(self, outcome: Outcome) -> Outcome:
+        """Return the outcome once the server has the contents of its outputs."""
+        folder = self._spool.outputs
+        if folder is None or not outcome.outputs.files:
+            return outcome
+        if self._upload is None:
+            from agent_runner.outputs.upload import OutputsUpload  # noqa: PLC0415 - few have any
+
+            self._upload = OutputsUpload(self._client, self._lease, folder)
+        return await self._upload.run(outcome)
 
     async def _settle_live(self) -> None:
         """Let a stream that is open send the rest; one that was not opened yet need not be."""

@@ -81,6 +81,13 @@ class LogGapError(AgentRunnerError):
         self.acknowledged = acknowledged
 
 
+class ArtifactNotWrittenError(AgentRunnerError):
+    """The job server cannot store the content of an output now; says why."""
+
+    reason: ClassVar[str] = "ARTIFACT_NOT_WRITTEN"
+    retryable: ClassVar[bool] = True
+
+
 class ServerUnavailableError(AgentRunnerError):
     """The job server cannot be reached now; the call may be repeated."""
 

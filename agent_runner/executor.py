@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from agent_runner.attempt_control import AttemptControl, CommandStopper
+from agent_runner.attempt_control import AttemptControl, CommandStopper, StopReason
 from agent_runner.errors import (
     InvalidJobSpecError,
     SecretMissingError,
@@ -27,6 +27,7 @@ from agent_runner.job_masking import JobMasking, sendable
 from agent_runner.job_spec import JobSpec
 from agent_runner.late_secrets import LateSecrets, may_register
 from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord, SourceRecord
+from agent_runner.outputs_spec import OutputsPlace
 from agent_runner.sandbox_terms import sandbox_record, sandbox_request
 from agent_runner.secret_refs import SecretRef, refs_of, require, resolve, source_credentials
 from agent_runner.secret_source import Found, SecretSource
@@ -84,6 +85,8 @@ class AttemptRequest:
     spec: JobSpec
     source_dir: Path
     """Where sources are prepared; see ``source.places``."""
+    outputs: OutputsPlace | None = None
+    """None where they are not collected."""
 
 
 class AttemptRun:
@@ -224,6 +227,7 @@ class AttemptRun:
             return await self._followed(sandbox, self._ended(await command.wait()))
         finally:
             await stopper.close()
+        return await self._with_outputs(sandbox, await self._followed(sandbox, outcome))
 
     async def _followed(self, sandbox: Sandbox, outcome: Outcome) -> Outcome:
         """Return an end with what the command left for others."""
@@ -240,6 +244,23 @@ class AttemptRun:
             values=self._values,
             write=self._write,
         ).of(outcome)
+
+    async def _with_outputs(self, sandbox: Sandbox, outcome: Outcome) -> Outcome:
+        """Collect what the command has left, if the job asks for it and the attempt counts."""
+        place = self._request.outputs
+        if place is None or outcome.interrupted or not self._spec.outputs.paths:
+            return outcome
+        # Few jobs have outputs, and an agent-runner that rests is to be small.
+        from agent_runner.outputs.after_attempt import collect_outputs  # noqa: PLC0415
+
+        found = await collect_outputs(
+            sandbox, self._spec, place, self._masking.masker.mask_text, self._control
+        )
+        for line in found.lines:
+            self._write(f"{sendable(line)}\n".encode())
+        # What had to be left behind by a shutdown is collected by the next attempt.
+        left = found.cut_short and self._control.reason is StopReason.INTERRUPT
+        return replace(outcome, outputs=found.record, interrupted=left)
 
     async def _environment(self) -> dict[str, str] | None:
         """Return the job's variables with their references filled in and masked from here on; None as ``_unless_stopped``."""

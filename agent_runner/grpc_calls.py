@@ -11,6 +11,7 @@ from agent_runner.channels import tls_problem
 from agent_runner.client import Lease
 from agent_runner.errors import (
     AgentReplacedError,
+    ArtifactNotWrittenError,
     LeaseLostError,
     LogGapError,
     NotAdmittedError,
@@ -60,6 +61,8 @@ def raise_status(error: grpc.aio.AioRpcError) -> NoReturn:
         raise AgentReplacedError(text) from error
     if reason == LeaseLostError.reason:
         raise LeaseLostError(text) from error
+    if reason == ArtifactNotWrittenError.reason:
+        raise ArtifactNotWrittenError(error.details() or reason) from error
     if reason == LogGapError.reason:
         raise LogGapError(int(str(trailers.get("acknowledged-offset", "0")))) from error
     if error.code() in REFUSED:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -81,6 +82,13 @@ class GrpcDaemonClient:
         stream = GrpcLogStream(call)
         await stream.write(pb.AppendLogRequest(lease=lease_to_pb(lease)))
         return stream
+
+    async def store_contents(self, lease: Lease, contents: Mapping[str, Path]) -> None:
+        """Bring the contents of outputs to the server."""
+        # Few jobs have outputs, and an agent-runner that rests is to be small.
+        from agent_runner.grpc_upload import upload  # noqa: PLC0415
+
+        await upload(self._stub.UploadArtifact(metadata=self._metadata), lease, contents)
 
     async def finish(
         self, lease: Lease, outcome: Outcome, log_offset: int, log_tail: bytes

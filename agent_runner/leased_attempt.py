@@ -12,6 +12,7 @@ from agent_runner.config import AgentRunnerConfig
 from agent_runner.delivery import Delivery
 from agent_runner.executor import AttemptRequest, AttemptRun
 from agent_runner.outcome import EndReason, Outcome
+from agent_runner.outputs_spec import OutputsPlace
 from agent_runner.secret_source import SecretSource
 from agent_runner.spool import Spool
 from sandbox.base import LiveProcess, SandboxProvider
@@ -55,6 +56,9 @@ class LeasedAttempt:
                 attempt=self.lease.attempt,
                 spec=self._spec,
                 source_dir=self._config.source_dir,
+                outputs=None
+                if spool.outputs is None
+                else OutputsPlace(spool.outputs, self._config.max_output_bytes),
             ),
             self._secrets,
             spool,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from agent_runner.errors import InvalidJobSpecError
 
@@ -14,12 +16,20 @@ MAX_NAMES_BYTES = 512 << 10
 MAX_BYTES = 1 << 50
 
 
+class OutputsPlace(NamedTuple):
+    """Where the outputs of an attempt are put, and what the operator allows."""
+
+    folder: Path
+    max_bytes: int = 2 << 30
+    max_files: int = 2000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputsSpec:
     """Which files are kept after an attempt."""
 
     paths: tuple[str, ...] = ()
-    """Patterns below ``code_dir``; see ``outputs.patterns``."""
+    """Patterns below ``code_dir``; see ``output_patterns``."""
     max_bytes: int = 0
     """Of all files together; 0 leaves the operator's bound."""
     max_files: int = 0
@@ -41,7 +51,7 @@ def check_outputs(outputs: OutputsSpec) -> None:
     if not outputs.paths:
         return
     # Every command line that submits a job imports this module, and few jobs have outputs.
-    from agent_runner.outputs.patterns import MAX_PATTERNS, parse  # noqa: PLC0415
+    from agent_runner.output_patterns import MAX_PATTERNS, parse  # noqa: PLC0415
 
     if len(outputs.paths) > MAX_PATTERNS:
         raise InvalidJobSpecError("outputs.paths", f"holds more than {MAX_PATTERNS} patterns")

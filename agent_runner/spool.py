@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -167,6 +168,7 @@ class Spool:
         if self._path is not None:
             with contextlib.suppress(FileNotFoundError):
                 self._path.unlink()
+            _remove_outputs(self._path.with_suffix(OUTPUTS_SUFFIX))
 
     def recover(self, lease: Lease) -> Outcome | None:
         """Take over what an earlier process left: measure the log and return its outcome, if it had one."""
@@ -188,6 +190,18 @@ class Spool:
             self._drained.clear()
         else:
             self._drained.set()
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove the contents of outputs that have no spool; called once, at start, after ``leftovers``."""
+    for path in folder.glob(f"*{OUTPUTS_SUFFIX}"):
+        if not path.with_suffix(SUFFIX).exists():
+            _remove_outputs(path)
+
+
+def _remove_outputs(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def leftovers(folder: Path) -> Iterator[tuple[Lease, Spool]]:

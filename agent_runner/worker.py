@@ -38,7 +38,7 @@ from agent_runner.errors import (
 from agent_runner.leased_attempt import LeasedAttempt
 from agent_runner.outcome import SandboxRecord
 from agent_runner.secret_source import SecretSource
-from agent_runner.spool import leftovers
+from agent_runner.spool import leftovers, remove_orphans
 from sandbox.base import SandboxProvider
 
 logger = logging.getLogger(__name__)
@@ -172,6 +172,7 @@ class Worker:
                 },
             )
             spool.remove()
+        await asyncio.to_thread(remove_orphans, self._config.spool_dir)
 
     def _lose_all(self) -> None:
         for attempt, _ in self._attempts.values():

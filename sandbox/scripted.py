@@ -20,6 +20,7 @@ It runs nothing. Each command does what its environment says:
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -34,6 +35,7 @@ from sandbox.base import (
     SandboxRequest,
     Tier,
 )
+from sandbox.collection import Taker
 from sandbox.ended_command import EndedCommand
 from sandbox.env import JOB_ROOT, base_env, command_env
 from sandbox.errors import (
@@ -231,6 +233,15 @@ class ScriptedSandbox:
         if len(content) > limit_bytes:
             raise TransferRefusedError(f"{path!r} is larger than {limit_bytes} bytes")
         return content
+
+    async def collect(self, path: str, taker: Taker) -> None:
+        """Offer the files in memory."""
+        self._refuse_destroyed()
+        base = PurePosixPath(_relative(path))
+        for file in sorted(map(PurePosixPath, self.files)):
+            if file.is_relative_to(base) and taker.wants(name := str(file.relative_to(base))):
+                content = self.files[str(file)]
+                taker.take(name, 0o644, len(content), io.BytesIO(content).read)
 
     async def exec(self, request: ExecRequest) -> Command:
         """Start a scripted command."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import click
 
 from agent_runner.workspace_claim import read_claim
-from daemon.cli.leftovers import SOCKETS, Leftover, find_leftovers
+from daemon.cli.leftovers import OUTPUTS_SUFFIX, SOCKETS, Leftover, find_leftovers
 from daemon.cli.output import print_json, print_table, seconds_text, state_of
 from daemon.clock import SystemClock
 from daemon.config import environ
@@ -128,6 +129,7 @@ def _removed(one: Leftover) -> str:
             remove_group(path)
         elif one.kind == "spool":
             path.unlink(missing_ok=True)
+            shutil.rmtree(path.with_suffix(OUTPUTS_SUFFIX), ignore_errors=True)
         elif one.kind == "runtime":
             for name in SOCKETS:
                 (path / name).unlink(missing_ok=True)

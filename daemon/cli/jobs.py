@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("daemon.cli.jobs_list:list_jobs", "List jobs, newest first."),
     "why": ("daemon.cli.jobs_why:why", "Say why a job is where it is, and what happens next."),
     "retry": ("daemon.cli.jobs_retry:retry", "Submit a job that has ended again."),
+    "outputs": ("daemon.cli.jobs_outputs:outputs", "List or fetch the files that a job left."),
     "watch": (
         "daemon.cli.jobs_watch:watch",
         "Watch jobs: a live table on a terminal, else events.",

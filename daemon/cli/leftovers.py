@@ -26,6 +26,8 @@ from sandbox.live_processes import boot_s
 
 RUN_LOCAL = "run-local-"
 SPOOL_SUFFIX = ".spool"
+OUTPUTS_SUFFIX = ".outputs"
+"""Of the folder beside a spool that holds what the attempt left."""
 RUNTIME_REST_S = 600.0
 """A runtime folder of an unknown installation must be unchanged for so long: one that just starts has no socket yet."""
 TEMPORARY = Path("/tmp")  # noqa: S108 - where daemon.paths puts what has no better place

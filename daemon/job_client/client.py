@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from agent_runner.outcome import OutputFile
 from daemon.errors import NotRunningError, StateDirError
 from daemon.job_client.calls import PATIENCE_S, Patience, UnavailableError, errors_of_calls
 from daemon.job_client.job_dicts import FINAL_STATES, JobDict, job_dict, state_name
@@ -177,6 +178,34 @@ class JobClient:
                     event_time=job.end_time,
                     exit_code=job.exit_code if job.HasField("exit_code") else None,
                 )
+
+    def outputs(self, job_id: str, attempt: int) -> tuple[int, list[OutputFile], str]:
+        """Return the attempt that is meant, its outputs, and which of them are not kept and why."""
+        request = pb.ListArtifactsRequest(job_id=job_id, attempt=attempt)
+        found = self._call(self._stub.ListArtifacts, request)
+        files = [
+            OutputFile(each.name, each.sha256, each.size_bytes, each.mode)
+            for each in found.artifacts
+        ]
+        return found.attempt, files, found.outputs_error
+
+    def read_output(self, job_id: str, attempt: int, file: OutputFile) -> Iterator[bytes]:
+        """Yield the content of an output, over restarts of the server."""
+        patience = Patience(self._patience_s)
+        offset = 0
+        while offset < file.size:
+            request = pb.ReadArtifactRequest(
+                job_id=job_id, attempt=attempt, name=file.name, offset=offset
+            )
+            try:
+                with errors_of_calls():
+                    for piece in self._stub.ReadArtifact(request, metadata=self._metadata):
+                        patience.renew()
+                        offset += len(piece.data)
+                        yield piece.data
+                    return
+            except UnavailableError as error:
+                patience.spend(error)
 
     def read_log(
         self, job_id: str, attempt: int, offset: int, *, follow: bool

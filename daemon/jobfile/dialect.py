@@ -38,6 +38,7 @@ FIELDS = (
     "not_before",
     "masking",
     "max_attempts",
+    "outputs",
     "disable_run_local",
     "triggers",
     "paths",
@@ -70,7 +71,6 @@ NOT_YET = frozenset(
         "for_each",
         "gates",
         "on",
-        "outputs",
     }
 )
 _NOT_YET_INSIDE = {
@@ -125,6 +125,8 @@ class _Reader:
             return
         if present == "sandbox" and isinstance(entry.node, Mapping):
             entry = Entry(entry.mark, self._without_later(entry.node, spelled))
+        if present == "outputs":
+            entry = Entry(entry.mark, _with_paths(entry.node))
         self._flat.add(present, spelled, entry)
 
     def _without_later(self, node: Mapping, spelled: str) -> Mapping:
@@ -215,6 +217,15 @@ class _Reader:
 
     def _refuse(self, entry: Entry, spelled: str, text: str) -> None:
         self._flat.problems.append(Problem(entry.mark, spelled, text))
+
+
+def _with_paths(node: Node) -> Node:
+    """Return outputs as a mapping: a list stands for its paths, a text for the only one."""
+    if isinstance(node, Scalar) and node.text:
+        node = Sequence(node.mark, [node])
+    if isinstance(node, Sequence):
+        return Mapping(node.mark, {"paths": Entry(node.mark, node)})
+    return node
 
 
 def _text(node: Node) -> str:

@@ -23,13 +23,14 @@ from agent_runner.job_spec import (
     shell_command,
 )
 from agent_runner.outcome import EndReason
+from agent_runner.outputs_spec import OutputsSpec
 from agent_runner.sandbox_spec import SandboxSpec
 from agent_runner.secret_refs import check_refs
 from daemon.clock import SystemClock
 from daemon.jobfile.dialect import SOURCE_PARTS, flatten
 from daemon.jobfile.flat_job import FlatJob
 from daemon.jobfile.flat_job import Path as FieldPath
-from daemon.jobfile.model import INNER_FIELDS, JobFields, MaskingFields, RetryFields
+from daemon.jobfile.model import INNER_FIELDS, JobFields, MaskingFields, OutputFields, RetryFields
 from daemon.jobfile.overlay import MAX_OVERLAYS, Overlay, lay_over, too_many
 from daemon.jobfile.problem import Problem, did_you_mean, invalid_job_file
 from daemon.jobfile.reading import read_tree
@@ -184,6 +185,7 @@ def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec
         not_before_us=fields.not_before.after(now_us) if fields.not_before else None,
         max_attempts=fields.max_attempts,
         masking=_masking(fields.masking),
+        outputs=_outputs(fields.outputs) if fields.outputs else OutputsSpec(),
     )
 
 
@@ -211,6 +213,12 @@ def _retries(fields: RetryFields) -> RetryPolicy:
     codes = tuple(end for end in fields.on if not isinstance(end, EndReason))
     return RetryPolicy(
         max=fields.max, backoff_s=fields.backoff_seconds, exit_codes=codes, end_reasons=reasons
+    )
+
+
+def _outputs(fields: OutputFields) -> OutputsSpec:
+    return OutputsSpec(
+        paths=tuple(fields.paths), max_bytes=fields.max_size, max_files=fields.max_files
     )
 
 
@@ -256,4 +264,6 @@ def _field_path(field: str) -> FieldPath:
     listed, _, position = inner.partition(".")
     if outer == "sandbox" and listed in ("network", "container_only") and position:
         return (outer, listed, int(position))
+    if inner.startswith("paths."):
+        return (outer, "paths", int(inner.removeprefix("paths.")))
     return (outer, inner) if inner else (outer,)

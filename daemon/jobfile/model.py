@@ -58,6 +58,11 @@ def _step(value: object) -> object:
     return {"command": value} if isinstance(value, str) else value
 
 
+def _as_it_is(value: object) -> object:
+    """Return what the dialect has made a mapping."""
+    return value
+
+
 def _group(value: object) -> object:
     return {"group": value} if isinstance(value, str) else value
 
@@ -134,6 +139,14 @@ class ConcurrencyFields(_Fields):
     limit: int = 1
 
 
+class OutputFields(_Fields):
+    """The ``outputs`` field; a list stands for its paths."""
+
+    paths: list[str]
+    max_size: Size = 0
+    max_files: int = 0
+
+
 class MaskingFields(_Fields):
     """The ``masking`` field; a plain ``off`` stands for both."""
 
@@ -205,6 +218,10 @@ class JobFields(_Fields):
     depends_on: list[str] = Field(default_factory=list)
     not_before: NotBefore | None = None
     max_attempts: int = 0
+    outputs: Annotated[
+        OutputFields | None,
+        BeforeValidator(_as_it_is, json_schema_input_type=OutputFields | list[str] | str | None),
+    ] = None
     disable_run_local: bool = False
     triggers: TriggerFields | None = None
     paths: PathFields | None = None
@@ -224,6 +241,7 @@ INNER_FIELDS: dict[str, tuple[str, ...]] = {
         ("triggers", TriggerFields),
         ("paths", PathFields),
         ("masking", MaskingFields),
+        ("outputs", OutputFields),
     )
 }
 """What the fields that are mappings may hold."""

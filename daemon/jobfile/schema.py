@@ -49,6 +49,7 @@ DESCRIPTIONS = {
     "not_before": "A time with its zone, or a delay from the submit, such as 90s or 1h30m.",
     "masking": "What is masked in the log beside the values of references.",
     "max_attempts": "Bounds failures and losses together.",
+    "outputs": "Patterns of files below code_dir that are kept after an attempt; with bounds, paths holds the patterns.",
     "disable_run_local": "Whether run-local refuses this job.",
     "triggers": "For people; nothing here starts a job by an event.",
     "paths": "For people.",

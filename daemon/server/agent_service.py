@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from agent_runner import wire
@@ -17,6 +18,7 @@ from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from daemon.server.agent_session import AgentSession
 from daemon.server.caller import CALLER
+from daemon.server.artifact_intake import ArtifactIntake, check_files
 from daemon.server.completions import Completions
 from daemon.server.config import ServerConfig
 from daemon.server.convert import agent_from_pb, lease_from_pb
@@ -48,6 +50,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         log_writer: LogWriter,
         dispatcher: Dispatcher,
         inspections: Inspections,
+        artifacts: ArtifactIntake,
         signals: Signals,
         completions: Completions,
     ) -> None:
@@ -56,6 +59,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         self._log_writer = log_writer
         self._dispatcher = dispatcher
         self._inspections = inspections
+        self._artifacts = artifacts
         self._signals = signals
         self._completions = completions
 
@@ -122,6 +126,14 @@ class AgentServicer(rpc.AgentServiceServicer):
                 length = await self._log_writer.append(lease, request.offset, request.data)
                 yield pb.AppendLogResponse(acknowledged_offset=length)
 
+    async def UploadArtifact(
+        self, request_iterator: Requests, context: Any
+    ) -> AsyncIterator[pb.UploadArtifactResponse]:
+        """Take the contents of outputs of one attempt; called once or more per attempt that has outputs."""
+        async with aclosing(self._artifacts.receive(request_iterator)) as responses:
+            async for response in responses:
+                yield response
+
     async def FinishAttempt(
         self, request: pb.FinishAttemptRequest, context: Any
     ) -> pb.FinishAttemptResponse:
@@ -150,6 +162,8 @@ class AgentServicer(rpc.AgentServiceServicer):
             # A report that comes a second time finds its lease ended: it adds nothing to the log, and
             # the store decides what it is worth.
             if self._dispatcher.holds(lease) or await self._is_held(lease):
+                if outcome.outputs.files:
+                    await self._artifacts.check_stored(outcome.outputs.files)
                 outcome = await self._log_writer.complete(lease, outcome, offset, tail)
             else:
                 outcome = await self._log_writer.with_hash(lease, outcome)
@@ -222,4 +236,8 @@ def _outcome(request: pb.FinishAttemptRequest) -> Outcome:
         request.message = request.message[:MAX_MESSAGE_CHARS]
     if request.log_offset < 0 or request.log_bytes < 0:
         raise UsageError("log_offset and log_bytes must not be negative")
-    return wire.outcome_from_pb(request, reason)
+    request.outputs_error = request.outputs_error[:MAX_MESSAGE_CHARS]
+    outcome = wire.outcome_from_pb(request, reason)
+    if outcome.outputs.files:
+        check_files(outcome.outputs.files)
+    return outcome

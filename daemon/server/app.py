@@ -10,6 +10,7 @@ from functools import partial
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from daemon.artifacts.blob_store import BlobStore
 from daemon.clock import Clock, SystemClock
 from daemon.errors import StartFailedError
 from daemon.jobs.log_files import LogFiles
@@ -17,6 +18,8 @@ from daemon.jobs.sqlite_store import SqliteJobStore
 from daemon.jobs.store import JobStore
 from daemon.server import late_reflection
 from daemon.server.agent_service import AgentServicer
+from daemon.server.artifact_intake import ArtifactIntake
+from daemon.server.artifact_reader import ArtifactReader
 from daemon.server.completions import Completions
 from daemon.server.config import ServerConfig
 from daemon.server.dispatcher import Dispatcher
@@ -94,6 +97,7 @@ class JobServer:
         self._clock = clock or SystemClock()
         self._store = store or open_store(config, self._clock)
         self._logs = LogFiles(config.log_dir)
+        self._blobs = BlobStore(config.artifact_dir)
         self._signals = Signals()
         self._completions = Completions()
         self._dispatcher = Dispatcher(
@@ -111,6 +115,7 @@ class JobServer:
         self._retention = Retention(
             store=self._store,
             logs=self._logs,
+            blobs=self._blobs,
             signals=self._signals,
             clock=self._clock,
             limits=config.retention,
@@ -125,6 +130,7 @@ class JobServer:
         """
         try:
             await self._store.open()
+            self._blobs.open()
             await self._tokens.load(self._store.tokens)
             # The agent-runners could not renew while no server ran.
             await self._store.extend_all_leases(self._config.lease_s)
@@ -205,6 +211,7 @@ class JobServer:
                 signals=self._signals,
                 completions=self._completions,
                 explain=partial(self._explain, log_reader, inspections),
+                artifacts=ArtifactReader(self._store, self._blobs),
             ),
             self._server,
         )
@@ -215,6 +222,7 @@ class JobServer:
                 log_writer=LogWriter(self._logs, self._signals, self._completions),
                 dispatcher=self._dispatcher,
                 inspections=inspections,
+                artifacts=ArtifactIntake(self._store, self._blobs),
                 signals=self._signals,
                 completions=self._completions,
             ),

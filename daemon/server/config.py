@@ -37,6 +37,11 @@ class ServerConfig:
     max_pending: int = MAX_PENDING
     retention: RetentionLimits = field(default_factory=RetentionLimits)
 
+    @property
+    def artifact_dir(self) -> Path:
+        """Return the folder for the contents of outputs, beside the logs."""
+        return self.log_dir.parent / "artifacts"
+
     def to_env(self) -> dict[str, str]:
         """Return the variables from which ``from_env`` makes an equal value."""
         values = {

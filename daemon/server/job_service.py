@@ -10,6 +10,7 @@ from agent_runner.wire import time_from_pb
 from daemon.errors import UsageError
 from daemon.jobs.models import Job, NewJob
 from daemon.jobs.store import JobStore
+from daemon.server.artifact_reader import ArtifactReader
 from daemon.server.completions import Completions
 from daemon.server.convert import event_to_pb, job_to_pb, states_from_pb
 from daemon.server.dispatcher import Dispatcher
@@ -42,6 +43,7 @@ class JobServicer(rpc.JobServiceServicer):
         signals: Signals,
         completions: Completions,
         explain: Explain,
+        artifacts: ArtifactReader,
     ) -> None:
         self._store = store
         self._pending = pending
@@ -51,6 +53,7 @@ class JobServicer(rpc.JobServiceServicer):
         self._signals = signals
         self._completions = completions
         self._explain = explain
+        self._artifacts = artifacts
 
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
         """Accept one job; answered after it is durable."""
@@ -130,6 +133,20 @@ class JobServicer(rpc.JobServiceServicer):
     ) -> AsyncIterator[pb.ReadLogResponse]:
         """Stream a log by byte offset."""
         async with aclosing(self._log_reader.read(request)) as responses:
+            async for response in responses:
+                yield response
+
+    async def ListArtifacts(
+        self, request: pb.ListArtifactsRequest, context: Any
+    ) -> pb.ListArtifactsResponse:
+        """Return the outputs of an attempt."""
+        return await self._artifacts.list(request)
+
+    async def ReadArtifact(
+        self, request: pb.ReadArtifactRequest, context: Any
+    ) -> AsyncIterator[pb.ReadArtifactResponse]:
+        """Stream the content of one output."""
+        async with aclosing(self._artifacts.read(request)) as responses:
             async for response in responses:
                 yield response
 

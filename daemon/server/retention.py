@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from daemon.artifacts.blob_store import BlobStore
 from daemon.clock import Clock
 from daemon.jobs.log_files import LogFiles
 from daemon.jobs.models import Excess
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 INTERVAL_S = 60.0
 BATCH = 100
 """Jobs of one transaction, so that the other writers wait for milliseconds only."""
+CONTENT_SWEEPS = 60
+"""Contents of outputs are looked through once in so many sweeps: all of them are, and none goes before it has rested."""
 DAY_US = 86_400_000_000
 
 
@@ -34,6 +37,7 @@ class Retention:
         *,
         store: JobStore,
         logs: LogFiles,
+        blobs: BlobStore,
         signals: Signals,
         clock: Clock,
         limits: RetentionLimits,
@@ -41,10 +45,12 @@ class Retention:
     ) -> None:
         self._store = store
         self._logs = logs
+        self._blobs = blobs
         self._signals = signals
         self._clock = clock
         self._limits = limits
         self._interval_s = interval_s
+        self._sweeps = 0
 
     async def run(self) -> None:
         """Look every interval until cancelled, at once for the first time. What fails is logged and tried again."""
@@ -71,6 +77,9 @@ class Retention:
                 log_bytes=max(0, excess.log_bytes - removed.log_bytes),
             )
             await self._delete_logs()
+        if self._sweeps % CONTENT_SWEEPS == 0:
+            await self._delete_contents()
+        self._sweeps += 1
         if total:
             logger.info("old jobs were removed", extra={"action": "jobs_removed", "jobs": total})
 
@@ -89,6 +98,14 @@ class Retention:
         while removed := await self._store.removed_logs(BATCH):
             await asyncio.to_thread(self._delete, [(log.job_id, log.attempts) for log in removed])
             await self._store.forget_removed_logs([log.job_id for log in removed])
+
+    async def _delete_contents(self) -> None:
+        """Delete the contents of outputs to which no job refers any more."""
+        now_s = self._clock.now_us() / 1e6
+        resting = await asyncio.to_thread(list, self._blobs.resting(now_s))
+        for digests in resting:
+            unused = {*digests} - await self._store.referenced(digests)
+            await asyncio.to_thread(self._blobs.remove_resting, unused, now_s)
 
     def _delete(self, logs: list[tuple[str, int]]) -> None:
         for job_id, attempts in logs:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Protocol
 
 from sandbox.base import Command, ExecRequest, SandboxInfo, Tier
+from sandbox.collection import Taker
 from sandbox.ended_command import EndedCommand
 from sandbox.env import JOB_ROOT, base_env, command_env
 from sandbox.errors import CommandNotStartedError, SandboxBrokenError
 from sandbox.filesystem import bubblewrap
 from sandbox.filesystem.aftermath import Aftermath, look
+from sandbox.filesystem.collecting import TreeCollection
 from sandbox.filesystem.command import FilesystemCommand
 from sandbox.filesystem.lanes import Lane
 from sandbox.filesystem.launch import mapped
@@ -124,6 +126,14 @@ class FilesystemSandbox:
         if "/" not in path and not os.path.lexists(self._workspace.job / path):
             raise FileNotFoundError(path)
         return await asyncio.to_thread(read_file, self._workspace.job, path, limit_bytes)
+
+    async def collect(self, path: str, taker: Taker) -> None:
+        """Offer the files of a folder; see ``Collecting.collect``."""
+        async with self._lock:
+            self._refuse_destroyed()
+            stop = self._stop_copy = threading.Event()
+            walk = TreeCollection(taker=taker, owner=self._workspace.job_uid, stop=stop)
+            await in_thread(partial(walk.run, self._workspace.job, path), stop.set)
 
     async def exec(self, request: ExecRequest) -> Command:
         """Start one command; see ``Sandbox.exec``."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from daemon.artifacts.blob_store import BlobStore
 from daemon.clock import FixedClock
 from daemon.errors import JobNotFoundError
 from daemon.jobs.log_files import LogFiles
@@ -37,6 +38,7 @@ DAY_S = 86_400
 SWEEPER = """
 import asyncio, sys
 from pathlib import Path
+from daemon.artifacts.blob_store import BlobStore
 from daemon.clock import FixedClock
 from daemon.jobs.log_files import LogFiles
 from daemon.jobs.sqlite_store import SqliteJobStore
@@ -52,7 +54,7 @@ async def main():
     print("ready", flush=True)
     while True:
         await Retention(
-            store=store, logs=LogFiles(root / "logs"), signals=Signals(), clock=FixedClock(), limits=limits
+            store=store, logs=LogFiles(root / "logs"), blobs=BlobStore(root / "artifacts"), signals=Signals(), clock=FixedClock(), limits=limits
         ).sweep()
 
 asyncio.run(main())
@@ -87,9 +89,16 @@ def retention(
     clock: FixedClock,
     limits: RetentionLimits,
     signals: Signals | None = None,
+    *,
+    blobs: BlobStore | None = None,
 ) -> Retention:
     return Retention(
-        store=store, logs=logs, signals=signals or Signals(), clock=clock, limits=limits
+        store=store,
+        logs=logs,
+        blobs=blobs or BlobStore(Path("/nonexistent")),
+        signals=signals or Signals(),
+        clock=clock,
+        limits=limits,
     )
 
 

@@ -1,0 +1,102 @@
+"""The writing half of the outputs API: takes contents by digest, before the attempt that has them is ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from pathlib import PurePosixPath
+from typing import Any
+
+from agent_runner.outcome import OutputFile
+from agent_runner.outputs_spec import MAX_BYTES, MAX_FILES, MAX_NAME_BYTES
+from daemon.artifacts.blob_store import SHA256, BlobStore, IncomingBlob
+from daemon.errors import ArtifactMissingError, UsageError
+from daemon.jobs.store import JobStore
+from daemon.server.convert import lease_from_pb
+from runner.v1 import agent_service_pb2 as pb
+
+MAX_PIECE_BYTES = 1 << 20
+
+
+class ArtifactIntake:
+    """One per server."""
+
+    def __init__(self, store: JobStore, blobs: BlobStore) -> None:
+        self._store = store
+        self._blobs = blobs
+
+    async def receive(
+        self, requests: AsyncIterator[Any]
+    ) -> AsyncGenerator[pb.UploadArtifactResponse, None]:
+        """Answer one UploadArtifact call: what is missing, then each content that is complete.
+
+        Raises:
+            LeaseLostError: The lease is not held.
+            UsageError: A request breaks a rule of the message.
+            ArtifactNotWrittenError: The disk is full or broken.
+        """
+        first: pb.UploadArtifactRequest | None = await anext(requests, None)
+        if first is None:
+            return
+        if len(first.digests) > MAX_FILES:
+            raise UsageError(f"digests lists more than {MAX_FILES} contents")
+        lease = lease_from_pb(first.lease)
+        await self._store.check_lease(lease)
+        missing = await asyncio.to_thread(self._blobs.missing, first.digests)
+        yield pb.UploadArtifactResponse(missing=missing)
+        blob: IncomingBlob | None = None
+        try:
+            async for request in requests:
+                if request.sha256:
+                    if blob is not None:
+                        raise UsageError("a content begins before the one before is complete")
+                    # Between two contents, so that who has lost the job does not fill the disk.
+                    await self._store.check_lease(lease)
+                    blob = self._blobs.begin(request.sha256, request.size_bytes)
+                if blob is None:
+                    raise UsageError("data comes before the sha256 of its content")
+                if len(request.data) > MAX_PIECE_BYTES:
+                    raise UsageError(f"data must hold at most {MAX_PIECE_BYTES} bytes")
+                if await asyncio.to_thread(blob.write, request.data):
+                    await asyncio.to_thread(blob.close)
+                    yield pb.UploadArtifactResponse(stored=blob.sha256)
+                    blob = None
+        finally:
+            if blob is not None:
+                await asyncio.to_thread(blob.close)
+
+    async def check_stored(self, files: Iterable[OutputFile]) -> None:
+        """Make sure that the contents of outputs are here, and stay until the end that refers to them is stored.
+
+        Raises:
+            ArtifactMissingError: One is not here; it must be sent again.
+        """
+        digests = {file.sha256 for file in files}
+        missing = await asyncio.to_thread(self._blobs.missing, digests)
+        if missing:
+            raise ArtifactMissingError(
+                f"{len(missing)} contents of outputs are not stored here: send them with UploadArtifact first"
+            )
+
+
+def check_files(files: tuple[OutputFile, ...]) -> None:
+    """Check what an agent-runner says of outputs; files are made by these names later.
+
+    Raises:
+        UsageError: A file is impossible, or there are too many.
+    """
+    if len(files) > MAX_FILES:
+        raise UsageError(f"outputs lists more than {MAX_FILES} files")
+    if len({file.name for file in files}) < len(files):
+        raise UsageError("outputs lists a name twice")
+    for file in files:
+        pure = PurePosixPath(file.name)
+        plain = str(pure) == file.name and not pure.is_absolute() and ".." not in pure.parts
+        if not plain or file.name == "." or "\0" in file.name:
+            raise UsageError("outputs: a name is no relative path")
+        if len(file.name.encode()) > MAX_NAME_BYTES:
+            raise UsageError(f"outputs: a name is longer than {MAX_NAME_BYTES} bytes")
+        if not SHA256.fullmatch(file.sha256):
+            raise UsageError("outputs: a sha256 is not 64 lower-case hexadecimal digits")
+        if not (0 <= file.size <= MAX_BYTES and 0 <= file.mode <= 0o777):  # noqa: PLR2004
+            raise UsageError("outputs: a size or mode is impossible")
