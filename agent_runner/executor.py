@@ -224,7 +224,7 @@ class AttemptRun:
         stopper = CommandStopper(command, self._control)
         try:
             await self._pump(command)
-            return await self._followed(sandbox, self._ended(await command.wait()))
+            outcome = self._ended(await command.wait())
         finally:
             await stopper.close()
         return await self._with_outputs(sandbox, await self._followed(sandbox, outcome))
