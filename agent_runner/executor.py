@@ -169,7 +169,10 @@ class AttemptRun:
         try:
             return await self._in_sandbox(env, began)
         except SandboxError as error:
+            before = self._control.reason
             if not await self._takes_over(error):
+                if self._control.reason is not before:  # the answer of a person who was asked
+                    return early_end(self._spec, self._control.reason)
                 raise
         return await self._in_sandbox(self._fallback.handed_out(env), began)
 

@@ -20,13 +20,15 @@ from pathlib import Path
 
 from agent_runner.attempt_control import AttemptControl, StopReason
 from agent_runner.executor import AttemptRequest, AttemptRun
+from agent_runner.fallback import Consent
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason, LogSummary, Outcome
 from agent_runner.secret_source import SecretSource
 from sandbox import procfs
 from sandbox.base import Capabilities, SandboxProvider, Tier
+from sandbox.container.settings import ContainerSettings
 from sandbox.errors import SandboxError
-from sandbox.factory import open_provider
+from sandbox.factory import CONTAINER, FILESYSTEM, open_kinds
 from sandbox.process import apply_process_defaults
 
 PREFIX = "run-local-"
@@ -52,10 +54,16 @@ class OneShot:
     """Where sources are prepared, shared with every other run."""
     owner_label: str
     """Marks what belongs to this installation."""
+    kind: str = FILESYSTEM
+    """What the job gets that names no kind."""
+    container: ContainerSettings | None = None
+    """How the engine is reached, where a container is asked for."""
+    consent: Consent | None = None
+    """Asks a person whether a job may run outside a container."""
     tier: str = "auto"
     allow_plain: bool = False
     cancel_grace_s: float = 10.0
-    providers: Callable[..., SandboxProvider] = open_provider
+    providers: Callable[..., SandboxProvider] = open_kinds
     """Opens the sandboxes; given by tests only."""
 
 
@@ -191,11 +199,11 @@ async def _attempt(
     """Run the attempt and remove everything that it needed, however it ended."""
     provider = _open(shot, _own_name(os.getpid()))
     try:
-        on_start(await provider.probe())
+        on_start(await _found(provider))
         request = AttemptRequest(
             job_id=shot.job_id, attempt=1, spec=shot.spec, source_dir=shot.source_dir
         )
-        run = AttemptRun(provider, request, shot.secrets, output, control)
+        run = AttemptRun(provider, request, shot.secrets, output, control, shot.consent)
         try:
             return await run.run()
         finally:
@@ -209,12 +217,20 @@ async def _attempt(
 
 def _open(shot: OneShot, name: str) -> SandboxProvider:
     return shot.providers(
-        "filesystem",
+        shot.kind,
         root=shot.workspaces / name,
         owner_label=f"{shot.owner_label}-{name}",
         tier=None if shot.tier == "auto" else Tier.parse(shot.tier),
         allow_plain=shot.allow_plain,
+        container=shot.container,
     )
+
+
+async def _found(provider: SandboxProvider) -> Capabilities:
+    """Return what the sandbox will be. Whether there is an engine is what the attempt finds out: that is an end of its own."""
+    if provider.kind == CONTAINER:
+        return Capabilities(kind=CONTAINER, tier=Tier.CONTAINER)
+    return await provider.probe()
 
 
 def _own_name(pid: int) -> str:

@@ -163,6 +163,13 @@ SETTINGS: tuple[Setting, ...] = (
         "when images are fetched",
     ),
     Setting(
+        "local.fallback",
+        "RUNNER_FALLBACK",
+        "never",
+        choice("never", "ask", "allow"),
+        "whether run-local may do without a container that cannot be had",
+    ),
+    Setting(
         "server.listen",
         "RUNNER_SERVER_LISTEN",
         DEFAULT_LISTEN,

@@ -46,6 +46,8 @@ class SeveralKinds:
         self._root = root
         self._engine_socket = engine_socket
         self._open: dict[str, SandboxProvider] = {}
+        self._unreached: set[str] = set()
+        """Kinds whose leftovers could not be looked for."""
 
     async def probe(self) -> Capabilities:
         """Try the kind that most jobs get; the others are tried by their first job."""
@@ -77,6 +79,7 @@ class SeveralKinds:
             except SandboxError as error:
                 fields = {"action": "leftovers_kept", "kind": kind, "error": str(error)}
                 logger.warning("Leftovers cannot be looked for now", extra=fields)
+                self._unreached.add(kind)
             else:
                 self._mark(kind).unlink(missing_ok=True)
         return sorted(names)
@@ -85,10 +88,11 @@ class SeveralKinds:
         """Destroy every sandbox that is left, of all kinds; see ``SandboxProvider.close``."""
         for kind in sorted(self._open, key=lambda each: each == FILESYSTEM):  # it removes the root
             await self._open[kind].close()
-        if FILESYSTEM not in self._open:
-            shutil.rmtree(self._root / SHARED, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                self._root.rmdir()
+        shutil.rmtree(self._root / SHARED, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._root.rmdir()
+        for kind in self._unreached:
+            self._note(kind)
 
     def _provider(self, kind: str) -> SandboxProvider:
         if kind not in self._open:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from agent_runner.secret_refs import LOCAL_PATH, SecretRef, find_refs, refs_of
 from daemon.cli.output import print_json, printable
+from daemon.cli.run_local_place import CONTAINER, Place
 from daemon.cli.run_local_secrets import look_up_secrets
+from daemon.cli.verdict import RUNNER_FAILED
 from sandbox.masking.floors import is_secret_name
 from sandbox.masking.masker import Masker
 
 if TYPE_CHECKING:
-    from agent_runner.job_spec import JobSpec
     from daemon.cli.secret_search import SecretSearch
 
 SECRET_MISSING = 8
@@ -27,19 +28,23 @@ ASKED = "asked for at the start"
 NOT_CHECKED = "not checked: the secret store is locked (--check-secrets asks for its password)"
 
 
-def dry_run(spec: JobSpec, search: SecretSearch, *, check_secrets: bool, as_json: bool) -> int:
-    """Print a job and the state of its secrets; return the exit code, 8 if one is missing for certain.
+def dry_run(place: Place, search: SecretSearch, *, check_secrets: bool, as_json: bool) -> int:
+    """Print a job, the state of its secrets and of its container.
+
+    Returns the exit code: 8 if a secret is missing for certain, 125 if there can be no container and nothing may take
+    its place.
 
     Raises:
         UsageError, WrongPasswordError, DamagedSecretStoreError, Interrupted: As ``look_up_secrets``.
     """
+    spec = place.spec
     refs = refs_of(spec)
     values, _ = look_up_secrets(refs, search, may_ask=check_secrets)
     states = {ref: FOUND if ref in values else _state(ref, search) for ref in refs}
     masker = Masker()
     for name, value in {**_presumed(spec.env), **{str(ref): values[ref] for ref in values}}.items():
         masker.add(name, value)
-    document = _masked(asdict(spec), masker)
+    document = _masked({**asdict(spec), "container": _container(place)}, masker)
     document["secrets"] = [
         {"ref": str(ref), "state": state.partition(":")[0]} for ref, state in states.items()
     ]
@@ -47,7 +52,29 @@ def dry_run(spec: JobSpec, search: SecretSearch, *, check_secrets: bool, as_json
         print_json(document)
     else:
         _print(document, {str(ref): state for ref, state in states.items()})
-    return SECRET_MISSING if MISSING in states.values() else 0
+    if MISSING in states.values():
+        return SECRET_MISSING
+    return RUNNER_FAILED if _is_impossible(document) else 0
+
+
+def _container(place: Place) -> dict[str, Any] | None:
+    """Return what is known of the container; None where the job runs in none."""
+    if place.kind != CONTAINER:
+        return None
+    from daemon.cli.dry_container import look_at_container  # noqa: PLC0415 - where there is an engine
+
+    env = place.spec.env
+    named = [name for name, value in env.items() if find_refs({name: value})]
+    return look_at_container(place, {*named, *_presumed(env)})
+
+
+def _is_impossible(document: dict[str, Any]) -> bool:
+    """Tell whether the command could run nowhere."""
+    if document["container"] is None or document["sandbox"]["fallback"] in ("ask", "allow"):
+        return False
+    from daemon.cli.dry_container import UNUSABLE  # noqa: PLC0415 - as above
+
+    return document["container"]["image"]["state"] in UNUSABLE
 
 
 def _state(ref: SecretRef, search: SecretSearch) -> str:
@@ -85,13 +112,26 @@ def _print(document: dict[str, Any], states: dict[str, str]) -> None:
         ("directory", document["job_dir"] or document["code_dir"]),
         ("source", _source_text(document["source"])),
         ("ci source", _source_text(document["ci_source"])),
-        ("sandbox", f"at least {sandbox['min']}, network {sandbox['network']}"),
+        ("sandbox", _sandbox_text(sandbox)),
         ("time-out", f"{document['timeout_s']:g} s"),
         *(("variable", f"{name}={value}") for name, value in document["env"].items()),
         *(("secret", f"{ref}  {state}") for ref, state in states.items()),
+        *_container_lines(document["container"]),
     ]
     for label, text in lines:
         print(f"{label + ':':11} {printable(text)}")
+
+
+def _sandbox_text(sandbox: dict[str, Any]) -> str:
+    if sandbox["kind"] == CONTAINER:
+        return f"container, network {sandbox['network']}, fallback {sandbox['fallback']}"
+    return f"at least {sandbox['min']}, network {sandbox['network']}"
+
+
+def _container_lines(container: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if container is None:
+        return []
+    return [("image", container["image"]["text"]), ("equivalent", container["docker_run"])]
 
 
 def _source_text(source: dict[str, Any]) -> str:

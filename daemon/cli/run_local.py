@@ -12,10 +12,18 @@ import click
 
 from daemon.cli.job_input import Overlays, overlay_options, read_job_file
 from daemon.cli.output import note, printable, state_of
+from daemon.cli.run_local_place import (
+    CONTAINER,
+    Place,
+    PlaceFlags,
+    ask_person,
+    choose_place,
+    place_options,
+)
 from daemon.cli.secret_search import SecretSearch, search_options
 from daemon.cli.terminal_filter import shown_on
 from daemon.cli.verdict import describe, exit_status
-from daemon.config import environ, load
+from daemon.config import environ
 from daemon.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print the job's masked output and nothing else.")
 @search_options
+@place_options
 @click.option(
     "--allow-unsandboxed", is_flag=True, help="Run without walls if this host can build none."
 )
@@ -53,6 +62,7 @@ def run_local(  # noqa: PLR0913 - one per option
     env_passthrough: bool,
     quiet: bool,
     search: SecretSearch,
+    place: PlaceFlags,
     allow_unsandboxed: bool,
     dry_run: bool,
     check_secrets: bool,
@@ -69,19 +79,18 @@ def run_local(  # noqa: PLR0913 - one per option
         from daemon.cli.env_passthrough import pass_through  # noqa: PLC0415
 
         spec = replace(spec, env=pass_through(spec.env, environ()))
+    chosen = choose_place(spec, place, allow_unsandboxed=allow_unsandboxed)
     harden()
     if dry_run:
         from daemon.cli import dry_run as dry  # noqa: PLC0415
 
-        return dry.dry_run(spec, search, check_secrets=check_secrets, as_json=as_json)
-    outcome = _run(ctx, spec, search, quiet=quiet, allow_unsandboxed=allow_unsandboxed)
+        return dry.dry_run(chosen, search, check_secrets=check_secrets, as_json=as_json)
+    outcome = _run(ctx, chosen, search, quiet=quiet)
     _report(outcome, quiet=quiet)
     return exit_status(outcome.end_reason, outcome.exit_code)
 
 
-def _run(
-    ctx: click.Context, spec: JobSpec, search: SecretSearch, *, quiet: bool, allow_unsandboxed: bool
-) -> Outcome:
+def _run(ctx: click.Context, place: Place, search: SecretSearch, *, quiet: bool) -> Outcome:
     from agent_runner.one_shot import OneShot, run_one_shot  # noqa: PLC0415
     from agent_runner.secret_source import GivenSecrets  # noqa: PLC0415
     from daemon.cli.run_local_secrets import find_secrets  # noqa: PLC0415
@@ -89,8 +98,8 @@ def _run(
 
     state = state_of(ctx)
     state.prepare()
-    secrets = find_secrets(spec, search)
-    config = load(environ(), {"local.allow_unsandboxed": allow_unsandboxed or None})
+    spec = place.spec
+    secrets = find_secrets(_needed_at_once(place), search)
     shot = OneShot(
         job_id=new_job_id(),
         spec=spec,
@@ -98,8 +107,11 @@ def _run(
         workspaces=state.workspaces,
         source_dir=state.sources,
         owner_label=state.id,
-        tier=str(config["local.sandbox_tier"].value),
-        allow_plain=config["local.allow_unsandboxed"].value is True,
+        kind=place.kind,
+        container=place.container_settings() if place.kind == CONTAINER else None,
+        consent=ask_person if search.ask else None,
+        tier=str(place.config["local.sandbox_tier"].value),
+        allow_plain=place.config["local.allow_unsandboxed"].value is True,
     )
     shown = shown_on(sys.stdout)
     return run_one_shot(
@@ -107,6 +119,15 @@ def _run(
         lambda data: _write(shown(data)),
         lambda found: None if quiet else _announce(spec, found),
     )
+
+
+def _needed_at_once(place: Place) -> JobSpec:
+    """Return the job without the variables that it does not get outside a container, so that nobody is asked for them."""
+    spec = place.spec
+    if place.kind == CONTAINER:
+        return spec
+    kept = {n: value for n, value in spec.env.items() if n not in spec.sandbox.container_only}
+    return replace(spec, env=kept)
 
 
 def _write(data: bytes) -> None:
