@@ -9,7 +9,7 @@ from agent_runner.outcome import EndReason, Outcome
 from agent_runner.workflow_spec import ANY_FAILED
 from daemon.errors import JobNotCancellableError
 from daemon.jobs.models import Attempt, Job, NewJob
-from daemon.jobs.retries import backoff_us, losses_left, may_retry
+from daemon.jobs.retries import backoff_us, engine_wait_us, losses_left, may_retry
 from daemon.jobs.states import JobState, move
 
 LOST_MESSAGE = "the agent-runner that ran it died or was out of reach for longer than the lease"
@@ -139,6 +139,13 @@ def finished(
     if state is JobState.FAILED and job.state is JobState.RUNNING and may_retry(job, outcome):
         again = _again(job, steady_us)
         return again, _ended_attempt(attempt, state, outcome, now_us)
+    if (
+        outcome.end_reason is EndReason.ENGINE_GONE
+        and job.state is JobState.RUNNING
+        and losses_left(job)
+    ):
+        again = _after_engine(job, steady_us)
+        return again, _ended_attempt(attempt, state, outcome, now_us)
     ended = replace(
         job,
         state=move(job.state, state),
@@ -149,6 +156,18 @@ def finished(
         end_us=now_us,
     )
     return ended, _ended_attempt(attempt, state, outcome, now_us)
+
+
+def _after_engine(job: Job, steady_us: int) -> Job:
+    """Return a job whose container went away with its engine: a loss, as one of the agent-runner is, that waits for the engine."""
+    wait_us = engine_wait_us(job)
+    return replace(
+        job,
+        state=move(job.state, JobState.PENDING),
+        losses=job.losses + 1,
+        ready_us=steady_us + wait_us,
+        backoff_us=wait_us,
+    )
 
 
 def _again(job: Job, steady_us: int) -> Job:

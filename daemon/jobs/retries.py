@@ -7,6 +7,9 @@ from agent_runner.outcome import EndReason, Outcome
 from daemon.jobs.models import MAX_LOSSES, Job
 
 MAX_BACKOFF_US = 3_600_000_000
+FIRST_ENGINE_WAIT_US = 1_000_000
+"""An engine that restarts is back within seconds; three tries, each after four times the wait, last twenty."""
+MAX_ENGINE_WAIT_US = 60_000_000
 
 
 def may_retry(job: Job, outcome: Outcome) -> bool:
@@ -27,7 +30,7 @@ def may_retry(job: Job, outcome: Outcome) -> bool:
 
 
 def losses_left(job: Job) -> bool:
-    """Tell whether a job is run again after its attempt was lost."""
+    """Tell whether a job is run again after its attempt was lost, with its agent-runner or its container engine."""
     if job.spec.max_attempts:
         return not _used_up(job)
     return job.losses < MAX_LOSSES
@@ -40,6 +43,11 @@ def backoff_us(job: Job) -> int:
         return 0
     first_us = round(retries.backoff_s * 1_000_000)
     return int(min(first_us << job.failures, MAX_BACKOFF_US))
+
+
+def engine_wait_us(job: Job) -> int:
+    """Return how long a job waits after the container engine went away beneath its attempt."""
+    return int(min(FIRST_ENGINE_WAIT_US << 2 * min(job.losses, 10), MAX_ENGINE_WAIT_US))
 
 
 def _used_up(job: Job) -> bool:
