@@ -211,7 +211,7 @@ class AttemptRun:
         if self._spec.workflow is not None:
             await hand_in(sandbox, self._spec.workflow)
         if may_register(self._spec, has_secrets=bool(self._values)):
-            env |= await LateSecrets(self._masking.masker).open(sandbox, env["PATH"])
+            env |= await LateSecrets(self._masking.masker).open(sandbox, env)
         self._exec_asked = True
         command = await sandbox.exec(
             ExecRequest(

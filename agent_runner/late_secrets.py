@@ -7,6 +7,7 @@ import base64
 import hmac
 import json
 import secrets
+from collections.abc import Mapping
 
 from agent_runner.job_spec import JobSpec
 from sandbox.base import Sandbox
@@ -15,6 +16,8 @@ from sandbox.masking.commands import MAX_LATE_BYTES
 from sandbox.masking.masker import Masker
 
 PROGRAM = "runnerlib"
+MODULE = "workflow"
+"""The module of ``runnerlib`` that scripts import by this name alone."""
 
 
 class LateSecrets:
@@ -24,21 +27,25 @@ class LateSecrets:
         self._masker = masker
         self._token = secrets.token_urlsafe(24)
 
-    async def open(self, sandbox: Sandbox, path: str) -> dict[str, str]:
+    async def open(self, sandbox: Sandbox, env: Mapping[str, str]) -> dict[str, str]:
         """Listen, and return the variables by which commands find the way.
 
         Args:
             sandbox: Before its first command.
-            path: The PATH of the command.
+            env: Of the command, so far.
         """
         if not isinstance(sandbox, Listening):
             return {}
         door = await sandbox.listen(self.answer)
-        env = {"PATH": f"{door.folder}/bin:{path}"}
+        library = f"{door.folder}/lib"
+        found = {
+            "PATH": f"{door.folder}/bin:{env['PATH']}",
+            "PYTHONPATH": f"{library}:{env['PYTHONPATH']}" if env.get("PYTHONPATH") else library,
+        }
         if door.socket:
             self._masker.add("RUNNER_MASK_TOKEN", self._token)
-            env |= {"RUNNER_MASK_SOCKET": door.socket, "RUNNER_MASK_TOKEN": self._token}
-        return env
+            found |= {"RUNNER_MASK_SOCKET": door.socket, "RUNNER_MASK_TOKEN": self._token}
+        return found
 
     async def answer(self, line: bytes) -> bytes:
         """Answer one request, ``{"token", "add_mask": BASE64}``, when the value is hidden in all that follows."""
@@ -70,8 +77,8 @@ class LateSecrets:
 
 
 def may_register(spec: JobSpec, *, has_secrets: bool) -> bool:
-    """Tell whether a job can have a use for the socket, which makes a very short job longer."""
-    if spec.masking == "off":
-        return False
-    has_source = spec.source.kind != "none" or spec.ci_source.kind != "none"
-    return has_secrets or has_source or any(PROGRAM in word for word in spec.argv)
+    """Tell whether a job can have a use for the socket or the program, which make a very short job longer."""
+    if spec.source.kind != "none" or spec.ci_source.kind != "none" or spec.workflow is not None:
+        return True
+    named = any(name in word for word in spec.argv for name in (PROGRAM, MODULE))
+    return named or (has_secrets and spec.masking != "off")

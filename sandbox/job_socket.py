@@ -25,6 +25,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))) 
 from runnerlib.__main__ import main
 sys.exit(main())
 """
+_SHIM = b"from runnerlib.workflow import *\n"
+"""Of the module that scripts of the first generation import."""
 
 Answer = Callable[[bytes], Awaitable[bytes]]
 """Turns the line of a request into the line of its answer; called concurrently."""
@@ -131,6 +133,9 @@ def install(job: Path) -> None:
     program = folder / "bin" / "runnerlib"
     program.write_bytes(_PROGRAM)
     program.chmod(0o755)
+    shim = folder / "lib" / "workflow.py"
+    shim.write_bytes(_SHIM)
+    shim.chmod(0o644)
     for source in Path(found.origin).parent.glob("*.py"):
         copy = library / source.name
         copy.write_bytes(source.read_bytes())
