@@ -13,6 +13,7 @@ from pathlib import Path
 
 from daemon.defaults import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_JOBS, DEFAULT_MAX_LOG_BYTES
 from daemon.errors import InvalidConfigError, UsageError
+from daemon.link_settings import LINK_SETTINGS
 from daemon.paths import config_file
 from daemon.settings import (
     Setting,
@@ -209,6 +210,7 @@ SETTINGS: tuple[Setting, ...] = (
         parse_flag,
         "let the token cross a network in clear",
     ),
+    *LINK_SETTINGS,
     Setting("env", "ENV", "dev", parse_name, "a label; changes no behaviour"),
 )
 

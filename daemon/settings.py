@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent_runner.project_names import PROJECT_NAME, PROJECT_RULE
+
 MAX_TEXT = 1000
 MAX_PORT = 65_535
 
@@ -100,6 +102,17 @@ def parse_words(raw: object) -> object:
     """
     if not isinstance(raw, str) or len(raw) > MAX_TEXT or not raw.isprintable():
         raise ValueError("expected a text without line breaks")
+    return raw
+
+
+def parse_project(raw: object) -> object:
+    """Return the name of a project.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(raw, str) or not PROJECT_NAME.fullmatch(raw):
+        raise ValueError(f"expected {PROJECT_RULE}")
     return raw
 
 

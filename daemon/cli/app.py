@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("daemon.cli.doctor:doctor", "Look at what this machine has and lacks."),
     "sandbox": ("daemon.cli.sandbox:sandbox", "Try the walls that jobs run behind, here."),
     "gc": ("daemon.cli.gc:gc", "Find and remove what killed runs have left."),
+    "tokens": ("daemon.cli.tokens:tokens", "Let others in at the job server, and out again."),
     "config": ("daemon.cli.config:config", "Show the configuration and where each value is from."),
     "completion": ("daemon.cli.completion:completion", "Print the completion script of a shell."),
 }
@@ -89,8 +90,22 @@ class LazyGroup(click.Group):
     metavar="DIR",
     help="Where the state lies (default: $RUNNER_STATE_DIR, else $XDG_STATE_HOME/runner).",
 )
+@click.option(
+    "--server",
+    metavar="HOST:PORT",
+    help="Ask this job server, with --token-file, not that of the state.",
+)
+@click.option("--token-file", metavar="FILE", help="Holds the token that the server has issued.")
+@click.option("--tls-ca", metavar="FILE", help="Who must have signed the server's certificate.")
+@click.option(
+    "--tls-certificate", metavar="FILE", help="What is shown to a server that asks for one."
+)
+@click.option("--tls-key", metavar="FILE", help="The key of that.")
+@click.option(
+    "--insecure", is_flag=True, default=None, help="Let the token cross a network in clear."
+)
 @click.pass_context
-def runner(ctx: click.Context, state_dir: str | None) -> None:
+def runner(ctx: click.Context, /, state_dir: str | None, **_: Any) -> None:
     """Run coding-agent and CI jobs on this machine exactly as staging will."""
     ctx.obj = state_dir
 

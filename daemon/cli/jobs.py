@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from daemon.cli.app import LazyGroup
 from daemon.cli.job_input import Overlays, overlay_options, read_job_file
-from daemon.cli.output import note, print_json, printable, seconds_text, state_of
+from daemon.cli.output import note, print_json, printable, seconds_text
+from daemon.cli.server_choice import connect
 from daemon.cli.terminal_filter import shown_on
 from daemon.cli.verdict import CANCELLED, describe, exit_status
 from daemon.errors import Interrupted, RemoteError, UsageError
@@ -38,15 +38,6 @@ JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 @click.group(cls=LazyGroup, lazy=COMMANDS)
 def jobs() -> None:
     """Submit jobs, watch them, read their logs."""
-
-
-def connect(ctx: click.Context) -> JobClient:
-    """Return a client for this invocation's state directory. Imports grpc."""
-    from daemon.job_client.client import JobClient  # noqa: PLC0415 - grpc is heavy
-    from daemon.local.lock import is_locked  # noqa: PLC0415
-
-    state = state_of(ctx)
-    return JobClient(state, partial(is_locked, state))
 
 
 @jobs.command(

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from daemon.cli.jobs import JSON_OPTION, connect, duration_s
+from daemon.cli.jobs import JSON_OPTION, duration_s
 from daemon.cli.output import print_json, print_table, seconds_text
+from daemon.cli.server_choice import connect
 from daemon.clock import SystemClock
 from daemon.errors import UsageError
 

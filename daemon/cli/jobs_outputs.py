@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daemon.cli.jobs import JSON_OPTION, connect
+from daemon.cli.jobs import JSON_OPTION
 from daemon.cli.output import note, print_json, print_table, printable
+from daemon.cli.server_choice import connect
 from daemon.errors import ArtifactNotFoundError, UsageError
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ import click
 
 from daemon.cli.jobs import (
     JSON_OPTION,
-    connect,
     follow_job,
     print_submitted,
     verdict,
     wait_for,
 )
+from daemon.cli.server_choice import connect
 from daemon.errors import UsageError
 
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daemon.cli.jobs import connect
 from daemon.cli.output import printable, seconds_text
 from daemon.cli.screen import Screen, can_be_screen, padded
+from daemon.cli.server_choice import connect
 from daemon.cli.verdict import describe
 from daemon.clock import SystemClock
 from daemon.errors import Interrupted

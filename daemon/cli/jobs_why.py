@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from daemon.cli.jobs import JSON_OPTION, connect
+from daemon.cli.jobs import JSON_OPTION
 from daemon.cli.output import print_json, printable, seconds_text
+from daemon.cli.server_choice import connect
 from daemon.clock import SystemClock
 
 STATES = {

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import grpc
 
+from agent_runner.channels import tls_problem
 from daemon.errors import DaemonError, RemoteError
 
 PATIENCE_S = 30.0
@@ -60,8 +61,8 @@ class Patience:
 
 
 @contextmanager
-def errors_of_calls() -> Iterator[None]:
-    """Turn the errors of grpc into ours."""
+def errors_of_calls(away: str) -> Iterator[None]:
+    """Turn the errors of grpc into ours; ``away`` is the address of a server on TCP, empty for that of a state directory."""
     try:
         yield
     except grpc.RpcError as error:
@@ -73,11 +74,24 @@ def errors_of_calls() -> Iterator[None]:
             raise UnavailableError(details, reason, _UNAVAILABLE_EXIT_CODE) from error
         # A server that ends before a call does cuts it off.
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-            raise UnavailableError(
-                "the job server does not answer; see `runner local status`, start it with `runner local start`",
-                reason,
-                _UNAVAILABLE_EXIT_CODE,
-            ) from error
+            if problem := tls_problem(details):
+                # It is the same with each call until somebody changes a file.
+                raise RemoteError(
+                    f"no TLS with the job server {away}: {problem}", "TLS_FAILED"
+                ) from error
+            text = _no_answer(away, details)
+            raise UnavailableError(text, reason, _UNAVAILABLE_EXIT_CODE) from error
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and reason == code.name:
             details = f"the message is too large for the job server ({details})"
         raise RemoteError(details, reason, _EXIT_CODES.get(code, 1)) from error
+
+
+def _no_answer(away: str, details: str) -> str:
+    if not away:
+        return "the job server does not answer; see `runner local status`, start it with `runner local start`"
+    if "Socket closed" in details:
+        return (
+            f"the job server {away} closed the connection: "
+            "it may want TLS (--tls-ca), or a certificate of yours (--tls-certificate)"
+        )
+    return f"the job server {away} does not answer"

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import grpc
-
 from agent_runner.outcome import OutputFile
-from daemon.errors import NotRunningError, StateDirError
-from daemon.job_client.calls import PATIENCE_S, Patience, UnavailableError, errors_of_calls
+from daemon.errors import NotRunningError
+from daemon.job_client.calls import PATIENCE_S, Patience, UnavailableError
+from daemon.job_client.connection import Connection, Server
 from daemon.job_client.job_dicts import FINAL_STATES, JobDict, job_dict, state_name
-from daemon.paths import StateDir
 from runner.v1 import job_pb2, job_service_pb2_grpc
 from runner.v1 import job_service_pb2 as pb
 
-CALL_TIMEOUT_S = 30.0
-# A server that restarts is back within a second, and a channel would wait that long to dial again.
-CHANNEL_OPTIONS = (
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
 MAX_BATCH = 1000
 """Of jobs in a call, of jobs on a page, of jobs that a watch names (job_service.proto)."""
 BATCH_BYTES = 2 << 20
@@ -41,30 +31,34 @@ T = TypeVar("T")
 
 
 class JobClient:
-    """One connection to the job server of one state directory; a context manager.
+    """One connection to a job server; a context manager.
 
     The connection outlives restarts of the server and of the whole installation.
     """
 
     def __init__(
-        self, state: StateDir, running: Callable[[], bool], *, patience_s: float = PATIENCE_S
+        self,
+        find: Callable[[], Server],
+        running: Callable[[], bool],
+        *,
+        patience_s: float = PATIENCE_S,
     ) -> None:
-        """Find the server of a state directory; waits for one that is just starting.
+        """Find the server; waits for one that is just starting.
 
         Args:
-            state: Whose server.
+            find: Returns it, or raises NotRunningError.
             running: Tells whether any process of the installation lives, so that waiting makes sense.
             patience_s: How long to wait for a server that went away.
 
         Raises:
             NotRunningError: Nothing runs.
+            InvalidConfigError: As ``Connection``.
         """
         self._running = running
         self._patience_s = patience_s
-        endpoint, token = self._repeat(lambda: _find_server(state))
-        self._channel = grpc.insecure_channel(endpoint, options=CHANNEL_OPTIONS)
-        self._stub = job_service_pb2_grpc.JobServiceStub(self._channel)
-        self._metadata = (("authorization", f"Bearer {token}"),)
+        self._connection = Connection(self._repeat(find))
+        self._stub = job_service_pb2_grpc.JobServiceStub(self._connection.channel)
+        self._call = self._connection.call
 
     def __enter__(self) -> Self:
         """Return the client."""
@@ -77,7 +71,7 @@ class JobClient:
         trace: TracebackType | None,
     ) -> None:
         """Close the connection."""
-        self._channel.close()
+        self._connection.close()
 
     def submit(self, request: pb.SubmitJobRequest, count: int = 1) -> list[JobDict]:
         """Submit a job ``count`` times, in batches that are all or none; goes on over a restart of the server.
@@ -198,8 +192,9 @@ class JobClient:
                 job_id=job_id, attempt=attempt, name=file.name, offset=offset
             )
             try:
-                with errors_of_calls():
-                    for piece in self._stub.ReadArtifact(request, metadata=self._metadata):
+                with self._connection.errors():
+                    metadata = self._connection.metadata
+                    for piece in self._stub.ReadArtifact(request, metadata=metadata):
                         patience.renew()
                         offset += len(piece.data)
                         yield piece.data
@@ -212,8 +207,8 @@ class JobClient:
     ) -> Iterator[pb.ReadLogResponse]:
         """Yield pieces of a log as the server sends them: with ``follow`` until the attempt has ended."""
         request = pb.ReadLogRequest(job_id=job_id, attempt=attempt, offset=offset, follow=follow)
-        with errors_of_calls():
-            stream = self._stub.ReadLog(request, metadata=self._metadata)
+        with self._connection.errors():
+            stream = self._stub.ReadLog(request, metadata=self._connection.metadata)
             try:
                 yield from stream
             finally:
@@ -310,8 +305,8 @@ class JobClient:
         Gives the event after which the watch begins, and the events.
         """
         request = pb.WatchJobsRequest(job_ids=job_ids, after_event_id=after_id)
-        with errors_of_calls():
-            stream = self._stub.WatchJobs(request, metadata=self._metadata)
+        with self._connection.errors():
+            stream = self._stub.WatchJobs(request, metadata=self._connection.metadata)
             try:
                 # The headers say that watching has begun.
                 headers = dict(stream.initial_metadata())
@@ -345,10 +340,6 @@ class JobClient:
             if not request.page_token:
                 return
 
-    def _call(self, method: Any, request: Any) -> Any:
-        with errors_of_calls():
-            return method(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S)
-
     def _repeat(self, call: Callable[[], T]) -> T:
         """Call until the server takes it; gives up at once when nothing runs."""
         patience = Patience(self._patience_s)
@@ -365,14 +356,3 @@ def _events(stream: Any) -> Iterator[job_pb2.JobEvent]:
     for response in stream:
         yield from response.events
     raise UnavailableError("the job server ended the watch", "UNAVAILABLE", 3)
-
-
-def _find_server(state: StateDir) -> tuple[str, str]:
-    try:
-        endpoints = json.loads(state.endpoints.read_bytes())
-        token = state.token.read_text().strip()
-    except FileNotFoundError:
-        raise NotRunningError("runner is not running; start it with `runner local start`") from None
-    except (OSError, ValueError) as error:
-        raise StateDirError(f"cannot read the endpoints in {state.root}: {error}") from error
-    return str(endpoints["endpoints"]["unix"]), token

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from daemon.errors import NotRunningError, RemoteError
 from daemon.job_client.calls import UnavailableError
 from daemon.job_client.client import MAX_BATCH, JobClient
+from daemon.job_client.connection import local_server
 from daemon.paths import StateDir
 from runner.v1 import job_pb2
 from runner.v1 import job_service_pb2 as pb
@@ -56,7 +58,7 @@ def server(state) -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def client(state, server) -> Iterator[JobClient]:
-    with JobClient(state, lambda: True, patience_s=10) as made:
+    with JobClient(partial(local_server, state), lambda: True, patience_s=10) as made:
         yield made
 
 
@@ -148,7 +150,7 @@ def test_a_silence_costs_no_patience(state, server):
         server.refusals = ["SHUTTING_DOWN"]
 
     server.cuts = [(0, "SHUTTING_DOWN", lambda: silent.wait(0.6)), (0, "SHUTTING_DOWN", happen)]
-    with JobClient(state, lambda: True, patience_s=1) as client:
+    with JobClient(partial(local_server, state), lambda: True, patience_s=1) as client:
         assert text(client.follow_log(ID, 0, 0)) == b"one."
 
 
@@ -166,7 +168,7 @@ def test_patience_is_bounded(state, server):
     """A server that stays away ends the waiting with its own words."""
     server.refusals = ["STORE_UNAVAILABLE"] * 1000
     with (
-        JobClient(state, lambda: True, patience_s=0.5) as client,
+        JobClient(partial(local_server, state), lambda: True, patience_s=0.5) as client,
         pytest.raises(UnavailableError, match="as the test wants it") as caught,
     ):
         list(client.wait([ID]))
@@ -197,14 +199,14 @@ def test_a_submit_is_repeated_with_the_same_ids(server, client, count):
 def test_a_submit_fails_at_once_when_nothing_runs(state):
     """Stale endpoints of a dead installation are no reason to wait."""
     with (
-        JobClient(state, lambda: False, patience_s=3600) as client,
+        JobClient(partial(local_server, state), lambda: False, patience_s=3600) as client,
         pytest.raises(UnavailableError) as caught,
     ):
         client.submit(pb.SubmitJobRequest())
     assert caught.value.remote_exit_code == 3
     state.endpoints.unlink()
     with pytest.raises(NotRunningError):
-        JobClient(state, lambda: False, patience_s=3600)
+        JobClient(partial(local_server, state), lambda: False, patience_s=3600)
 
 
 def test_a_client_waits_for_the_endpoints_of_a_restart(state, server):
@@ -212,7 +214,7 @@ def test_a_client_waits_for_the_endpoints_of_a_restart(state, server):
     hidden = state.root / "hidden"
     state.endpoints.rename(hidden)
     timer = later(0.3, lambda: hidden.rename(state.endpoints))
-    with JobClient(state, lambda: True, patience_s=10) as client:
+    with JobClient(partial(local_server, state), lambda: True, patience_s=10) as client:
         assert client.get(ID)["id"] == ID
     timer.join()
 
