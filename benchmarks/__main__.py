@@ -7,6 +7,7 @@ import sys
 from benchmarks.access import Access
 from benchmarks.bare import AgainstBare
 from benchmarks.commands import Commands
+from benchmarks.containers import Containers
 from benchmarks.crash import Takeover
 from benchmarks.first_line import FirstLine
 from benchmarks.flood import Flood
@@ -38,6 +39,7 @@ GROUPS: tuple[type[Group], ...] = (
     Starting,
     Resting,
     Takeover,
+    Containers,
     Access,
     LongQueue,
     LogMemory,

@@ -96,12 +96,15 @@ class ContainerProvider:
         info = promised(request, self._settings, host)
         engine = await self._connected()
         image = await self._image(engine, request)
-        self._check(request)  # another of this name may have come while the image did
-        sandbox = ContainerSandbox(
-            self._parts(engine, request, info, image, self._fuses(request.limits, host)),
-            request,
-            self._forget,
-        )
+        parts = self._parts(engine, request, info, image, self._fuses(request.limits, host))
+        resident = None if parts.scope is None else await self._residents.take(parts.scope)
+        try:
+            self._check(request)  # another of this name may have come while the image did
+        except SandboxError:
+            if resident is not None and parts.scope is not None:
+                self._residents.give(parts.scope, resident)
+            raise
+        sandbox = ContainerSandbox(parts, request, self._forget, resident)
         self._live[request.name] = sandbox
         try:
             await sandbox.prepare(host.holder_image)

@@ -51,6 +51,7 @@ class Resident:
         self._marker = marker
         self._attachment: Attachment | None = None
         self._command: ContainerCommand | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self, container: str) -> None:
         """Start the launcher of a container that was made. Called once, before the first command."""
@@ -100,8 +101,28 @@ class Resident:
                     said += b"".join(piece for _, piece in pieces)
         return said == launcher.CLEAN
 
+    def rest(self, on_end: Callable[[], None]) -> None:
+        """Wait for a job; tell if the container ends meanwhile. Called once it is clean."""
+        if self._attachment is not None:
+            self._watching = asyncio.create_task(self._watch(self._attachment, on_end))
+
+    async def _watch(self, attachment: Attachment, on_end: Callable[[], None]) -> None:
+        with contextlib.suppress(FrameError):
+            await attachment.read()  # whatever it is, it is not what was agreed on
+        on_end()
+
+    async def wake(self) -> bool:
+        """Make ready for a job; tell whether it is alive."""
+        watching, self._watching = self._watching, None
+        if watching is None or watching.done():
+            return False
+        watching.cancel()
+        await asyncio.wait({watching})
+        return watching.cancelled()
+
     async def let_go(self) -> None:
         """Close the connection; nothing can follow. Idempotent."""
+        await self.wake()
         attachment, self._attachment = self._attachment, None
         if attachment is not None:
             await attachment.close()
@@ -127,19 +148,22 @@ class Residents:
         self._idle: list[tuple[Scope, Resident, asyncio.TimerHandle]] = []
         self._removing: set[asyncio.Task[None]] = set()
 
-    def take(self, scope: Scope) -> Resident | None:
-        """Return one of this scope, the last that was given; None if there is none."""
-        for position in range(len(self._idle) - 1, -1, -1):
-            if self._idle[position][0] == scope:
-                _, resident, timer = self._idle.pop(position)
-                timer.cancel()
+    async def take(self, scope: Scope) -> Resident | None:
+        """Return one of this scope that lives, the last that was given; None if there is none."""
+        while found := [each for each in self._idle if each[0] == scope]:
+            _, resident, timer = found[-1]
+            self._idle.remove(found[-1])
+            timer.cancel()
+            if await resident.wake():
                 return resident
+            self._drop(resident)
         return None
 
     def give(self, scope: Scope, resident: Resident) -> None:
         """Keep one that was cleaned for the next job of its scope."""
         timer = asyncio.get_running_loop().call_later(MAX_IDLE_S, self._drop, resident)
         self._idle.append((scope, resident, timer))
+        resident.rest(lambda: self._ended(resident))
         if len(self._idle) > self._most:
             self._drop(self._idle[0][1])
 
@@ -149,6 +173,10 @@ class Residents:
             self._drop(resident)
         if self._removing:
             await asyncio.wait(self._removing)
+
+    def _ended(self, resident: Resident) -> None:
+        if any(each[1] is resident for each in self._idle):
+            self._drop(resident)
 
     def _drop(self, resident: Resident) -> None:
         for entry in [each for each in self._idle if each[1] is resident]:

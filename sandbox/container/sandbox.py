@@ -48,8 +48,20 @@ class ContainerSandbox:
     """One volume, mounted at ``/job``, and a new container for each command. Made by ``ContainerProvider.create``."""
 
     def __init__(
-        self, parts: Parts, request: SandboxRequest, on_destroyed: Callable[[str], None]
+        self,
+        parts: Parts,
+        request: SandboxRequest,
+        on_destroyed: Callable[[str], None],
+        resident: Resident | None,
     ) -> None:
+        """Put it together; nothing is made before ``prepare``.
+
+        Args:
+            parts: What it is made of.
+            request: What was asked for.
+            on_destroyed: Told its name once nothing of it is left.
+            resident: A container that has served another job of its scope; None makes one.
+        """
         self._parts = parts
         self._engine = parts.engine
         self._name = request.name
@@ -57,7 +69,7 @@ class ContainerSandbox:
         self._on_destroyed = on_destroyed
         self._marks = hardening.labels(parts.owner_label, parts.state_folder, request)
         self._marker = launcher.new_marker()
-        self._resident = None if parts.scope is None else parts.residents.take(parts.scope)
+        self._resident = resident
         self._workplace = (
             Workplace(self._engine, request.name, self._marks, parts.cache)
             if self._resident is None
