@@ -4,8 +4,8 @@ This process is a subreaper, so a member of a command's tree is always one of: t
 it, a member of its session, or an orphan that became a child of this process, with what descends
 from it. Orphans are told apart from children of the agent-runner itself by three facts that a
 job cannot take back together: they are not registered here, they are in another session, and they
-have no_new_privs set. Whose orphan it is says the marker in its environment, else its session, else
-which commands were alive when it was born.
+have no_new_privs set. Whose orphan it is says its user, if every sandbox has one to itself, else the marker in its
+environment, else its session, else which commands were alive when it was born.
 """
 
 from __future__ import annotations
@@ -35,16 +35,23 @@ class LiveCommand:
     name: str
     start_ticks: int
     leader: int | None = None
+    uid: int | None = None
+    """Its user, if no other command that is alive has the same."""
 
 
 _LIVE: list[LiveCommand] = []
 """Every live command of this process: being a subreaper is a property of the process, so this is too."""
 
 
-def register(name: str) -> LiveCommand:
-    """Announce a command before it is spawned, so that no other sweep takes its first process."""
+def register(name: str, uid: int | None = None) -> LiveCommand:
+    """Announce a command before it is spawned, so that no other sweep takes its first process.
+
+    Args:
+        name: Of its sandbox.
+        uid: Its user, if no other command that is alive has the same.
+    """
     ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK") // 1_000_000_000
-    command = LiveCommand(name=name, start_ticks=ticks)
+    command = LiveCommand(name=name, start_ticks=ticks, uid=uid)
     _LIVE.append(command)
     return command
 
@@ -116,6 +123,8 @@ def reap_zombies() -> list[ProcStat]:
 
 def _owns(command: LiveCommand, orphan: ProcStat) -> bool:
     """Tell whether an orphan may be killed as a part of this command."""
+    if command.uid is not None:
+        return procfs.real_uid(orphan.pid) == command.uid
     marker = procfs.environ_value(orphan.pid, SANDBOX_MARKER)
     if marker == command.name:
         return True

@@ -200,7 +200,7 @@ class RestrictedLauncher:
                     guard = self._terms.bounds.guard()
                     if guard is not None:
                         undo.callback(guard.abandon)
-                    command = register(self._workspace.name)
+                    command = register(self._workspace.name, self._workspace.job_uid)
                     undo.callback(forget, command)
                     command.leader = self._spawn(request, env, output_write, guard)
                 child = ChildProcess(command.leader, loop)

@@ -18,7 +18,7 @@ from sandbox import process_tree
 from sandbox.base import Tier
 from sandbox.errors import SandboxBrokenError
 from sandbox.filesystem.provider import FilesystemProvider
-from tests.contract.deviations import BWRAP
+from tests.contract.deviations import BWRAP, LANDLOCK, PLAIN
 from tests.contract.sandbox_backends import (
     DEADLINE_S,
     FILESYSTEM_BACKENDS,
@@ -128,6 +128,18 @@ async def test_other_sandboxes_survive_a_kill(every):
     assert running("4711.5").count("sleep 4711.5") == 3
     await bystander.kill()
     assert running("4711.5") == []
+
+
+async def test_daemon_without_marker_dies_beside_an_older_command(real):
+    """Where each sandbox has namespaces or a user of its own it does not matter whose else it could be."""
+    if os.geteuid() != 0 and real.backend in {LANDLOCK, PLAIN}:
+        pytest.skip("an ordinary user's sandboxes share the user, and tree_kill is not held")
+    bystander = await real.start("sleep 4711.7", sandbox=await real.another())
+    script = "(env -i setsid sh -c 'env -i setsid sleep 4711.8 & :' >/dev/null 2>&1 &); sleep 0.1"
+    _, result = await real.run(script)
+    assert (result.survivors, running("sleep 4711.8")) == ((), [])
+    assert running("sleep 4711.7") != []
+    await bystander.kill()
 
 
 async def test_zombies_do_not_pile_up(real):
