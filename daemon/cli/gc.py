@@ -10,21 +10,27 @@ import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent_runner.workspace_claim import read_claim
 from daemon.cli.leftovers import OUTPUTS_SUFFIX, SOCKETS, Leftover, find_leftovers
-from daemon.cli.output import print_json, print_table, seconds_text, state_of
+from daemon.cli.output import note, print_json, print_table, seconds_text, state_of
 from daemon.clock import SystemClock
-from daemon.config import environ
+from daemon.config import environ, load
+from daemon.paths import StateDir
 from sandbox.bounds.control_group import remove_group
 from sandbox.env import OWNER_MARKER
 from sandbox.filesystem.workspace import Workspace
 from sandbox.process_tree import kill_marked
 
+if TYPE_CHECKING:
+    from sandbox.container.settings import ContainerSettings
+
 FAILED = "failed: "
+DOCKER_SOCKET = Path("/var/run/docker.sock")
+"""Where an engine may be that nobody has configured."""
 
 
 @click.command(epilog="Example: runner gc --dry-run")
@@ -37,16 +43,17 @@ FAILED = "failed: "
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def gc(ctx: click.Context, *, dry_run: bool, force: bool, as_json: bool) -> int:
-    """Find and remove what killed runs have left: processes, workspaces, sockets.
+    """Find and remove what killed runs have left: processes, workspaces, sockets, containers.
 
     What belongs to a running installation, to a living process or to somebody else is never touched.
     """
     now_s = SystemClock().now_us() / 1e6
-    found = list(find_leftovers(state_of(ctx), environ(), now_s))
+    settings, in_engine = _in_engine(state_of(ctx))
+    found = [*in_engine, *find_leftovers(state_of(ctx), environ(), now_s)]
     if dry_run:
         actions = [_kept(one, force=force) or "would remove" for one in found]
     else:
-        actions = remove_leftovers(found, force=force)
+        actions = remove_leftovers(found, force=force, engine=settings)
     documents = [_document(one, act, now_s) for one, act in zip(found, actions, strict=True)]
     if as_json:
         print_json(documents)
@@ -60,6 +67,24 @@ def gc(ctx: click.Context, *, dry_run: bool, force: bool, as_json: bool) -> int:
     return 1 if any(action.startswith(FAILED) for action in actions) else 0
 
 
+def _in_engine(state: StateDir) -> tuple[ContainerSettings | None, list[Leftover]]:
+    """Return how the container engine is reached, and what is left in it; a person is told why it could not be asked."""
+    config = load(environ(), {})
+    configured = bool(config["local.container_engine"].value)
+    if not configured and not DOCKER_SOCKET.is_socket():
+        return None, []
+    from daemon.cli.container_settings import container_settings  # noqa: PLC0415 - where there is an engine
+    from daemon.cli.engine_leftovers import EngineUnknownError, find_engine_leftovers  # noqa: PLC0415
+
+    settings = container_settings(config)
+    try:
+        return settings, find_engine_leftovers(state, settings)
+    except EngineUnknownError as error:
+        if configured:
+            note(f"runner: containers were not looked for: {error}")
+        return None, []
+
+
 def _kept(one: Leftover, *, force: bool) -> str:
     """Return why something stays; empty if it is to be removed."""
     if not one.keep or (one.undelivered and force):
@@ -67,7 +92,9 @@ def _kept(one: Leftover, *, force: bool) -> str:
     return f"keep: {one.keep}"
 
 
-def remove_leftovers(found: Sequence[Leftover], *, force: bool) -> list[str]:
+def remove_leftovers(
+    found: Sequence[Leftover], *, force: bool, engine: ContainerSettings | None = None
+) -> list[str]:
     """Remove what is nobody's, under the lock of whose it was; return what became of each."""
     actions = []
     with contextlib.ExitStack() as locks:
@@ -81,7 +108,7 @@ def remove_leftovers(found: Sequence[Leftover], *, force: bool) -> list[str]:
             action = _kept(one, force=force)
             if not action and one not in held_or_free:
                 action = "keep: its installation has just started"
-            actions.append(action or _removed(one))
+            actions.append(action or _removed(one, engine))
     return actions
 
 
@@ -114,7 +141,20 @@ def _locked(state_dir: Path) -> Iterator[bool]:
         os.close(fd)
 
 
-def _removed(one: Leftover) -> str:
+def _removed_from_engine(one: Leftover, engine: ContainerSettings) -> str:
+    from daemon.cli.engine_leftovers import remove_from_engine  # noqa: PLC0415 - where there is an engine
+
+    reason = remove_from_engine(one, engine)
+    return f"{FAILED}{reason}" if reason else "removed"
+
+
+def _removed(one: Leftover, engine: ContainerSettings | None) -> str:
+    if one.kind in ("container", "volume") and engine is not None:
+        return _removed_from_engine(one, engine)
+    return _removed_here(one)
+
+
+def _removed_here(one: Leftover) -> str:
     path = Path(one.path)
     try:
         if one.kind in ("workspace", "folder"):

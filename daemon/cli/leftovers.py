@@ -52,7 +52,7 @@ class Leftover:
     """One thing that is left."""
 
     kind: str
-    """``process``, ``workspace``, ``folder`` (of workspaces), ``spool``, ``runtime`` or ``control group``."""
+    """``process``, ``workspace``, ``folder`` (of workspaces), ``spool``, ``runtime``, ``control group``, ``container`` or ``volume``."""
     path: str
     """Of a process its number."""
     state_dir: str | None = None
@@ -138,7 +138,7 @@ def _of_start(
     installation = folder.parent.name if state is None else state.id
     keep = _foreign(folder)
     if folder.name.startswith(RUN_LOCAL):
-        if _run_local_lives(folder.name):
+        if run_local_lives(folder.name):
             return []
         dead[f"{installation}-{folder.name}"] = guard
     elif not _AGENT_RUNNER.fullmatch(folder.name):
@@ -196,13 +196,19 @@ def _is_running(state: StateDir | None, claim: Claim | None) -> bool:
     return is_locked(StateDir(claim.state_dir, claim.state_dir))
 
 
-def _run_local_lives(name: str) -> bool:
+def run_local_lives(name: str) -> bool:
     """Tell whether the process lives that has made a folder: its pid and start time are in the name."""
     pid, _, ticks = name.removeprefix(RUN_LOCAL).partition("-")
     if not pid.isdecimal() or not ticks.isdecimal():
         return True  # not a name of ours, so nothing of ours to remove
     found = procfs.read_stat(int(pid))
     return found is not None and found.start_ticks == int(ticks)
+
+
+def attempt_of(sandbox: str) -> tuple[str | None, int | None]:
+    """Return the job and the number of the attempt whose sandbox has a name."""
+    match = _ATTEMPT.fullmatch(sandbox)
+    return (match[1], int(match[2])) if match else (None, None)
 
 
 def _processes(dead: Mapping[str, str | None]) -> Iterator[Leftover]:
@@ -213,15 +219,15 @@ def _processes(dead: Mapping[str, str | None]) -> Iterator[Leftover]:
         if not found.alive or owner is None or owner not in dead or found.pid == os.getpid():
             continue
         sandbox = procfs.environ_value(found.pid, SANDBOX_MARKER) or ""
-        attempt = _ATTEMPT.fullmatch(sandbox)
+        job_id, attempt = attempt_of(sandbox)
         yield Leftover(
             kind="process",
             path=str(found.pid),
             owner=owner,
             sandbox=sandbox or str(found.pid),
             guard=dead[owner],
-            job_id=attempt[1] if attempt else None,
-            attempt=int(attempt[2]) if attempt else None,
+            job_id=job_id,
+            attempt=attempt,
             measure=Measure(0, boot_s() + found.start_ticks / ticks_per_s),
         )
 

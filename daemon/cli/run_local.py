@@ -108,7 +108,7 @@ def _run(ctx: click.Context, place: Place, search: SecretSearch, *, quiet: bool)
         source_dir=state.sources,
         owner_label=state.id,
         kind=place.kind,
-        container=place.container_settings() if place.kind == CONTAINER else None,
+        container=place.container_settings(),
         consent=ask_person if search.ask else None,
         tier=str(place.config["local.sandbox_tier"].value),
         allow_plain=place.config["local.allow_unsandboxed"].value is True,

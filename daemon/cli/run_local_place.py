@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -54,27 +53,10 @@ class Place:
         return self.spec.sandbox.kind
 
     def container_settings(self) -> ContainerSettings:
-        """Return how the engine is reached; imports what containers need.
+        """Return how the engine is reached."""
+        from daemon.cli.container_settings import container_settings  # noqa: PLC0415 - as late as needed
 
-        Raises:
-            UsageError: The folder of certificates was not named whole.
-        """
-        from sandbox.container.settings import (  # noqa: PLC0415
-            DEFAULT_ENGINE,
-            ContainerSettings,
-            PullPolicy,
-        )
-
-        certs = str(self.config["local.container_certs"].value)
-        folder = Path(certs) if certs else None
-        return ContainerSettings(
-            engine=str(self.config["local.container_engine"].value) or DEFAULT_ENGINE,
-            ca_file=folder and folder / "ca.pem",
-            cert_file=folder and folder / "cert.pem",
-            key_file=folder and folder / "key.pem",
-            image=str(self.config["local.container_image"].value),
-            pull=PullPolicy(str(self.config["local.container_pull"].value)),
-        )
+        return container_settings(self.config)
 
 
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ CACHE = "/cache"
 TMP = "/tmp"  # noqa: S108  # inside a container
 OWNER_LABEL = "runner.owner"
 SANDBOX_LABEL = "runner.sandbox"
+STATE_LABEL = "runner.state_directory"
 CACHE_LABEL = "runner.cache"
 _SHM_BYTES = 64 << 20
 _GENTLE = 500
@@ -49,7 +50,7 @@ def labels(owner: str, state_folder: str, request: SandboxRequest) -> dict[str, 
     job, _, attempt = request.name.rpartition("-")
     return {
         OWNER_LABEL: owner,
-        "runner.state_directory": state_folder,
+        STATE_LABEL: state_folder,
         SANDBOX_LABEL: request.name,
         "runner.job": job,
         "runner.attempt": attempt,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shlex
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from tests.contract.container_engine import EMPTY_IMAGE, IMAGE
 from tests.contract.engine_keeper import ask
 from tests.e2e.instance import Instance
 from tests.e2e.test_cloud_mode import containers
+from tests.waiting import wait_until
 
 JOB = 'job_command: "echo $FROM_IMAGE; pwd; id -u; exit 3"\n'
 SECRET = "canary-7c2d9e10"
@@ -124,3 +127,35 @@ def test_without_a_policy_the_reason_is_the_end(here: Instance):
     done = run(here, "--runner-image", IMAGE)
     assert (done.returncode, done.stdout) == (125, b"")
     assert b"engine gone" in done.stderr
+
+
+def test_what_a_killed_run_leaves_is_listed_and_removed(here: Instance, container_engine: Path):
+    """``gc`` shows the containers and volumes of a run-local that is dead, and none of one that lives."""
+    here.job_file("job_command: echo up; sleep 1000\nsandbox: {kind: container}\n")
+    args = ("run-local", "-q", "-f", str(here.root / "job.yaml"), "--runner-image", IMAGE)
+    with here.popen(*args, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"up\n"
+        assert json.loads(here.ok("gc", "--dry-run", "--json")) == []
+        os.kill(running.pid, signal.SIGKILL)
+    listed = json.loads(here.ok("gc", "--dry-run", "--json"))
+    kinds = {row["kind"] for row in listed if row["action"] == "would remove"}
+    assert {"container", "volume", "folder"} <= kinds
+    assert all(row["attempt"] == 1 for row in listed if row["kind"] in ("container", "volume"))
+    assert containers(container_engine) != []
+    here.ok("gc")
+    wait_until(lambda: containers(container_engine) == [], 20)
+    assert json.loads(here.ok("gc", "--dry-run", "--json")) == []
+
+
+def test_the_next_run_removes_what_a_killed_one_left(here: Instance, container_engine: Path):
+    """Also one that needs no container itself."""
+    here.job_file("job_command: echo up; sleep 1000\n")
+    args = ("run-local", "-q", "-f", str(here.root / "job.yaml"), "--runner-image", IMAGE)
+    with here.popen(*args, "--sandbox", "container", stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"up\n"
+        os.kill(running.pid, signal.SIGKILL)
+    here.job_file("job_command: 'true'\n")
+    assert run(here).returncode == 0
+    assert containers(container_engine) == []
