@@ -211,6 +211,7 @@ class FilesystemProvider:
                     *, off: bool = network_off, strict: bool = disable_userns
                 ) -> TierBackend:
                     return BubblewrapTier(
+                        self._root,
                         etc,
                         changes_user=self._changes_user,
                         disable_userns=strict,
@@ -218,8 +219,8 @@ class FilesystemProvider:
                     )
 
                 yield Tier.BWRAP, open_bubblewrap
-        yield Tier.LANDLOCK, lambda: LandlockTier(changes_user=self._changes_user)
-        yield Tier.PLAIN, lambda: PlainTier(changes_user=self._changes_user)
+        yield Tier.LANDLOCK, lambda: LandlockTier(self._root, changes_user=self._changes_user)
+        yield Tier.PLAIN, lambda: PlainTier(self._root, changes_user=self._changes_user)
 
     async def _try_link(self, backend: TierBackend) -> None:
         """Give jobs a network namespace of their own also with the network on, if that works here."""

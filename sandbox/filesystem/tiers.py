@@ -84,12 +84,18 @@ class BubblewrapTier:
     tier = Tier.BWRAP
 
     def __init__(
-        self, etc: EtcCopy, *, changes_user: bool, disable_userns: bool, network_off: bool
+        self,
+        root: Path,
+        etc: EtcCopy,
+        *,
+        changes_user: bool,
+        disable_userns: bool,
+        network_off: bool,
     ) -> None:
         bubblewrap.trusted_program(bubblewrap.BWRAP)
         self._etc = etc
         self._abi = kernel_abi()
-        self._trampoline = Trampoline()
+        self._trampoline = Trampoline(root)
         self._scope = AbstractSocketScope(self._abi)
         self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
         self._walls = bubblewrap.block(
@@ -177,10 +183,10 @@ class LandlockTier:
         """Return nothing: there are no namespaces."""
         return None
 
-    def __init__(self, *, changes_user: bool) -> None:
+    def __init__(self, root: Path, *, changes_user: bool) -> None:
         self._walls = LandlockWalls()
         self._changes_user = changes_user
-        self._trampoline = Trampoline()
+        self._trampoline = Trampoline(root)
         self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
@@ -240,8 +246,8 @@ class PlainTier:
         """Return nothing: there are no namespaces."""
         return None
 
-    def __init__(self, *, changes_user: bool) -> None:
-        self._trampoline = Trampoline()
+    def __init__(self, root: Path, *, changes_user: bool) -> None:
+        self._trampoline = Trampoline(root)
         self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:

@@ -12,10 +12,13 @@ the call, six arguments. A step that must succeed and fails is told on stderr, a
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import struct
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from sandbox.errors import SandboxUnavailableError
 from sandbox.filesystem.system_calls import Machine, this_machine
@@ -45,22 +48,27 @@ _SEGMENT = struct.Struct("<IIQQQQQQ")
 _ADDRESS = 0x400000
 _LARGEST_PAGE = 0x10000
 _MFD_EXEC = 0x10
+_PROGRAM = 0o555
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 class Trampoline:
-    """The program, in a file of memory. Made once per tier.
+    """The program, in a file without a name. Made once per tier."""
 
-    Raises:
-        SandboxUnavailableError: There is no code for this machine, or the kernel refuses such files.
-    """
+    def __init__(self, folder: Path | None = None) -> None:
+        """Make the program.
 
-    def __init__(self) -> None:
+        Args:
+            folder: Takes the file where the kernel forbids programs in memory (``vm.memfd_noexec``); None for no such folder.
+
+        Raises:
+            SandboxUnavailableError: There is no code for this machine, or no place for it.
+        """
         machine = this_machine()
         if machine is None:
             raise SandboxUnavailableError(f"no code for the machine {os.uname().machine}")
         self.machine: Machine = machine
-        self._fd = _executable_file(image(machine.name))
+        self._fd = _executable_file(image(machine.name), folder)
 
     def spawn(self, calls: bytes, *, output_fd: int, kept: Sequence[int] = ()) -> int:
         """Start a process that goes through a list of calls; return its pid. By vfork: it takes 0.2 ms.
@@ -130,12 +138,17 @@ def memory_file(name: str, content: bytes, flags: int = 0) -> int:
     return fd
 
 
-def _executable_file(content: bytes) -> int:
+def _executable_file(content: bytes, folder: Path | None) -> int:
     try:
         try:
             writable = memory_file("launch", content, _MFD_EXEC)
-        except OSError:  # Linux before 6.3 does not know the flag, and needs none
-            writable = memory_file("launch", content)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # Linux before 6.3 does not know the flag, and needs none
+                writable = memory_file("launch", content)
+            elif folder is not None:
+                writable = _nameless_file(folder, content)
+            else:
+                raise
         try:
             # A file that somebody may write is not executed.
             return os.open(f"/proc/self/fd/{writable}", os.O_RDONLY | os.O_CLOEXEC)
@@ -143,3 +156,16 @@ def _executable_file(content: bytes) -> int:
             os.close(writable)
     except OSError as error:
         raise SandboxUnavailableError(f"no program can be made of memory: {error}") from error
+
+
+def _nameless_file(folder: Path, content: bytes) -> int:
+    """Return a program of a folder whose name is gone already: nobody else opens it, and nothing has to be removed."""
+    fd, path = tempfile.mkstemp(dir=folder)
+    try:
+        os.unlink(path)  # noqa: PTH108
+        os.fchmod(fd, _PROGRAM)
+        os.write(fd, content)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -157,3 +158,48 @@ def test_a_machine_without_code_is_refused(monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "vax")
     with pytest.raises(SandboxUnavailableError, match="machine"):
         Trampoline()
+
+
+WITHOUT_MEMORY = """
+import os, sys
+from pathlib import Path
+from sandbox.filesystem.call_list import CallList
+from sandbox.filesystem.trampoline import Trampoline
+trampoline = Trampoline(Path(sys.argv[1]))
+calls = CallList(trampoline.machine)
+calls.execute(["/bin/echo", "started"], {})
+pid = trampoline.spawn(calls.finish(), output_fd=1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_a_kernel_without_programs_in_memory(monkeypatch, tmp_path):
+    """The folder has the program instead, without a name; without a folder there is no tier."""
+
+    def refuse(name: str, flags: int) -> int:
+        if flags & 0x10:
+            raise OSError(errno.EACCES, "forbidden")
+        return memfd_create(name, flags)
+
+    memfd_create = os.memfd_create
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    with pytest.raises(SandboxUnavailableError, match="forbidden"):
+        Trampoline()
+    made = Trampoline(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    try:
+        assert run(made, lambda calls: calls.execute(["/bin/echo", "x"], {})) == (0, b"x\n")
+    finally:
+        made.close()
+
+
+def test_the_kernel_forbids_programs_in_memory(tmp_path):
+    """In a PID namespace, which has the setting for itself."""
+    setting = "/proc/sys/vm/memfd_noexec"
+    if os.geteuid() != 0 or not os.path.exists(setting):
+        pytest.skip("only root can forbid it, on Linux from 6.3")
+    inside = f'echo 2 >{setting} && exec "$@"'
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "/bin/sh", "-c", inside, "sh"]
+    argv = [*unshare, sys.executable, "-c", WITHOUT_MEMORY, str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, b"started\n"), done.stderr
