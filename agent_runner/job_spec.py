@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from agent_runner.errors import InvalidJobSpecError
 from agent_runner.outcome import EndReason
 from agent_runner.outputs_spec import OutputsSpec, check_outputs
+from agent_runner.project_names import PROJECT_NAME, PROJECT_RULE
 from agent_runner.sandbox_spec import SandboxSpec, check_sandbox
 from agent_runner.workflow_spec import WorkflowSpec, check_condition, check_workflow
 
@@ -144,6 +145,8 @@ class JobSpec:
     idle_timeout_s: float | None = None
     sandbox: SandboxSpec = SandboxSpec()  # noqa: RUF009 - frozen
     labels: Mapping[str, str] = field(default_factory=dict)
+    project: str = ""
+    """Whose job it is. Empty until the server has accepted the job: then the one of whoever submits it."""
     priority: int = 0
     retries: RetryPolicy | None = None
     concurrency: ConcurrencySpec | None = None
@@ -192,6 +195,8 @@ class JobSpec:
             if not LABEL_NAME.fullmatch(key):
                 raise InvalidJobSpecError("labels", f"{key!r} is not a label name")
             _check_text(f"labels.{key}", value, MAX_NAME_CHARS)
+        if self.project and not PROJECT_NAME.fullmatch(self.project):
+            raise InvalidJobSpecError("project", f"must be {PROJECT_RULE}")
         if self.masking not in MASKINGS:
             raise InvalidJobSpecError("masking", "must be empty, values or off")
         if abs(self.priority) > MAX_PRIORITY:

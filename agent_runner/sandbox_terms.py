@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import LimitRecord, SandboxRecord
+from agent_runner.project_names import DEFAULT_PROJECT
 from sandbox.base import Network, SandboxInfo, SandboxRequest, Tier
 from sandbox.limits import DEFAULT_OPEN_FILES, DEFAULT_OUTPUT_BYTES, Limits
 
@@ -15,6 +16,7 @@ def sandbox_request(job_id: str, attempt: int, spec: JobSpec) -> SandboxRequest:
         name=f"{job_id}-{attempt}",
         kind=asked.kind,
         image=spec.container_image,
+        project=spec.project or DEFAULT_PROJECT,
         min_tier=Tier.parse(asked.min),
         network=Network(asked.network),
         hosts=asked.hosts,

@@ -71,6 +71,7 @@ def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
         idle_timeout=idle_timeout,
         sandbox=_sandbox_spec_to_pb(spec.sandbox),
         labels=spec.labels,
+        project=spec.project,
         priority=spec.priority,
         retries=None if spec.retries is None else _retries_to_pb(spec.retries),
         concurrency=None
@@ -112,6 +113,7 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
         idle_timeout_s=idle_timeout_s,
         sandbox=SandboxSpec(**_filled(message.sandbox, _SANDBOX_DEFAULTS)),
         labels=dict(message.labels),
+        project=message.project,
         priority=message.priority,
         retries=_retries_from_pb(message.retries) if message.HasField("retries") else None,
         concurrency=ConcurrencySpec(

@@ -31,6 +31,7 @@ FIELDS = (
     "idle_timeout_seconds",
     "sandbox",
     "labels",
+    "project",
     "priority",
     "retries",
     "concurrency",

@@ -178,6 +178,7 @@ def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec
             cache=sandbox.cache,
         ),
         labels=fields.labels,
+        project=fields.project,
         priority=fields.priority,
         retries=_retries(fields.retries) if fields.retries else None,
         concurrency=ConcurrencySpec(group=group.group, limit=group.limit) if group else None,

@@ -209,6 +209,7 @@ class JobFields(_Fields):
     idle_timeout_seconds: float | None = None
     sandbox: SandboxFields = SandboxFields()
     labels: dict[str, str] = Field(default_factory=dict)
+    project: str = ""
     priority: int = 0
     retries: RetryFields | None = None
     concurrency: Annotated[

@@ -42,6 +42,7 @@ DESCRIPTIONS = {
     "idle_timeout_seconds": "Time without any output.",
     "sandbox": "The place where the command runs.",
     "labels": "What an agent-runner must offer.",
+    "project": "Whose job it is; that of the token otherwise.",
     "priority": "Higher runs first, -1000 to 1000.",
     "retries": "Which failures are tried again.",
     "concurrency": "A group's name, or a group and how many of its jobs may run at once.",

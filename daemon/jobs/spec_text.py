@@ -11,6 +11,7 @@ from typing import Any
 from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SourceSpec
 from agent_runner.outcome import EndReason
 from agent_runner.outputs_spec import OutputsSpec
+from agent_runner.project_names import DEFAULT_PROJECT
 from agent_runner.sandbox_spec import SandboxSpec
 from agent_runner.workflow_spec import WorkflowSpec
 
@@ -75,6 +76,8 @@ def _plain(value: object) -> object:
         for name in SPARED:
             if not fields[name]:
                 del fields[name]
+        if fields["project"] == DEFAULT_PROJECT:
+            del fields["project"]
         if fields["ci_source"] == _NO_SOURCE:
             del fields["ci_source"]
         if fields["outputs"] == _NO_OUTPUTS:
@@ -103,6 +106,7 @@ def _plain(value: object) -> object:
 def _decode(text: str) -> JobSpec:
     values = json.loads(text)
     values["argv"] = tuple(values["argv"])
+    values.setdefault("project", DEFAULT_PROJECT)
     values["source"] = SourceSpec(**values["source"])
     if (ci_source := values.get("ci_source")) is not None:
         values["ci_source"] = SourceSpec(**ci_source)

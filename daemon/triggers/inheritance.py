@@ -41,6 +41,7 @@ def inherited(child: NodeJob, parent: JobSpec, place: str) -> JobSpec:
     spec = replace(
         spec,
         sandbox=narrowed(spec.sandbox, parent.sandbox),
+        project=parent.project,
         masking=parent.masking,
         trigger_secrets=parent.trigger_secrets,
     )
