@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.base import Command, ExecRequest, SandboxInfo, SandboxRequest
+from sandbox.collection import Taker
 from sandbox.container import hardening, launcher, nesting
 from sandbox.container.command import ContainerCommand
 from sandbox.container.engine import Engine
@@ -172,6 +173,24 @@ class ContainerSandbox:
     async def download(self, path: str, limit_bytes: int) -> bytes:
         """Read a regular file below the job root; see ``Sandbox.download``."""
         return await self._workplace.read(path, limit_bytes)
+
+    async def collect(self, path: str, taker: Taker) -> None:
+        """Offer the files of a folder; see ``Collecting.collect``."""
+        parts = path_parts(path)
+        async with self._lock:
+            self._refuse_destroyed()
+            collecting = asyncio.ensure_future(self._workplace.collect(parts, taker))
+            self._copying = collecting
+            try:
+                await collecting
+            except asyncio.CancelledError:
+                collecting.cancel()
+                await asyncio.wait({collecting})
+                if self._destroyed:
+                    self._refuse_destroyed()
+                raise
+            finally:
+                self._copying = None
 
     async def exec(self, request: ExecRequest) -> Command:
         """Start one command; see ``Sandbox.exec``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import enum
 import io
 import json
 import tarfile
@@ -15,6 +16,7 @@ ROOM_FOR_HEADERS = 256 << 10
 _GO_TYPE_BITS = 0b1000_1111_0010_1000 << 16
 """Folder, link, device, FIFO, socket, character device, irregular: of Go's ``os.FileMode``."""
 _GO_FOLDER = 1 << 31
+_GO_LINK = 1 << 27
 _SIMPLE = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE})
 
 
@@ -28,6 +30,21 @@ def path_parts(path: str) -> tuple[str, ...]:
     if pure.is_absolute() or ".." in pure.parts or "\0" in path:
         raise TransferRefusedError(f"{path!r} is no path below the job root")
     return pure.parts
+
+
+class Kind(enum.Enum):
+    """What lies at a path of a container."""
+
+    FOLDER = "folder"
+    FILE = "file"
+    LINK = "link"
+    OTHER = "other"
+
+
+def kind_of(facts: str, path: str) -> Kind:
+    """Return what lies at a path; arguments as ``check_folder``."""
+    bits = _mode(facts, path) & _GO_TYPE_BITS
+    return {_GO_FOLDER: Kind.FOLDER, 0: Kind.FILE, _GO_LINK: Kind.LINK}.get(bits, Kind.OTHER)
 
 
 def check_folder(facts: str, path: str) -> None:

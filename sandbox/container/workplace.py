@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sandbox.collection import Taker
 from sandbox.container import hardening
+from sandbox.container.collecting import ContainerCollection
 from sandbox.container.engine import Engine
 from sandbox.container.failure import Operation
 from sandbox.container.pack import Packer, Packing
@@ -96,6 +98,10 @@ class Workplace:
                 if len(archive) > limit_bytes + ROOM_FOR_HEADERS:
                     raise TransferRefusedError(f"{path!r} is larger than {limit_bytes} bytes")
         return single_file(bytes(archive), parts[-1], limit_bytes)
+
+    async def collect(self, parts: tuple[str, ...], taker: Taker) -> None:
+        """Offer the files of a folder below the job root; see ``Collecting.collect``."""
+        await ContainerCollection(self._engine, self._holder, taker).run(parts)
 
     async def remove(self, *containers: str) -> None:
         """Remove both, and the given containers, which use the volume.
