@@ -37,6 +37,13 @@ class LiveCommand:
     leader: int | None = None
     uid: int | None = None
     """Its user, if no other command that is alive has the same."""
+    has_begun: bool = True
+    """Whether the job's own program may run. Until then nothing can be its orphan."""
+
+    def begin(self) -> None:
+        """Note that it runs from now on. Called once for one that was spawned before there was a job."""
+        self.start_ticks = _ticks()
+        self.has_begun = True
 
 
 _LIVE: list[LiveCommand] = []
@@ -50,10 +57,13 @@ def register(name: str, uid: int | None = None) -> LiveCommand:
         name: Of its sandbox.
         uid: Its user, if no other command that is alive has the same.
     """
-    ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK") // 1_000_000_000
-    command = LiveCommand(name=name, start_ticks=ticks, uid=uid)
+    command = LiveCommand(name=name, start_ticks=_ticks(), uid=uid)
     _LIVE.append(command)
     return command
+
+
+def _ticks() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK") // 1_000_000_000
 
 
 def forget(command: LiveCommand) -> None:
@@ -128,7 +138,7 @@ def _owns(command: LiveCommand, orphan: ProcStat) -> bool:
     marker = procfs.environ_value(orphan.pid, SANDBOX_MARKER)
     if marker == command.name:
         return True
-    others = [other for other in _LIVE if other is not command]
+    others = [other for other in _LIVE if other is not command and other.has_begun]
     if any(marker == other.name or orphan.session == other.leader for other in others):
         return False
     return not any(other.start_ticks <= orphan.start_ticks for other in others)

@@ -26,6 +26,10 @@ _UNSIGNED = (1 << 64) - 1
 _MUST, _AFTER_ENOEXEC, _TELL = 1, 2, 4
 _LABEL_SHIFT = 8
 _AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_CLOSE_RANGE_CLOEXEC = 4
+_FIRST_FD, _LARGEST_FD = 3, (1 << 32) - 1
+"""Of those that are neither stdin nor output."""
 _DEFAULT_PATH = "/bin:/usr/bin"
 _SHELL = "/bin/sh"
 
@@ -97,14 +101,18 @@ class CallList:
         path = self._text("/dev/null")
         self.must(Step.RIGHTS, "openat", _AT_FDCWD & _UNSIGNED, path, os.O_RDWR)
 
+    def replace_stdin(self, fd: int) -> None:
+        """Put a descriptor where the list itself came from."""
+        self.must(Step.RIGHTS, "dup3", fd, 0, 0)
+
     def close_all_but(self, kept: Sequence[int]) -> None:
         """Close every descriptor above 2 that is not kept (close_range(2), Linux 5.9)."""
-        first = 3
+        first = _FIRST_FD
         for fd in sorted(kept):
             if fd > first:
                 self.must(Step.RIGHTS, "close_range", first, fd - 1, 0)
             first = fd + 1
-        self.must(Step.RIGHTS, "close_range", first, (1 << 32) - 1, 0)
+        self.must(Step.RIGHTS, "close_range", first, _LARGEST_FD, 0)
 
     def execute(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
         """Become a program, looked up on the PATH of ``env`` as execvp(3) does; the last step of a list.
@@ -125,6 +133,12 @@ class CallList:
         # Nothing of this name: this call cannot succeed, and tells the first error that says more than that.
         nothing = self._text("")
         self.must(Step.PROGRAM, "execve", nothing, vector, variables)
+
+    def begin_again(self, fd: int) -> None:
+        """Become the program of a descriptor, which is closed by that, with the list that its stdin is; the last step of a list."""
+        self.must(Step.RIGHTS, "close_range", _FIRST_FD, _LARGEST_FD, _CLOSE_RANGE_CLOEXEC)
+        nothing, vector = self._text(""), self._vector([self._text("launch")])
+        self.must(Step.PROGRAM, "execveat", fd, nothing, vector, self._vector([]), _AT_EMPTY_PATH)
 
     def finish(self) -> bytes:
         """Return the list as the trampoline reads it."""

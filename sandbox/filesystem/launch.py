@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from sandbox.base import Command, ExecRequest, ExecResult
+from sandbox.base import Command, ExecRequest
 from sandbox.bounds.guard import Guard
 from sandbox.ended_command import EndedCommand
 from sandbox.env import JOB_ROOT
-from sandbox.errors import SandboxBrokenError, SandboxError
-from sandbox.filesystem import bubblewrap, rights, verdict
+from sandbox.errors import SandboxError
+from sandbox.filesystem import bubblewrap, rights
 from sandbox.filesystem.aftermath import Aftermath
 from sandbox.filesystem.bubblewrap_status import BubblewrapStatus
-from sandbox.filesystem.call_list import MAGIC, CallList, Step, failed_step
+from sandbox.filesystem.call_list import CallList, Step
+from sandbox.filesystem.checkouts import NO_CHECKOUTS, Checkouts
 from sandbox.filesystem.command import FilesystemCommand
+from sandbox.filesystem.conclusion import HELD_PREFIXES, conclude_restricted, not_spawned
 from sandbox.filesystem.gate import Gate, gate_for
 from sandbox.filesystem.landlock import AbstractSocketScope
-from sandbox.filesystem.namespace_tree import NamespaceTree
+from sandbox.filesystem.latch import Latch
+from sandbox.filesystem.parked import Bubblewrap, Parked, follow
 from sandbox.filesystem.terms import Terms
 from sandbox.filesystem.trampoline import Trampoline, memory_file
 from sandbox.filesystem.walls import LandlockWalls
@@ -28,9 +31,6 @@ from sandbox.filesystem.workspace import Workspace
 from sandbox.output import OutputPump, open_output_pipe
 from sandbox.process import ChildProcess, limit_options, limited
 from sandbox.process_tree import SweptTree, count_processes, forget, register
-
-_HELD_PREFIXES = (MAGIC, *bubblewrap.HELD_PREFIXES)
-"""How the output begins of what did not reach the command."""
 
 
 class BubblewrapLauncher:
@@ -92,47 +92,77 @@ class BubblewrapLauncher:
                         undo.callback(guard.abandon)
                     command = register(self._workspace.name)
                     undo.callback(forget, command)
-                    fds = (status_write, output_write)
-                    options = self._options(request, env, aftermath)
-                    command.leader = self._spawn(request, options, fds, guard, gate)
+                    command.leader = self._spawn(
+                        limited(request.argv, limit_options(self._limits)),
+                        self._options(request.cwd, env, aftermath.checkouts),
+                        (status_write, _output(request, output_write)),
+                        guard=guard,
+                        gate=gate,
+                        stdin=request.stdin,
+                    )
                 child = ChildProcess(command.leader, loop)
             except (OSError, SandboxError) as error:
-                return _not_spawned(error)
+                return not_spawned(error)
             undo.pop_all()
         status = BubblewrapStatus(status_read, loop)
-        pump = OutputPump(output_read, loop, held_prefixes=_HELD_PREFIXES)
-        started = FilesystemCommand(
-            child=child,
-            pump=pump,
-            tree=NamespaceTree(child, status, command, loop),
-            request=request,
-            conclude=partial(_conclude_bubblewrap, request, status, pump),
-            aftermath=aftermath,
-            guard=guard,
-            gate=gate,
-        )
+        process = Bubblewrap(child, status, output_read, command)
+        started = follow(process, request, aftermath, guard=guard, gate=gate)
         return started if gate is None else await _past(gate, status, started)
 
-    def _options(self, request: ExecRequest, env: Mapping[str, str], aftermath: Aftermath) -> bytes:
+    def park(self, env: Mapping[str, str]) -> Parked:
+        """Spawn a bubblewrap that builds the walls and waits for its command, on the thread of the loop as ``start`` does.
+
+        Called for a sandbox without bounds and without what a ``Gate`` is for: nothing may depend on the command but what
+        is inside the walls.
+
+        Args:
+            env: Marks by which leftovers are found.
+
+        Raises:
+            OSError: The host has no process, descriptor or memory for it now.
+            SandboxBrokenError: It cannot be watched; it is dead then.
+        """
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as undo:
+            with (
+                _pipe(os.pipe, undo) as (status_read, status_write),
+                _pipe(open_output_pipe, undo) as (output_read, output_write),
+            ):
+                latch = Latch(self._trampoline)
+                undo.callback(latch.close)
+                command = register(self._workspace.name)
+                undo.callback(forget, command)
+                options = self._options(JOB_ROOT, env, NO_CHECKOUTS)
+                pipes = (status_write, output_write)
+                command.leader = self._spawn([latch.program], options, pipes, latch=latch)
+                latch.spawned()
+            child = ChildProcess(command.leader, loop)
+            undo.pop_all()
+        command.has_begun = False
+        status = BubblewrapStatus(status_read, loop)
+        process = Bubblewrap(child, status, output_read, command)
+        return Parked(process, latch, self._trampoline.machine)
+
+    def _options(self, cwd: str, env: Mapping[str, str], checkouts: Checkouts) -> bytes:
         return self._walls + bubblewrap.block(
-            bubblewrap.workspace_options(
-                self._workspace, self._terms.namespace, aftermath.checkouts
-            )
-            + bubblewrap.command_options(env, request.cwd)
+            bubblewrap.workspace_options(self._workspace, self._terms.namespace, checkouts)
+            + bubblewrap.command_options(env, cwd)
         )
 
-    def _spawn(  # what is different for each command
+    def _spawn(  # noqa: PLR0913 - what is different for each command
         self,
-        request: ExecRequest,
+        argv: Sequence[str],
         options: bytes,
         pipes: tuple[int, int],
-        guard: Guard | None,
-        gate: Gate | None,
+        *,
+        guard: Guard | None = None,
+        gate: Gate | None = None,
+        latch: Latch | None = None,
+        stdin: int | None = None,
     ) -> int:
         status_fd, output_fd = pipes
-        # Limits are set inside: bubblewrap is not bound by them, and the kernel counts the processes
-        # of a user namespace by themselves.
-        argv = limited(request.argv, limit_options(self._limits))
+        # Limits are set inside, by ``argv``: bubblewrap is not bound by them, and the kernel counts the processes of a
+        # user namespace by themselves.
         args_fd = memory_file("arguments", options)
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, args_fd)
@@ -146,8 +176,11 @@ class BubblewrapLauncher:
                 fds += ["--block-fd", str(gate.closed_fd)]
             calls = self._calls.copy()
             doors = _enter_groups(calls, guard, undo)
-            calls.empty_stdin()
+            given = _take_stdin(calls, stdin if latch is None else latch.stdin_fd)
+            if latch is not None:
+                kept = (*kept, *latch.kept)
             calls.close_all_but(kept)
+            kept = (*kept, *given)
             calls.execute([bubblewrap.BWRAP, *fds, "--", *argv], {})
             if self._scope.fd >= 0:
                 kept = (*kept, self._scope.fd)
@@ -202,18 +235,19 @@ class RestrictedLauncher:
                         undo.callback(guard.abandon)
                     command = register(self._workspace.name, self._workspace.job_uid)
                     undo.callback(forget, command)
-                    command.leader = self._spawn(request, env, output_write, guard)
+                    output = _output(request, output_write)
+                    command.leader = self._spawn(request, env, output, guard)
                 child = ChildProcess(command.leader, loop)
             except (OSError, SandboxError) as error:
-                return _not_spawned(error)
+                return not_spawned(error)
             undo.pop_all()
-        pump = OutputPump(output_read, loop, held_prefixes=_HELD_PREFIXES)
+        pump = OutputPump(output_read, loop, held_prefixes=HELD_PREFIXES)
         return FilesystemCommand(
             child=child,
             pump=pump,
             tree=SweptTree(child, command, loop),
             request=request,
-            conclude=partial(_conclude_restricted, request, pump),
+            conclude=partial(conclude_restricted, request, pump),
             aftermath=aftermath,
             guard=guard,
         )
@@ -225,10 +259,10 @@ class RestrictedLauncher:
         counted = count_processes(uid) if self._limits.pids is not None else 0
         argv = limited(request.argv, limit_options(self._limits, process_count=counted))
         calls = self._calls.copy()
-        calls.empty_stdin()
+        given = _take_stdin(calls, request.stdin)
         calls.change_directory(request.cwd)
         with contextlib.ExitStack() as undo:
-            kept: tuple[int, ...] = tuple(_enter_groups(calls, guard, undo))
+            kept: tuple[int, ...] = (*given, *_enter_groups(calls, guard, undo))
             if self._walls is not None:
                 ruleset = self._walls.ruleset(self._workspace, self._terms.network)
                 undo.callback(ruleset.close)
@@ -239,6 +273,20 @@ class RestrictedLauncher:
                 rights.filter_calls(calls, self._filter)
             calls.execute(argv, env)
             return self._trampoline.spawn(calls.finish(), output_fd=output_fd, kept=kept)
+
+
+def _take_stdin(calls: CallList, fd: int | None) -> tuple[int, ...]:
+    """Have a process read from a descriptor, or from nothing; return what it needs for that until then."""
+    if fd is None:
+        calls.empty_stdin()
+        return ()
+    calls.replace_stdin(fd)
+    return (fd,)
+
+
+def _output(request: ExecRequest, pipe: int) -> int:
+    """Return what a command writes to: the terminal that it has, or the pipe."""
+    return pipe if request.stdin is None or not os.isatty(request.stdin) else request.stdin
 
 
 def _enter_groups(calls: CallList, guard: Guard | None, undo: contextlib.ExitStack) -> list[int]:
@@ -277,63 +325,6 @@ def _pipe(
         yield read_fd, write_fd
     finally:
         os.close(write_fd)
-
-
-def _conclude_bubblewrap(
-    request: ExecRequest,
-    status: BubblewrapStatus,
-    pump: OutputPump,
-    _: int,
-    killed: bool,  # a callback
-) -> ExecResult:
-    status.drain()
-    if status.exit_code is not None:
-        return _concluded(status.exit_code, pump)
-    if not killed:
-        step = failed_step(pump.held)
-        if step is not None:
-            return _not_begun(verdict.without_bubblewrap(*step, request), pump)
-        if verdict.launch_failure(verdict.EXEC_FAILED, pump.held) is not None:
-            # It reports no exit code of a command that it could not execute.
-            return _concluded(verdict.EXEC_FAILED, pump)
-    outcome = verdict.unreached(killed=killed, held=pump.take_held())
-    if isinstance(outcome, SandboxError):
-        raise outcome
-    return outcome
-
-
-def _conclude_restricted(
-    request: ExecRequest, pump: OutputPump, status: int, _: bool
-) -> ExecResult:  # a callback
-    step = failed_step(pump.held) if status == verdict.NOT_FOUND else None
-    if step is not None:
-        return _not_begun(verdict.not_begun(*step, request), pump)
-    return _concluded(status, pump)
-
-
-def _not_begun(outcome: tuple[ExecResult, bytes] | SandboxError, pump: OutputPump) -> ExecResult:
-    pump.take_held()
-    if isinstance(outcome, SandboxError):
-        raise outcome
-    result, line = outcome
-    pump.inject(line)
-    return result
-
-
-def _concluded(status: int, pump: OutputPump) -> ExecResult:
-    unlimited = verdict.limits_failure(status, pump.held)
-    if unlimited is not None:
-        pump.take_held()
-        raise unlimited
-    failure = verdict.launch_failure(status, pump.held)
-    return verdict.result_of(status) if failure is None else _not_begun(failure, pump)
-
-
-def _not_spawned(error: OSError | SandboxError) -> EndedCommand:
-    """Report what this host has run out of; the command itself has not been looked at yet."""
-    if isinstance(error, OSError):
-        error = SandboxBrokenError(f"the command could not be spawned: {error}")
-    return EndedCommand(error)
 
 
 def mapped(path: str, job_root: str) -> str:

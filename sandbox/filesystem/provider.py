@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from sandbox.bounds.guard import Bounds, bounds_of
 from sandbox.env import OWNER_MARKER
 from sandbox.errors import SandboxBrokenError, SandboxError, SandboxUnavailableError
 from sandbox.filesystem.bubblewrap import BUBBLEWRAP_PROCESSES
-from sandbox.filesystem.lanes import JOB_UIDS, Lanes
+from sandbox.filesystem.lanes import JOB_UIDS, Lane, Lanes
 from sandbox.filesystem.removal_queue import RemovalQueue, discard_workspace
 from sandbox.filesystem.required import check_required
 from sandbox.filesystem.root_check import check_root
@@ -39,6 +39,7 @@ from sandbox.filesystem.tiers import (
     TierBackend,
     check_reachable,
 )
+from sandbox.filesystem.warm_slots import WarmSlot, WarmSlots
 from sandbox.filesystem.workspace import SPARE_PREFIX, Workspace, open_root
 from sandbox.process import become_subreaper
 from sandbox.process_tree import has_processes, kill_marked, users_of_others
@@ -65,6 +66,7 @@ class FilesystemProvider:
         allow_plain: bool = False,
         job_uids: range = JOB_UIDS,
         groups: ControlGroups | None = None,
+        warm_slots: int = 0,
     ) -> None:
         """Remember where and how; nothing is touched before ``probe``.
 
@@ -75,6 +77,7 @@ class FilesystemProvider:
             allow_plain: The operator's consent to no walls, for jobs that did not give theirs.
             job_uids: Users and groups of commands when this process is root's, one for each sandbox at a time.
             groups: What control groups are made by; None looks at the host.
+            warm_slots: How many sandboxes are built ahead, in the tier that gains by it.
         """
         self._root = root.absolute()
         self._owner_label = owner_label
@@ -89,6 +92,18 @@ class FilesystemProvider:
         self._removals = RemovalQueue()
         self._groups = groups or ControlGroups(owner_label)
         self._probing = asyncio.Lock()
+        self._warm = WarmSlots(
+            warm_slots,
+            lanes=self._lanes,
+            groups=self._groups,
+            owner_label=owner_label,
+            release=self._release,
+        )
+
+    @property
+    def parked_pids(self) -> Sequence[int]:
+        """Return the processes below which the sandboxes are that were built ahead and wait."""
+        return self._warm.pids
 
     async def probe(self) -> Capabilities:
         """Find the strongest tier by running a command in it; the answer is kept.
@@ -119,7 +134,8 @@ class FilesystemProvider:
     async def reap(self) -> list[str]:
         """Remove processes and workspaces of an earlier process with this owner label."""
         await asyncio.to_thread(check_root, self._root)
-        names = set(await kill_marked(OWNER_MARKER, self._owner_label, self._live.__contains__))
+        killed = await kill_marked(OWNER_MARKER, self._owner_label, self._is_known)
+        names = {name for name in killed if not name.startswith(SPARE_PREFIX)}
         names.update(await asyncio.to_thread(self._groups.reap))
         for name in await asyncio.to_thread(self._leftovers):
             removed = await in_thread(partial(discard_workspace, self._workspace(name)))
@@ -140,6 +156,7 @@ class FilesystemProvider:
                     "A sandbox could not be removed",
                     extra={"action": "sandbox_not_removed", "sandbox": name, "error": str(error)},
                 )
+        await self._warm.close()
         if self._backend is not None:
             await self._backend.close()
             self._backend = None
@@ -194,6 +211,7 @@ class FilesystemProvider:
             await self._try_link(backend)
             self._backend = backend
             backend.settle()
+            self._warm.begin(backend)
             return Capabilities(
                 kind=KIND,
                 tier=tier,
@@ -288,7 +306,8 @@ class FilesystemProvider:
 
     async def _make(self, backend: TierBackend, request: SandboxRequest) -> FilesystemSandbox:
         name, network = request.name, request.network
-        lane = self._lanes.take()
+        slot = self._warm.take(request)
+        lane = self._lanes.take() if slot is None else slot.lane
         try:
             place = lane.pool.workspace(name)
             bounds = self._bounds(backend, request, place)
@@ -303,9 +322,13 @@ class FilesystemProvider:
             terms = Terms(network=network, hosts=request.hosts, link=link, bounds=bounds)
             launcher = await backend.launcher(place, terms)
             # Few calls, here: handing them to a thread and back costs several times as much.
-            workspace = lane.pool.obtain(name, returnable=backend.keeps_folders_private(network))
+            if slot is None:
+                private = backend.keeps_folders_private(network)
+                workspace = lane.pool.obtain(name, returnable=private)
+            else:
+                workspace = slot.assign(name, bounds.process_limits())
         except BaseException as error:
-            self._lanes.give_back(lane)
+            self._undo(lane, slot)
             if isinstance(error, OSError):
                 raise SandboxBrokenError(f"no workspace for {name}: {error}") from error
             raise
@@ -316,11 +339,20 @@ class FilesystemProvider:
             lane=lane,
             removals=self._removals,
             launcher=launcher,
+            parked=None if slot is None else slot.parked,
             protects=request.protect,
             on_destroyed=self._forget,
         )
         self._live[name] = sandbox
+        self._warm.rest()
         return sandbox
+
+    def _undo(self, lane: Lane, slot: WarmSlot | None) -> None:
+        """Give back what a sandbox was to be made of that was not made."""
+        if slot is None:
+            self._lanes.give_back(lane)
+        else:
+            self._warm.put_back(slot)
 
     def _bounds(self, backend: TierBackend, request: SandboxRequest, place: Workspace) -> Bounds:
         mounted = backend.tier is Tier.BWRAP
@@ -337,11 +369,18 @@ class FilesystemProvider:
     def _forget(self, sandbox: FilesystemSandbox) -> None:
         """Let the next sandbox have the lane of one that is gone, if nothing of it can live."""
         self._live.pop(sandbox.name, None)
-        lane = sandbox.lane
-        if sandbox.verified_dead or (lane.uid is not None and not has_processes(lane.uid)):
+        self._release(sandbox.lane, sandbox.verified_dead)
+        self._warm.rest()
+
+    def _release(self, lane: Lane, verified_dead: bool) -> None:
+        if verified_dead or (lane.uid is not None and not has_processes(lane.uid)):
             self._lanes.give_back(lane)
             return
         self._lanes.retire(lane)
+
+    def _is_known(self, name: str) -> bool:
+        """Tell whether a sandbox of this name is alive, or was built ahead."""
+        return name in self._live or name in self._warm.names()
 
     def _workspace(self, name: str) -> Workspace:
         """Return the folder of this name, for removing it."""
@@ -350,5 +389,9 @@ class FilesystemProvider:
     def _leftovers(self) -> list[str]:
         if not self._root.is_dir():
             return []
-        spared = {_SHARED, *self._live, *self._lanes.spares(), *self._removals.names()}
-        return [entry.name for entry in os.scandir(self._root) if entry.name not in spared]
+        spared = {_SHARED, *self._lanes.spares(), *self._removals.names()}
+        return [
+            entry.name
+            for entry in os.scandir(self._root)
+            if entry.name not in spared and not self._is_known(entry.name)
+        ]

@@ -21,6 +21,7 @@ from sandbox.filesystem.collecting import TreeCollection
 from sandbox.filesystem.command import FilesystemCommand
 from sandbox.filesystem.lanes import Lane
 from sandbox.filesystem.launch import mapped
+from sandbox.filesystem.parked import Parked
 from sandbox.filesystem.removal_queue import RemovalQueue
 from sandbox.filesystem.settled import in_thread
 from sandbox.filesystem.transfer import TreeCopy, open_folder, read_file
@@ -50,6 +51,7 @@ class FilesystemSandbox:
         lane: Lane,
         removals: RemovalQueue,
         launcher: Launcher,
+        parked: Parked | None,
         protects: bool,
         on_destroyed: Callable[[FilesystemSandbox], None],
     ) -> None:
@@ -60,6 +62,8 @@ class FilesystemSandbox:
         self._pool = lane.pool
         self._removals = removals
         self._launcher = launcher
+        self._parked = parked
+        """Where the first command may begin at once; None once one has, or if nothing was built ahead."""
         self._protects = protects
         self._on_destroyed = on_destroyed
         self._command: Command | None = None
@@ -147,7 +151,7 @@ class FilesystemSandbox:
             self._refuse_destroyed()
             self._settle_command()
             aftermath = await look(self._workspace, protects=self._protects)
-            self._command = await self._launcher.start(request, env, aftermath)
+            self._command = await self._begin(request, env, aftermath)
             return self._command
 
     async def listen(self, answer: Answer) -> Door:
@@ -183,6 +187,7 @@ class FilesystemSandbox:
                 if isinstance(self._command, FilesystemCommand):
                     self._command.discard_output()
                 self._settle_command()
+            await self._discard_parked()
             try:
                 await self._release_workspace()
             except OSError as error:
@@ -191,6 +196,28 @@ class FilesystemSandbox:
                 ) from error
             self._removed = True
             self._on_destroyed(self)
+
+    async def _begin(
+        self, request: ExecRequest, env: Mapping[str, str], aftermath: Aftermath
+    ) -> Command:
+        """Begin in what was built ahead, if that is what the command would get; else start it."""
+        if (
+            self._parked is not None
+            and request.stdin is None
+            and not aftermath.checkouts.read_only()
+        ):
+            command = self._parked.begin(request, env, aftermath)
+            if command is not None:
+                self._parked = None
+                return command
+        await self._discard_parked()
+        return await self._launcher.start(request, env, aftermath)
+
+    async def _discard_parked(self) -> None:
+        if self._parked is not None:
+            dead = await self._parked.discard()
+            self._parked = None
+            self._all_verified_dead = self._all_verified_dead and dead
 
     def _settle_command(self) -> None:
         """Note how the tree of a command has ended, and forget the command."""

@@ -137,7 +137,7 @@ class BubblewrapTier:
         own_network = network is not Network.ON or self.link is not None
         return own_network or bool(scoped(self._abi))
 
-    async def launcher(self, workspace: Workspace, terms: Terms) -> Launcher:
+    async def launcher(self, workspace: Workspace, terms: Terms) -> BubblewrapLauncher:
         """Return what starts the commands of one sandbox."""
         # Sandboxes that are made one right after the other share a look at /etc.
         now = asyncio.get_running_loop().time()

@@ -7,6 +7,7 @@ system keeps. Who decides that no process can still hold one of them open is the
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -45,6 +46,20 @@ class WorkspacePool:
         if returnable and marks is not None:
             self._marks[name] = marks
         return workspace
+
+    def named(self, workspace: Workspace, name: str) -> Workspace:
+        """Give a workspace that was obtained before there was a sandbox the name of one; return it under this name.
+
+        Raises:
+            OSError: The disk is broken, or a sandbox of this name exists; the workspace is as it was.
+        """
+        target = self.workspace(name)
+        os.rename(workspace.path, target.path)  # noqa: PTH104  # the hot path
+        marks = self._marks.pop(workspace.name, None)
+        if marks is not None:
+            with contextlib.suppress(OSError):  # it is not given back then
+                self._marks[name] = after_move(marks, target)
+        return target
 
     def workspace(self, name: str) -> Workspace:
         """Return where the workspace of a sandbox is, whether it exists or not."""

@@ -33,6 +33,8 @@ FILESYSTEM_BACKENDS = (BWRAP, LANDLOCK, PLAIN)
 PROCESS_BACKENDS = (*FILESYSTEM_BACKENDS, CONTAINER)
 """Those that run something, for what can be seen without looking into a workspace on this host."""
 ALL_BACKENDS = (SCRIPTED, *PROCESS_BACKENDS)
+WARM = "warm"
+"""Bubblewrap whose sandboxes are built ahead, beside the others where it can make a difference: what deviates there deviates here."""
 _names = itertools.count(1)
 
 
@@ -143,15 +145,29 @@ def open_backend(
     if backend == SCRIPTED:
         return ScriptedProvider(owner_label="contract")
     return FilesystemProvider(
-        root, owner_label=f"contract-{os.getpid()}", tier=Tier.parse(backend), allow_plain=True
+        root,
+        owner_label=f"contract-{os.getpid()}",
+        tier=Tier.parse(tier_of(backend)),
+        allow_plain=True,
+        warm_slots=1 if backend == WARM else 0,
     )
+
+
+def tier_of(backend: str) -> str:
+    """Return which tier a backend is, by which the tests and the deviations go."""
+    return BWRAP if backend == WARM else backend
+
+
+async def until_warm(provider: FilesystemProvider) -> None:
+    """Wait until a sandbox was built ahead."""
+    await until(lambda: provider.parked_pids, "a warm slot")
 
 
 async def open_place(request: pytest.FixtureRequest, root: Path) -> AsyncIterator[Place]:
     """Yield a place of the backend that the test is parametrised with; skip what is missing here."""
     backend: str = request.param
     test = request.node.originalname
-    reason = SANDBOX_DEVIATIONS.get((backend, test))
+    reason = SANDBOX_DEVIATIONS.get((tier_of(backend), test))
     if reason is not None:
         request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
     if backend == CONTAINER:
@@ -161,10 +177,12 @@ async def open_place(request: pytest.FixtureRequest, root: Path) -> AsyncIterato
         await provider.probe()
     except SandboxUnavailableError as error:
         pytest.skip(f"{backend} does not work here: {error}")
+    if backend == WARM and isinstance(provider, FilesystemProvider):
+        await until_warm(provider)
     sandbox = await provider.create(
         SandboxRequest(name=f"test-{next(_names)}", min_tier=Tier.PLAIN)
     )
     try:
-        yield Place(backend, provider, root, sandbox)
+        yield Place(tier_of(backend), provider, root, sandbox)
     finally:
         await provider.close()

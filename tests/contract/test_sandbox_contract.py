@@ -18,6 +18,7 @@ from tests.contract.sandbox_backends import (
     DEADLINE_S,
     FILESYSTEM_BACKENDS,
     PROCESS_BACKENDS,
+    WARM,
     any_alive,
     finish,
     open_place,
@@ -30,21 +31,21 @@ from tests.waiting import wait_until
 MIB = 1 << 20
 
 
-@pytest.fixture(params=ALL_BACKENDS)
+@pytest.fixture(params=(*ALL_BACKENDS, WARM))
 async def place(request, reachable_dir):
     """Every backend."""
     async for each in open_place(request, reachable_dir):
         yield each
 
 
-@pytest.fixture(params=FILESYSTEM_BACKENDS)
+@pytest.fixture(params=(*FILESYSTEM_BACKENDS, WARM))
 async def real(request, reachable_dir):
     """Every backend whose processes and folders are this host's own."""
     async for each in open_place(request, reachable_dir):
         yield each
 
 
-@pytest.fixture(params=PROCESS_BACKENDS)
+@pytest.fixture(params=(*PROCESS_BACKENDS, WARM))
 async def every(request, reachable_dir):
     """Every backend that runs processes."""
     async for each in open_place(request, reachable_dir):

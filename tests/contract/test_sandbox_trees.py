@@ -23,6 +23,7 @@ from tests.contract.sandbox_backends import (
     DEADLINE_S,
     FILESYSTEM_BACKENDS,
     PROCESS_BACKENDS,
+    WARM,
     finish,
     open_place,
     read_until,
@@ -34,14 +35,14 @@ SLOTS = 8
 SHORT_COMMANDS = 150
 
 
-@pytest.fixture(params=FILESYSTEM_BACKENDS)
+@pytest.fixture(params=(*FILESYSTEM_BACKENDS, WARM))
 async def real(request, reachable_dir):
     """Every backend whose processes and folders are this host's own."""
     async for each in open_place(request, reachable_dir):
         yield each
 
 
-@pytest.fixture(params=PROCESS_BACKENDS)
+@pytest.fixture(params=(*PROCESS_BACKENDS, WARM))
 async def every(request, reachable_dir):
     """Every backend that runs processes."""
     async for each in open_place(request, reachable_dir):

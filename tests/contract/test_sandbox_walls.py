@@ -15,19 +15,19 @@ from sandbox.base import Network, SandboxRequest, Tier
 from sandbox.errors import CommandNotStartedError
 from sandbox.limits import GIB, MIB, Limits
 from tests.contract.deviations import BWRAP, PLAIN
-from tests.contract.sandbox_backends import FILESYSTEM_BACKENDS, PROCESS_BACKENDS, open_place
+from tests.contract.sandbox_backends import FILESYSTEM_BACKENDS, PROCESS_BACKENDS, WARM, open_place
 
 CANARY = "canary-5e1f"
 
 
-@pytest.fixture(params=FILESYSTEM_BACKENDS)
+@pytest.fixture(params=(*FILESYSTEM_BACKENDS, WARM))
 async def real(request, reachable_dir):
     """Every backend whose processes and folders are this host's own."""
     async for each in open_place(request, reachable_dir):
         yield each
 
 
-@pytest.fixture(params=PROCESS_BACKENDS)
+@pytest.fixture(params=(*PROCESS_BACKENDS, WARM))
 async def every(request, reachable_dir):
     """Every backend that runs processes."""
     async for each in open_place(request, reachable_dir):
