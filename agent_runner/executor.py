@@ -87,6 +87,8 @@ class AttemptRequest:
     """Where sources are prepared; see ``source.places``."""
     outputs: OutputsPlace | None = None
     """None where they are not collected."""
+    stdin: int | None = None
+    """See ``ExecRequest.stdin``."""
 
 
 class AttemptRun:
@@ -221,6 +223,7 @@ class AttemptRun:
                 timeout_s=max(left_s, MIN_COMMAND_S),
                 idle_timeout_s=self._spec.idle_timeout_s,
                 grace_s=DEFAULT_GRACE_S,
+                stdin=self._request.stdin,
             )
         )
         self._command = command

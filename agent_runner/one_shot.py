@@ -62,6 +62,8 @@ class OneShot:
     """Asks a person whether a job may run outside a container."""
     tier: str = "auto"
     allow_plain: bool = False
+    stdin: int | None = None
+    """See ``ExecRequest.stdin``."""
     cancel_grace_s: float = 10.0
     providers: Callable[..., SandboxProvider] = open_kinds
     """Opens the sandboxes; given by tests only."""
@@ -201,7 +203,11 @@ async def _attempt(
     try:
         on_start(await _found(provider))
         request = AttemptRequest(
-            job_id=shot.job_id, attempt=1, spec=shot.spec, source_dir=shot.source_dir
+            job_id=shot.job_id,
+            attempt=1,
+            spec=shot.spec,
+            source_dir=shot.source_dir,
+            stdin=shot.stdin,
         )
         run = AttemptRun(provider, request, shot.secrets, output, control, shot.consent)
         try:

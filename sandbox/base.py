@@ -9,6 +9,8 @@ repeatedly. Every backend passes ``tests/contract/test_sandbox_contract.py``.
 from __future__ import annotations
 
 import enum
+import os
+import stat
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,6 +157,9 @@ class ExecRequest:
     """Bound on the time without any output."""
     grace_s: float = 10.0
     """Seconds between TERM and KILL, for a bound that was hit."""
+    stdin: int | None = None
+    """A pipe that the command reads, or a terminal that it reads and writes; None: there is nothing to read. Open until
+    ``exec`` has returned. Of the filesystem sandbox alone, for ``runner sandbox shell``."""
 
     def check(self) -> None:
         """Refuse what no backend can start. Called first in ``exec``.
@@ -168,6 +173,13 @@ class ExecRequest:
             raise ValueError("an argument or the working directory holds a NUL byte")
         if not self.cwd.startswith("/"):
             raise ValueError(f"the working directory {self.cwd!r} is not absolute")
+        if self.stdin is not None and not _is_line(self.stdin):
+            raise ValueError("only a pipe or a terminal is handed through the walls")
+
+
+def _is_line(fd: int) -> bool:
+    """Tell whether nothing can be reached by a descriptor but its other end: by that of a folder all of a host can."""
+    return fd > 2 and (os.isatty(fd) or stat.S_ISFIFO(os.fstat(fd).st_mode))  # noqa: PLR2004 - beside the usual three
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

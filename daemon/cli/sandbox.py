@@ -7,6 +7,7 @@ import asyncio
 import click
 
 from daemon.cli.output import note, print_json, print_table
+from daemon.cli.sandbox_shell import shell
 from daemon.errors import DaemonError
 from sandbox.base import Tier
 from sandbox.errors import SandboxUnavailableError
@@ -17,6 +18,9 @@ _TIERS = [tier.label for tier in (Tier.BWRAP, Tier.LANDLOCK, Tier.PLAIN)]
 @click.group()
 def sandbox() -> None:
     """Look at what jobs run in."""
+
+
+sandbox.add_command(shell)
 
 
 @sandbox.command(epilog="Example: runner sandbox check --json")

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,7 +72,7 @@ class Place:
         env: Mapping[str, str] | None = None,
         cwd: str = "/job/src",
         sandbox: Sandbox | None = None,
-        **bounds: float,
+        **bounds: Any,
     ) -> Command:
         """Start a command; a single argument is a shell script."""
         place = sandbox or self.sandbox
