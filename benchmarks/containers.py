@@ -18,6 +18,7 @@ from sandbox.container.provider import ContainerProvider
 from tests.contract.container_engine import IMAGE, missing_part, running_engine, settings_for
 
 COMMAND = ("true",)
+Times = tuple[float, float]
 
 
 class Containers(Group):
@@ -50,19 +51,15 @@ class Containers(Group):
 
     def round(self) -> list[Reading]:
         """Both, one after the other."""
-        cold, floor = self._turns(self._raw_container, self._job, self.plan.amount(20, 6))
-        warm, least = self._turns(self._raw_exec, self._reusing_job, self.plan.amount(60, 20))
         return [
-            Reading(cold / floor, f"{cold:.0f} of {floor:.0f} ms"),
-            Reading(warm / least, f"{warm:.2f} of {least:.1f} ms"),
+            self._turns(self._raw_container, self._job, self.plan.amount(20, 6)),
+            self._turns(self._raw_exec, self._reusing_job, self.plan.amount(60, 20)),
         ]
 
     def _turns(
-        self, floor: Callable[[], Awaitable[None]], ours: Callable[[], Awaitable[float]], count: int
-    ) -> tuple[float, float]:
-        """Return the milliseconds of ours and of the floor."""
-
-        async def measure() -> tuple[list[float], list[float]]:
+        self, floor: Callable[[], Awaitable[None]], ours: Callable[[], Awaitable[Times]], count: int
+    ) -> Reading:
+        async def measure() -> tuple[list[float], list[Times]]:
             floors, times = [], []
             await ours()
             for _ in range(count):
@@ -70,10 +67,14 @@ class Containers(Group):
                 await floor()
                 floors.append(time.perf_counter() - start)
                 times.append(await ours())
-            return times, floors
+            return floors, times
 
-        times, floors = self._do(measure())
-        return _typical_ms(times), _typical_ms(floors)
+        floors, times = self._do(measure())
+        least = _typical_ms(floors)
+        ended, gone = (_typical_ms(list(each)) for each in zip(*times, strict=True))
+        return Reading(
+            ended / least, f"{ended:.1f} of {least:.1f} ms; {gone:.1f} with what follows the result"
+        )
 
     async def _raw_container(self) -> None:
         container = await self._engine.create(f"raw-{next(self._numbers)}", _config(*COMMAND))
@@ -89,14 +90,14 @@ class Containers(Group):
         # Without detaching, the answer ends when the command does.
         await call(Operation.START, "POST", f"/exec/{made.json()['Id']}/start", json={"Tty": True})
 
-    async def _job(self) -> float:
+    async def _job(self) -> Times:
         return await self._run_job(reuse=False)
 
-    async def _reusing_job(self) -> float:
+    async def _reusing_job(self) -> Times:
         return await self._run_job(reuse=True)
 
-    async def _run_job(self, *, reuse: bool) -> float:
-        """Return the seconds of a job with everything that is removed or cleaned after it."""
+    async def _run_job(self, *, reuse: bool) -> Times:
+        """Return the seconds until the result of a job, and until what it left was removed or cleaned."""
         start = time.perf_counter()
         name = f"bench-{next(self._numbers)}"
         sandbox = await self._provider.create(
@@ -106,10 +107,11 @@ class Containers(Group):
         async for _ in command.stream():
             pass
         result = await command.wait()
+        ended = time.perf_counter() - start
         await sandbox.destroy()
         if result.exit_code != 0:
             raise RuntimeError(f"exit {result.exit_code}")
-        return time.perf_counter() - start
+        return ended, time.perf_counter() - start
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self._runner.run(work)

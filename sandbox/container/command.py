@@ -210,7 +210,8 @@ class ContainerCommand:
         await self._engine.wait(self._container)
 
     def _is_clean_end(self) -> bool:
-        ended = self._mark is not None and self._mark.found
+        found = self._mark is not None and self._mark.found
+        ended = found and launcher.SHORT_OF_MEMORY not in self._said
         return (
             ended
             and launcher.own_exit_code(self._heard) == 0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from sandbox.container.engine import Engine
 from sandbox.container.failure import Operation, classify
-from sandbox.container.pull_report import PullProgress
+from sandbox.container.pull_report import PullProgress, PullReport
 from sandbox.container.registries import Logins, RegistryLogin, registry_of
 from sandbox.container.settings import PullPolicy
 from sandbox.errors import ImageMissingError, SandboxError
@@ -22,6 +23,8 @@ PULL_IDLE_S = 300.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:[:/@][A-Za-z0-9][A-Za-z0-9._-]*)*")
 """What a name can be at most: it becomes a part of an address, and comes from a job."""
 MAX_NAME = 500
+RECENT_S = 2.0
+"""For so long an answer about an image holds: jobs that follow each other do not ask for each."""
 _AUTH = "X-Registry-Auth"
 
 logger = logging.getLogger(__name__)
@@ -43,6 +46,34 @@ class Image:
     """Folders of its own that are writable although its root is not."""
 
 
+class Images:
+    """The images of one engine. One per provider; what was asked a moment ago is not asked again."""
+
+    def __init__(self, policy: PullPolicy, logins: Logins | None) -> None:
+        self._policy = policy
+        self._logins = logins
+        self._seen: dict[str, tuple[float, Image]] = {}
+
+    async def obtain(self, engine: Engine, name: str, report: PullReport) -> Image:
+        """Return an image; see ``obtain``. Called once per sandbox."""
+        now_s = time.monotonic()
+        seen_s, image = self._seen.get(name, (-RECENT_S, None))
+        if image is not None and now_s - seen_s < RECENT_S:
+            return image
+        image = await obtain(engine, name, self._policy, report.take, self._logins)
+        report.end()
+        if self._policy is not PullPolicy.ALWAYS:
+            old = [each for each, (at, _) in self._seen.items() if now_s - at >= RECENT_S]
+            for each in old:
+                del self._seen[each]
+            self._seen[name] = (time.monotonic(), image)
+        return image
+
+    def forget(self, name: str) -> None:
+        """Ask again the next time: what was known of an image may be wrong."""
+        self._seen.pop(name, None)
+
+
 async def obtain(
     engine: Engine,
     name: str,
@@ -50,7 +81,7 @@ async def obtain(
     on_progress: Callable[[PullProgress], None] | None = None,
     logins: Logins | None = None,
 ) -> Image:
-    """Return an image, fetched if the policy says so. Called once per sandbox.
+    """Return an image, fetched if the policy says so.
 
     Args:
         engine: Where it is to be.

@@ -26,6 +26,8 @@ STARTED = b"runner: started\n"
 CLEAN = b"runner: clean\n"
 DIRTY = b"runner: dirty\n"
 """What it says after ``cleaning``: whether another command may follow."""
+SHORT_OF_MEMORY = b"runner: short of memory\n"
+"""What it says if the kernel killed a process of the command for memory, where another may follow."""
 TERM_ALL = ("/bin/sh", "-c", "kill -TERM -1")
 """Reaches every process of the container but the first one and itself."""
 STOP_NOTICE = "USR1"
@@ -37,7 +39,7 @@ _SET_BY_SHELL = ("HOSTNAME", "PWD", "OLDPWD", "SHLVL")
 _CLEANED = ("/job", "/job/src", "/tmp", "/home/job", "/dev/shm", "/dev/mqueue")  # noqa: S108  # inside a container
 
 SCRIPT = r"""trap '' TERM
-unset t s l m d r f p e w n i c
+unset t s l m d r f p e w n i c k o
 m=$1 w=$2
 shift 2
 c=$*
@@ -101,6 +103,14 @@ others() {
     [ "$i" -lt 9 ] || sleep 0.1 2>/dev/null || sleep 1 || break
   done
 }
+killed() {
+  k=
+  for f in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
+    while read -r l i; do
+      [ "$l" != oom_kill ] || k=$i
+    done <$f
+  done 2>/dev/null
+}
 each() {
   for p in $c; do
     for f in "$p"/* "$p"/.[!.]* "$p"/..?*; do
@@ -137,6 +147,8 @@ while :; do
     continue
   fi
   take
+  [ "$w" = one ] || killed
+  o=$k
   run "$@"
   if [ "$w" = one ]; then
     if [ -n "$t" ]; then
@@ -147,6 +159,8 @@ while :; do
   fi
   [ -z "$t" ] || echo "runner: ended $r" >&2
   others
+  killed
+  [ "$k" = "$o" ] || echo 'runner: short of memory' >&2
   [ -n "$t" ] || echo "runner: ended $r" >&2
   printf %s "$e"
 done

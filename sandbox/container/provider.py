@@ -15,7 +15,7 @@ from sandbox.container import hardening
 from sandbox.container.engine import Engine, label_filter
 from sandbox.container.host import Host
 from sandbox.container.image_memory import ImageMemory
-from sandbox.container.images import Image, obtain
+from sandbox.container.images import Image, Images
 from sandbox.container.nesting import check_setting
 from sandbox.container.promises import KIND, NOT_HELD, is_shared, promised
 from sandbox.container.pull_report import PullReport
@@ -64,8 +64,8 @@ class ContainerProvider:
         self._state_folder = state_folder
         self._engine: Engine | None = None
         self._host: Host | None = None
-        self._logins = logins
-        self._images = ImageMemory(settings.image_memory)
+        self._images = Images(settings.pull, logins)
+        self._memory = ImageMemory(settings.image_memory)
         self._residents = Residents(settings.slots, _not_removed)
         self._live: dict[str, ContainerSandbox] = {}
         self._opening = asyncio.Lock()
@@ -109,6 +109,7 @@ class ContainerProvider:
         try:
             await sandbox.prepare(host.holder_image)
         except BaseException:
+            self._images.forget(image.name)
             await sandbox.destroy()
             raise
         return sandbox
@@ -160,19 +161,17 @@ class ContainerProvider:
     def _forget(self, name: str) -> None:
         sandbox = self._live.pop(name, None)
         if sandbox is not None and sandbox.has_run:
-            self._images.keep(sandbox.project, sandbox.image_name)
+            self._memory.keep(sandbox.project, sandbox.image_name)
 
     async def _image(self, engine: Engine, request: SandboxRequest) -> Image:
         """Return the image of a job, which may have to come first; its log tells of that."""
-        name = request.image or self._settings.image or self._images.image_of(request.project)
+        name = request.image or self._settings.image or self._memory.image_of(request.project)
         if not name:
             raise ImageMissingError(
                 "the job names no container image, no default is set, and none has worked for its project yet"
             )
         report = PullReport(name, request.tell or (lambda _: None))
-        image = await obtain(engine, name, self._settings.pull, report.take, self._logins)
-        report.end()
-        return image
+        return await self._images.obtain(engine, name, report)
 
     def _parts(
         self,

@@ -53,9 +53,9 @@ class Resident:
         self._command: ContainerCommand | None = None
         self._watching: asyncio.Task[None] | None = None
 
-    async def start(self, container: str) -> None:
+    async def start(self, container: str, attachment: Attachment) -> None:
         """Start the launcher of a container that was made. Called once, before the first command."""
-        self._attachment = await self._engine.attach(container)
+        self._attachment = attachment
         self.container = container
         await self._engine.start(container)
 

@@ -12,6 +12,7 @@ from typing import Any
 from sandbox.base import Command, ExecRequest, SandboxInfo, SandboxRequest
 from sandbox.collection import Taker
 from sandbox.container import hardening, launcher, nesting
+from sandbox.container.attachment import Attachment
 from sandbox.container.command import ContainerCommand
 from sandbox.container.engine import Engine
 from sandbox.container.images import Image
@@ -76,8 +77,8 @@ class ContainerSandbox:
             if self._resident is None
             else self._resident.workplace
         )
-        self._made = ""
-        """The container that was made ahead for the first command, by its id."""
+        self._ahead: tuple[str, Attachment] | None = None
+        """The container that was made for the first command before that was known, by its id."""
         self._containers: list[str] = []
         """By name: what is to be removed."""
         self._command: ContainerCommand | None = None
@@ -133,12 +134,11 @@ class ContainerSandbox:
         if self._resident is not None:
             return
         made = await asyncio.gather(
-            self._workplace.make(holder_image), self._make(), return_exceptions=True
+            self._workplace.make(holder_image), self._make_ahead(), return_exceptions=True
         )
         for one in made:
             if isinstance(one, BaseException):
                 raise one
-        self._made = str(made[1])
 
     async def upload(
         self, source: Path, target: str, left_out: frozenset[str] = frozenset()
@@ -222,6 +222,8 @@ class ContainerSandbox:
                 return
             if self._command is not None:
                 await self._command.kill()
+            if self._ahead is not None:
+                await self._ahead[1].close()
             if not await self._passed_on():
                 await self._workplace.remove(*self._containers)
             self._removed = True
@@ -248,12 +250,11 @@ class ContainerSandbox:
             await self._resident.let_go()
             await self._engine.remove(self._resident.container)
         self._resident = Resident(self._engine, self._workplace, self._marker)
-        await self._resident.start(await self._next_container())
+        await self._resident.start(*await self._next_container())
         return self._resident
 
     async def _start(self, request: ExecRequest, script: bytes) -> ContainerCommand:
-        container = await self._next_container()
-        attachment = await self._engine.attach(container)
+        container, attachment = await self._next_container()
         # What the launcher needs is there when it begins to read.
         feeding = asyncio.ensure_future(attachment.write(script))
         try:
@@ -271,17 +272,20 @@ class ContainerSandbox:
             is_root=self._parts.nesting is Nesting.DIND,
         )
 
-    async def _next_container(self) -> str:
-        """Return a container that has not run, without the one before."""
-        if self._made:
-            made, self._made = self._made, ""
-            return made
+    async def _next_container(self) -> tuple[str, Attachment]:
+        """Return a container that has not run, and its input and outputs; remove the one before."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            return ahead
         while self._containers:
             await self._engine.remove(self._containers[-1])
             self._containers.pop()
         return await self._make()
 
-    async def _make(self) -> str:
+    async def _make_ahead(self) -> None:
+        self._ahead = await self._make()
+
+    async def _make(self) -> tuple[str, Attachment]:
         image = self._parts.image
         words = (
             launcher.words(self._marker)
@@ -290,7 +294,8 @@ class ContainerSandbox:
         )
         name = f"runner-{self._name}-{next(self._numbers)}"
         self._containers.append(name)
-        return await self._engine.create(name, self._config(words))
+        container = await self._engine.create(name, self._config(words))
+        return container, await self._engine.attach(container)
 
     def _config(self, words: list[str]) -> dict[str, Any]:
         parts = self._parts

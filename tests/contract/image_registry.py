@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -18,6 +19,7 @@ from tests.contract.engine_keeper import busybox_root
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DENIED = b'{"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}'
 UNKNOWN = b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'
 
 
@@ -29,6 +31,33 @@ class Registry:
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    login: tuple[str, str] | None = None
+    """The name and the password that it wants to see; None serves everybody."""
+    by_token: bool = False
+    """Whether it wants a token, which it gives for the password, as the big ones do."""
+    token: str = field(default_factory=lambda: os.urandom(8).hex())
+
+    def admits(self, header: str) -> bool:
+        """Tell whether what a request says of its sender is enough."""
+        if self.login is None:
+            return True
+        return header == (f"Bearer {self.token}" if self.by_token else self._basic())
+
+    def challenge(self) -> str:
+        """Return what it says to who is not admitted."""
+        return (
+            f'Bearer realm="http://127.0.0.1:{self.port}/token",service="registry"'
+            if self.by_token
+            else 'Basic realm="registry"'
+        )
+
+    def gives_token(self, header: str) -> bool:
+        """Tell whether the sender of a request may have the token."""
+        return header == self._basic()
+
+    def _basic(self) -> str:
+        text = ":".join(self.login or ())
+        return f"Basic {base64.b64encode(text.encode()).decode()}"
 
     @property
     def name(self) -> str:
@@ -91,6 +120,14 @@ def running_registry() -> Iterator[Registry]:
         def do_GET(self) -> None:
             registry.asked.append(self.path)
             place, _, name = self.path.rpartition("/")
+            said = self.headers.get("Authorization", "")
+            if self.path.startswith("/token"):
+                body = json.dumps({"token": registry.token}).encode()
+                self._answer(200 if registry.gives_token(said) else 401, body)
+                return
+            if not registry.admits(said):
+                self._answer(401, DENIED)
+                return
             kind = "application/octet-stream"
             if self.path == "/v2/":
                 body: bytes | None = b"{}"
@@ -99,8 +136,12 @@ def running_registry() -> Iterator[Registry]:
             else:
                 body = registry.blobs.get(name)
             status = 200 if body is not None else 404
-            body = UNKNOWN if body is None else body
+            self._answer(status, UNKNOWN if body is None else body, kind)
+
+        def _answer(self, status: int, body: bytes, kind: str = "application/json") -> None:
             self.send_response(status)
+            if status == 401:
+                self.send_header("WWW-Authenticate", registry.challenge())
             self.send_header("Content-Type", kind if status == 200 else "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Docker-Content-Digest", digest(body))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 
 import pytest
 
@@ -11,8 +13,9 @@ from sandbox.container.engine import Engine
 from sandbox.container.images import obtain
 from sandbox.container.provider import ContainerProvider
 from sandbox.container.pull_report import PullProgress
+from sandbox.container.registries import RegistryLogin
 from sandbox.container.settings import PullPolicy
-from sandbox.errors import ImageMissingError
+from sandbox.errors import ImageMissingError, SandboxError
 from tests.contract.container_engine import settings_for
 from tests.contract.image_registry import running_registry
 from tests.contract.sandbox_backends import finish
@@ -83,6 +86,69 @@ async def test_an_image_that_the_registry_does_not_have(engine, registry):
     for policy in (PullPolicy.MISSING, PullPolicy.ALWAYS):
         with pytest.raises(ImageMissingError, match=name):
             await obtain(engine, name, policy)
+
+
+@pytest.mark.parametrize("by_token", [False, True], ids=["basic", "bearer"])
+async def test_a_registry_that_wants_a_password(engine, registry, by_token):
+    """It gets name and password, and nobody else does; a wrong one is an image that is not to be had, without the password."""
+    registry.login, registry.by_token = ("bot", "canary-pa55"), by_token
+    registry.put("6", "VERSION=6")
+    name = f"{registry.name}:6"
+    hosts: list[str] = []
+
+    async def login(host: str, password: str = "canary-pa55") -> RegistryLogin:
+        hosts.append(host)
+        return RegistryLogin(username="bot", password=password)
+
+    for logins in (None, lambda host: login(host, "canary-wr0ng")):
+        with pytest.raises(SandboxError) as failed:
+            await obtain(engine, name, PullPolicy.MISSING, logins=logins)
+        assert "canary" not in str(failed.value) + repr(failed.value.__cause__)
+    image = await obtain(engine, name, PullPolicy.MISSING, logins=login)
+    assert image.env["VERSION"] == "6"
+    assert hosts == [f"127.0.0.1:{registry.port}"] * 2
+    assert "canary" not in repr(await login("x"))
+
+
+async def test_the_log_of_a_job_tells_of_a_pull(container_engine, registry):
+    """A line when it begins and one when it is here; none for an image that is here already."""
+    registry.put("7")
+    provider = ContainerProvider(
+        settings_for(container_engine, pull=PullPolicy.MISSING), owner_label="told"
+    )
+    lines: list[str] = []
+    image = f"{registry.name}:7"
+    for number in range(2):
+        request = SandboxRequest(name=f"told-{number}", image=image, tell=lines.append)
+        await (await provider.create(request)).destroy()
+    await provider.close()
+    assert lines[0] == f"fetching the image {image}"
+    assert re.fullmatch(
+        rf"fetched the image {image} in \d+ s: (\d) of \1 layers, \d+ of \d+ MB", lines[-1]
+    )
+    assert len(lines) < 5
+
+
+async def test_the_image_that_worked_last_is_remembered(container_engine, registry, tmp_path):
+    """By project, over restarts, and only once a command of the job has begun."""
+    registry.put("8", "VERSION=8", "PATH=/bin")
+    memory = tmp_path / "images.json"
+    settings = settings_for(
+        container_engine, image="", pull=PullPolicy.MISSING, image_memory=memory
+    )
+    provider = ContainerProvider(settings, owner_label="memory")
+    with pytest.raises(ImageMissingError, match="no container image"):
+        await run(provider, "")
+    with pytest.raises(ImageMissingError):
+        await run(provider, f"{registry.name}:none")
+    assert (await run(provider, f"{registry.name}:8"))[0] == b"8\n"
+    await provider.close()
+    provider = ContainerProvider(settings, owner_label="memory")
+    assert (await run(provider, ""))[0] == b"8\n"
+    with pytest.raises(ImageMissingError):
+        await provider.create(SandboxRequest(name="memory-other", project="other"))
+    await provider.close()
+    assert json.loads(memory.read_text()) == {"default": f"{registry.name}:8"}
 
 
 async def test_never_asks_nobody(engine, registry):

@@ -120,6 +120,13 @@ async def test_a_job_that_ends_badly_takes_its_container_along(project: Project)
     output, result = await finish(await sandbox.exec(request))
     assert (output[: len(first)], result.exceeded) == (first, Limit.MEMORY)
     await sandbox.destroy()
+    hidden, code = await project.run(PLACE, limits=small)
+    sandbox = await project.sandbox(limits=small)
+    script = f"{PLACE}; (head -c 200m /dev/zero | tail) 2>&-; exit 0"
+    request = ExecRequest(argv=("/bin/sh", "-c", script), env={}, cwd="/job/src")
+    output, result = await finish(await sandbox.exec(request))
+    assert (output, result.exit_code, result.exceeded) == (hidden, 0, Limit.MEMORY)
+    await sandbox.destroy()
     second, code = await project.run(f"{PLACE}; exit 3", limits=small)
     assert (second != first, code) == (True, 3)
     assert (await project.run(PLACE, limits=small))[0] not in {first, second}

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from sandbox.base import Network, SandboxRequest
-from sandbox.container import hardening
-from sandbox.container.settings import ContainerSettings, EngineAddress
+from sandbox.container import hardening, nesting
+from sandbox.container.settings import ContainerSettings, EngineAddress, Nesting
 from sandbox.errors import SandboxUnavailableError
 from sandbox.limits import GIB, Limits
 
@@ -41,6 +41,16 @@ def test_every_wall_is_asked_for():
     assert "Binds" not in host
     assert "docker.sock" not in str(config)
     assert config["Env"] == []
+
+
+def test_an_engine_inside_is_the_only_way_to_more():
+    """And then nothing is left out that it needs; the files of the engine go with the container."""
+    config = nesting.changed(described(), Nesting.DIND, ContainerSettings())
+    host = config["HostConfig"]
+    assert (config["User"], host["Privileged"], host["ReadonlyRootfs"]) == ("0:0", True, False)
+    assert host["Mounts"][-1] == {"Type": "volume", "Target": "/var/lib/docker"}
+    assert (host["PidsLimit"], host["Memory"]) == (4096, 8 * GIB)
+    assert nesting.changed(described(), Nesting.NONE, ContainerSettings()) == described()
 
 
 def test_bounds_are_there_without_being_asked_for():
