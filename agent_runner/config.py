@@ -47,6 +47,8 @@ class AgentRunnerConfig:
     mode: str = "local"
     """``local`` or ``cloud``: the kind of sandbox, as ``sandbox.factory.kind_of_mode`` has it."""
     slots: int = 2
+    warm_slots: int = 0
+    """How many sandboxes of the bubblewrap tier wait for their jobs; never more than ``slots``."""
     sandbox_tier: str = "auto"
     """``auto`` takes the strongest tier that works; another word caps it there."""
     allow_unsandboxed: bool = False
@@ -116,6 +118,7 @@ class AgentRunnerConfig:
                 image=self.container_image,
                 pull=PullPolicy(self.container_pull),
             ),
+            warm_slots=min(self.warm_slots, self.slots),
         )
 
     def to_env(self) -> dict[str, str]:
@@ -132,6 +135,7 @@ class AgentRunnerConfig:
             "OWNER_LABEL": self.owner_label,
             "MODE": self.mode,
             "SLOTS": str(self.slots),
+            "WARM_SLOTS": str(self.warm_slots),
             "SANDBOX_TIER": self.sandbox_tier,
             "ALLOW_UNSANDBOXED": "true" if self.allow_unsandboxed else "false",
             "CONTAINER_ENGINE": self.container_engine,
@@ -178,6 +182,7 @@ class AgentRunnerConfig:
             owner_label=read.text("OWNER_LABEL"),
             mode=read.text("MODE"),
             slots=int(slots),
+            warm_slots=read.count("WARM_SLOTS"),
             sandbox_tier=tier,
             allow_unsandboxed=read.flag("ALLOW_UNSANDBOXED"),
             container_engine=read.optional("CONTAINER_ENGINE"),

@@ -11,7 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.defaults import DEFAULT_MAX_AGE_DAYS, DEFAULT_MAX_JOBS, DEFAULT_MAX_LOG_BYTES
+from daemon.defaults import (
+    DEFAULT_MAX_AGE_DAYS,
+    DEFAULT_MAX_JOBS,
+    DEFAULT_MAX_LOG_BYTES,
+    DEFAULT_MAX_OUTPUT_BYTES,
+)
 from daemon.errors import InvalidConfigError, UsageError
 from daemon.link_settings import LINK_SETTINGS
 from daemon.paths import config_file
@@ -30,6 +35,8 @@ from daemon.settings import (
 )
 
 DEFAULT_LISTEN = "127.0.0.1:50051"
+DEFAULT_WARM_SLOTS = 2
+"""What the aim for the idle memory of an agent-runner has room for."""
 MAX_BOUND = 999_999_999
 MAX_BYTES = 1 << 60
 SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
@@ -58,6 +65,7 @@ class LocalConfig:
     listen: str
     """``host:port`` of the TCP listener, or ``none``."""
     slots: int
+    warm_slots: int = DEFAULT_WARM_SLOTS
     agent_runners: int = 1
     sandbox_tier: str
     allow_unsandboxed: bool
@@ -75,6 +83,8 @@ class LocalConfig:
     """How many jobs that have ended are kept; 0 is no bound, here and in the two after it."""
     max_age_days: int = DEFAULT_MAX_AGE_DAYS
     max_log_bytes: int = DEFAULT_MAX_LOG_BYTES
+    max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES
+    """How much the outputs of one attempt may be together."""
 
 
 def environ() -> dict[str, str]:
@@ -85,6 +95,13 @@ def environ() -> dict[str, str]:
 SETTINGS: tuple[Setting, ...] = (
     Setting("local.listen", "RUNNER_LISTEN", DEFAULT_LISTEN, parse_listen, "TCP address, or none"),
     Setting("local.slots", "RUNNER_SLOTS", 2, whole(1, 256), "attempts at once"),
+    Setting(
+        "local.warm_slots",
+        "RUNNER_WARM_SLOTS",
+        DEFAULT_WARM_SLOTS,
+        whole(0, 256),
+        "sandboxes built ahead, or 0",
+    ),
     Setting(
         "local.agent_runners",
         "RUNNER_AGENT_RUNNERS",
@@ -129,7 +146,14 @@ SETTINGS: tuple[Setting, ...] = (
         "RUNNER_RETENTION_MAX_LOG_BYTES",
         DEFAULT_MAX_LOG_BYTES,
         whole(0, MAX_BYTES),
-        "bytes of their logs to keep, or 0",
+        "bytes of their logs and outputs to keep, or 0",
+    ),
+    Setting(
+        "outputs.max_bytes",
+        "RUNNER_OUTPUTS_MAX_BYTES",
+        DEFAULT_MAX_OUTPUT_BYTES,
+        whole(1, MAX_BYTES),
+        "bytes of the outputs of one attempt",
     ),
     Setting(
         "secrets.keyring",
@@ -345,6 +369,7 @@ def local_config(
     return LocalConfig(
         listen=text("local.listen"),
         slots=int(text("local.slots")),
+        warm_slots=int(text("local.warm_slots")),
         agent_runners=int(text("local.agent_runners")),
         sandbox_tier=text("local.sandbox_tier"),
         allow_unsandboxed=values["local.allow_unsandboxed"].value is True,
@@ -360,4 +385,5 @@ def local_config(
         max_jobs=int(text("retention.max_jobs")),
         max_age_days=int(text("retention.max_age_days")),
         max_log_bytes=int(text("retention.max_log_bytes")),
+        max_output_bytes=int(text("outputs.max_bytes")),
     )

@@ -29,6 +29,7 @@ class SandboxConfig:
     tier: Tier | None = None
     allow_plain: bool = False
     container: ContainerSettings
+    warm_slots: int = 0
 
 
 def kind_of_mode(mode: str) -> str:
@@ -52,6 +53,7 @@ def open_configured(config: SandboxConfig) -> SandboxProvider:
         tier=config.tier,
         allow_plain=config.allow_plain,
         container=config.container,
+        warm_slots=config.warm_slots,
     )
 
 
@@ -63,6 +65,7 @@ def open_kinds(  # noqa: PLR0913  # the parts of each kind, by name
     tier: Tier | None = None,
     allow_plain: bool = False,
     container: ContainerSettings | None = None,
+    warm_slots: int = 0,
 ) -> SandboxProvider:
     """Return a provider of all kinds that a job can ask for; as ``open_provider``, and ``kind`` is for jobs that ask for none.
 
@@ -78,6 +81,7 @@ def open_kinds(  # noqa: PLR0913  # the parts of each kind, by name
         tier=tier,
         allow_plain=allow_plain,
         container=settings,
+        warm_slots=warm_slots,
     )
     if kind not in {FILESYSTEM, CONTAINER}:
         return opener(kind)
@@ -99,6 +103,7 @@ def open_provider(  # noqa: PLR0913  # the parts of each kind, by name
     tier: Tier | None = None,
     allow_plain: bool = False,
     container: ContainerSettings | None = None,
+    warm_slots: int = 0,
 ) -> SandboxProvider:
     """Return the provider of a kind. Called once per process, inside a running loop.
 
@@ -109,6 +114,7 @@ def open_provider(  # noqa: PLR0913  # the parts of each kind, by name
         tier: Exactly this tier, or None for the strongest that works.
         allow_plain: The operator's consent to no walls.
         container: Engine and image, for containers.
+        warm_slots: How many sandboxes are built ahead, by a kind and a tier that gain by it.
 
     Raises:
         SandboxUnavailableError: There is no such kind, or it needs a root.
@@ -119,7 +125,13 @@ def open_provider(  # noqa: PLR0913  # the parts of each kind, by name
             raise SandboxUnavailableError(f"a sandbox of kind {kind} needs a folder for workspaces")
         from sandbox.filesystem.provider import FilesystemProvider  # noqa: PLC0415
 
-        return FilesystemProvider(root, owner_label=owner_label, tier=tier, allow_plain=allow_plain)
+        return FilesystemProvider(
+            root,
+            owner_label=owner_label,
+            tier=tier,
+            allow_plain=allow_plain,
+            warm_slots=warm_slots,
+        )
     if kind == CONTAINER:
         from sandbox.container.provider import ContainerProvider  # noqa: PLC0415
 

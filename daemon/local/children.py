@@ -88,6 +88,7 @@ def agent_config(state: StateDir, config: LocalConfig, number: int) -> AgentRunn
         # What has the label of a dead agent-runner is killed at its next start, so each needs its own.
         owner_label=state.id + suffix,
         slots=config.slots,
+        warm_slots=config.warm_slots,
         mode=config.mode,
         container_engine=config.container_engine,
         container_certs=Path(config.container_certs) if config.container_certs else None,
@@ -95,4 +96,5 @@ def agent_config(state: StateDir, config: LocalConfig, number: int) -> AgentRunn
         container_pull=config.container_pull,
         sandbox_tier=config.sandbox_tier,
         allow_unsandboxed=config.allow_unsandboxed,
+        max_output_bytes=config.max_output_bytes,
     )

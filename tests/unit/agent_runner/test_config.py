@@ -28,6 +28,7 @@ CONFIGS = st.builds(
     owner_label=NAMES,
     mode=st.sampled_from(["local", "cloud"]),
     slots=st.integers(1, 256),
+    warm_slots=st.integers(0, 256),
     sandbox_tier=st.sampled_from(TIERS),
     allow_unsandboxed=st.booleans(),
     container_engine=st.sampled_from(["", "unix:///run/docker.sock", "tcp://engine:2376"]),
