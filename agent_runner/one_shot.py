@@ -14,6 +14,7 @@ import queue
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from agent_runner.executor import AttemptRequest, AttemptRun
 from agent_runner.fallback import Consent
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason, LogSummary, Outcome
+from agent_runner.outputs_spec import OutputsPlace
 from agent_runner.secret_source import SecretSource
 from sandbox import procfs
 from sandbox.base import Capabilities, SandboxProvider, Tier
@@ -64,12 +66,23 @@ class OneShot:
     allow_plain: bool = False
     stdin: int | None = None
     """See ``ExecRequest.stdin``."""
+    outputs_dir: Path | None = None
+    """Where outputs are put; they are not kept without it."""
+    max_output_bytes: int = 2 << 30
     cancel_grace_s: float = 10.0
     providers: Callable[..., SandboxProvider] = open_kinds
     """Opens the sandboxes; given by tests only."""
 
 
-class _Output:
+class Stoppable(Protocol):
+    """What a signal stops: one attempt, or several."""
+
+    def stop(self, reason: StopReason, grace_s: float) -> None:
+        """Ask for the end; repeating it can only make it more urgent."""
+        ...
+
+
+class ThreadedOutput:
     """A LogWriter that has a thread hand the bytes on, because a reader that does not read must stop no timer.
 
     Used by the event loop but for ``_hand_on``.
@@ -168,7 +181,8 @@ def run_one_shot(
     a reader that takes nothing is not waited for.
 
     Raises:
-        OSError: The output could not be written, for example because its reader has gone; the job was cancelled.
+        OSError: The output could not be written, for example because its reader has gone; the job was cancelled. Or an
+            output of the job could not be put into its folder.
     """
     apply_process_defaults()
     return asyncio.run(one_shot(shot, write, on_start))
@@ -179,9 +193,9 @@ async def one_shot(
 ) -> Outcome:
     """Do the same on a loop that runs already, and that takes the signals of the process."""
     control = AttemptControl()
-    output = _Output(write, partial(control.stop, StopReason.CANCEL, shot.cancel_grace_s))
-    async with _obeying_signals(control, output, shot.cancel_grace_s):
-        await _sweep(shot)
+    output = ThreadedOutput(write, partial(control.stop, StopReason.CANCEL, shot.cancel_grace_s))
+    async with obeying_signals(control, output, shot.cancel_grace_s):
+        await sweep(shot)
         outcome = await _attempt(shot, output, control, on_start)
         # Nothing of the job is left now, so a slow reader keeps nothing but its output waiting.
         await output.flush()
@@ -194,34 +208,56 @@ async def one_shot(
 
 async def _attempt(
     shot: OneShot,
-    output: _Output,
+    output: ThreadedOutput,
     control: AttemptControl,
     on_start: Callable[[Capabilities], None],
 ) -> Outcome:
     """Run the attempt and remove everything that it needed, however it ended."""
     provider = _open(shot, _own_name(os.getpid()))
     try:
-        on_start(await _found(provider))
-        request = AttemptRequest(
-            job_id=shot.job_id,
-            attempt=1,
-            spec=shot.spec,
-            source_dir=shot.source_dir,
-            stdin=shot.stdin,
-        )
-        run = AttemptRun(provider, request, shot.secrets, output, control, shot.consent)
-        try:
-            return await run.run()
-        finally:
-            with contextlib.suppress(SandboxError):  # the provider tries again, and says what stays
-                await run.clean_up()
+        on_start(await sandbox_found(provider))
+        async with _staged_outputs(shot) as place:
+            request = AttemptRequest(
+                job_id=shot.job_id,
+                attempt=1,
+                spec=shot.spec,
+                source_dir=shot.source_dir,
+                stdin=shot.stdin,
+                outputs=place,
+            )
+            run = AttemptRun(provider, request, shot.secrets, output, control, shot.consent)
+            try:
+                outcome = await run.run()
+            finally:
+                with contextlib.suppress(
+                    SandboxError
+                ):  # the provider tries again, and says what stays
+                    await run.clean_up()
+            await _put_outputs(shot, outcome, place)
+            return outcome
     finally:
         await provider.close()
         with contextlib.suppress(OSError):  # others have theirs in it
             shot.workspaces.rmdir()
 
 
-def _open(shot: OneShot, name: str) -> SandboxProvider:
+def _staged_outputs(shot: OneShot) -> AbstractAsyncContextManager[OutputsPlace | None]:
+    if shot.outputs_dir is None or not shot.spec.outputs.paths:
+        return contextlib.nullcontext()
+    from agent_runner.outputs.kept_here import staged_here  # noqa: PLC0415 - few jobs have outputs
+
+    return staged_here(shot.source_dir, shot.job_id, shot.max_output_bytes)
+
+
+async def _put_outputs(shot: OneShot, outcome: Outcome, place: OutputsPlace | None) -> None:
+    if shot.outputs_dir is not None and place is not None and outcome.outputs.files:
+        from agent_runner.outputs.kept_here import put_outputs  # noqa: PLC0415 - few jobs have any
+
+        await put_outputs(outcome.outputs, place, shot.outputs_dir)
+
+
+def open_sandboxes(shot: OneShot, name: str) -> SandboxProvider:
+    """Return what makes the sandboxes of a run, in a folder of this name."""
     return shot.providers(
         shot.kind,
         root=shot.workspaces / name,
@@ -267,8 +303,8 @@ async def _sweep(shot: OneShot) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _obeying_signals(
-    control: AttemptControl, output: _Output, grace_s: float
+async def obeying_signals(
+    control: Stoppable, output: ThreadedOutput, grace_s: float
 ) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     watching: list[asyncio.Task[None]] = []

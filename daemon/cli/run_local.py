@@ -6,6 +6,7 @@ import os
 import select
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -48,6 +49,13 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-unsandboxed", is_flag=True, help="Run without walls if this host can build none."
 )
+@click.option(
+    "--outputs-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the job's outputs are put (default: outputs, beside the job file).",
+)
+@trigger_options
 @click.option("--dry-run", is_flag=True, help="Show what would run, and run nothing.")
 @click.option(
     "--check-secrets", is_flag=True, help="With --dry-run: ask for the password of the store."
@@ -67,6 +75,7 @@ def run_local(  # noqa: PLR0913 - one per option
     dry_run: bool,
     check_secrets: bool,
     as_json: bool,
+    outputs_dir: Path | None,
 ) -> int:
     """Run one job file here, without the daemon; exit with the command's exit code."""
     from agent_runner.hardening import harden  # noqa: PLC0415 - as late as it is needed
@@ -85,12 +94,23 @@ def run_local(  # noqa: PLR0913 - one per option
         from daemon.cli import dry_run as dry  # noqa: PLC0415
 
         return dry.dry_run(chosen, search, check_secrets=check_secrets, as_json=as_json)
-    outcome = _run(ctx, chosen, search, quiet=quiet)
-    _report(outcome, quiet=quiet)
+    target = outputs_dir or document.base_dir / "outputs"
+    if triggers.auto_continue:
+        return run_with_triggered(ctx, chosen, search, triggers, quiet=quiet)
+    outcome = _run(ctx, chosen, search, target, triggers=triggers, quiet=quiet)
+    _report(outcome, target, quiet=quiet)
     return exit_status(outcome.end_reason, outcome.exit_code)
 
 
-def _run(ctx: click.Context, place: Place, search: SecretSearch, *, quiet: bool) -> Outcome:
+def _run(
+    ctx: click.Context,
+    place: Place,
+    search: SecretSearch,
+    outputs_dir: Path,
+    *,
+    triggers: TriggerFlags,
+    quiet: bool,
+) -> Outcome:
     from agent_runner.one_shot import OneShot, run_one_shot  # noqa: PLC0415
     from agent_runner.secret_source import GivenSecrets  # noqa: PLC0415
     from daemon.cli.run_local_secrets import find_secrets  # noqa: PLC0415
@@ -110,6 +130,8 @@ def _run(ctx: click.Context, place: Place, search: SecretSearch, *, quiet: bool)
         kind=place.kind,
         container=place.container_settings(),
         consent=ask_person if search.ask else None,
+        outputs_dir=outputs_dir,
+        max_output_bytes=int(str(place.config["outputs.max_bytes"].value)),
         tier=str(place.config["local.sandbox_tier"].value),
         allow_plain=place.config["local.allow_unsandboxed"].value is True,
     )
@@ -147,7 +169,10 @@ def _announce(spec: JobSpec, found: Capabilities) -> None:
         note(f"runner: warning: walls not held here: {walls} ({found.reason})")
 
 
-def _report(outcome: Outcome, *, quiet: bool) -> None:
+def _report(outcome: Outcome, outputs_dir: Path, *, quiet: bool) -> None:
+    if outcome.outputs.files and not quiet:
+        count = len(outcome.outputs.files)
+        note(f"runner: {count} output{'' if count == 1 else 's'} in {printable(str(outputs_dir))}")
     message = describe(outcome.end_reason, outcome.exit_code, outcome.message)
     if outcome.log.truncated:
         note(f"runner: the log is shorter than the output: {outcome.log.truncated}")
