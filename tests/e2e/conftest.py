@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 
 from tests.e2e.instance import Instance
 from tests.e2e.secrets_home import SecretsHome
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -38,3 +42,26 @@ def started(instance: Instance) -> Instance:
 def home(tmp_path: Path) -> SecretsHome:
     """A home without a store; nothing is started in it."""
     return SecretsHome(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The product as it is installed elsewhere; made once, because it takes an environment of its own."""
+    target = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--wheel-dir",
+            str(target),
+            str(ROOT),
+        ],
+        check=True,
+        timeout=150,
+        capture_output=True,
+    )
+    return next(target.glob("*.whl"))
