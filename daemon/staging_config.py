@@ -21,6 +21,11 @@ class ServerStaging:
     """Retention, and whatever else it shares with the job server of local mode."""
     listen: str
     """``host:port`` or ``none``."""
+    tls_certificate: Path | None
+    """This and the three after it are those of ``daemon.server.config``."""
+    tls_key: Path | None
+    tls_client_ca: Path | None
+    insecure: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,7 @@ class AgentStaging:
     labels: Mapping[str, str]
     token_file: Path | None
     tls_ca: Path | None
+    """This and the three after it are those of ``agent_runner.server_link``."""
     tls_certificate: Path | None
     tls_key: Path | None
     insecure: bool
@@ -47,7 +53,14 @@ def server_staging(env: Mapping[str, str], flags: Mapping[str, object]) -> Serve
         InvalidConfigError, UsageError: As ``load``.
     """
     values = load(env, flags)
-    return ServerStaging(local=local_config(env, flags), listen=_text(values, "server.listen"))
+    return ServerStaging(
+        local=local_config(env, flags),
+        listen=_text(values, "server.listen"),
+        tls_certificate=_path(values, "server.tls_certificate"),
+        tls_key=_path(values, "server.tls_key"),
+        tls_client_ca=_path(values, "server.tls_client_ca"),
+        insecure=values["server.insecure"].value is True,
+    )
 
 
 def agent_staging(env: Mapping[str, str], flags: Mapping[str, object]) -> AgentStaging:

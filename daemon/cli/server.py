@@ -16,6 +16,14 @@ from daemon.config import environ
 @click.option(
     "--listen", metavar="HOST:PORT", help="TCP address, or none for the unix socket alone."
 )
+@click.option("--tls-certificate", metavar="FILE", help="What the server shows to its clients.")
+@click.option("--tls-key", metavar="FILE", help="The key of that.")
+@click.option(
+    "--tls-client-ca", metavar="FILE", help="Who must have signed the certificate of each client."
+)
+@click.option(
+    "--insecure", is_flag=True, default=None, help="Listen in clear beyond this machine, too."
+)
 @click.pass_context
 def server(ctx: click.Context, /, **flags: Any) -> None:
     """Run the job server in the foreground, as systemd and containers do.

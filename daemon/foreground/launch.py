@@ -39,10 +39,20 @@ def run_server(state: StateDir, config: ServerStaging, env: Mapping[str, str]) -
         BusyError: Something runs in it already.
     """
     host = config.listen.rpartition(":")[0].strip("[]")
-    if host and not is_loopback(host):
-        raise InvalidConfigError(f"--listen {config.listen} is beyond this machine, and needs TLS")
+    if host and not (config.tls_certificate or config.insecure or is_loopback(host)):
+        raise InvalidConfigError(
+            f"--listen {config.listen} is reached from other machines, and tokens would go there in clear: "
+            "give --tls-certificate and --tls-key, or say --insecure"
+        )
     lock_fd = _claim(state)
-    settings = replace(server_config(state, config.local), listen=config.listen)
+    settings = replace(
+        server_config(state, config.local),
+        listen=config.listen,
+        tls_certificate=config.tls_certificate,
+        tls_key=config.tls_key,
+        tls_client_ca=config.tls_client_ca,
+        insecure=config.insecure,
+    )
     payload = {"token": ensure_token(state), "mode": config.local.mode, **_service(state, env)}
     _become(state, JOB_SERVER, child_environment(env, {}) | settings.to_env(), payload, lock_fd)
 

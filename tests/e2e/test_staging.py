@@ -78,7 +78,7 @@ def test_what_is_missing_or_taken_is_one_line(staging: Staging):
     assert "--token-file" in client.fails(*words, staging.address, code=8)
     assert "no-such" in client.fails(*words, staging.address, "--token-file", "/no-such", code=2)
     token = str(staging.token_file)
-    assert "TLS" in client.fails(
+    assert "in clear" in client.fails(
         "--state-dir", f"{staging.root}/b", "server", "--listen", "0.0.0.0:0", code=2
     )
     assert "clear" in client.fails(*words, "192.0.2.1:50051", "--token-file", token, code=2)
