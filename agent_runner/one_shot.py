@@ -18,6 +18,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from agent_runner.attempt_control import AttemptControl, StopReason
 from agent_runner.executor import AttemptRequest, AttemptRun
@@ -108,6 +109,7 @@ class ThreadedOutput:
         threading.Thread(target=self._hand_on, daemon=True).start()
 
     def write(self, data: bytes) -> None:
+        """Take bytes, in order."""
         self._digest.update(data)
         self._length += len(data)
         if self.lost or self.error is not None:
@@ -118,9 +120,11 @@ class ThreadedOutput:
             self._room.clear()
 
     async def drained(self) -> None:
+        """Wait until there is room for more."""
         await self._room.wait()
 
     def summary(self) -> LogSummary:
+        """Return length and digest of all that was written."""
         return LogSummary(length=self._length, sha256=self._digest.hexdigest())
 
     async def flush(self) -> None:
@@ -213,7 +217,7 @@ async def _attempt(
     on_start: Callable[[Capabilities], None],
 ) -> Outcome:
     """Run the attempt and remove everything that it needed, however it ended."""
-    provider = _open(shot, _own_name(os.getpid()))
+    provider = open_sandboxes(shot, own_name(os.getpid()))
     try:
         on_start(await sandbox_found(provider))
         async with _staged_outputs(shot) as place:
@@ -268,29 +272,29 @@ def open_sandboxes(shot: OneShot, name: str) -> SandboxProvider:
     )
 
 
-async def _found(provider: SandboxProvider) -> Capabilities:
+async def sandbox_found(provider: SandboxProvider) -> Capabilities:
     """Return what the sandbox will be. Whether there is an engine is what the attempt finds out: that is an end of its own."""
     if provider.kind == CONTAINER:
         return Capabilities(kind=CONTAINER, tier=Tier.CONTAINER)
     return await provider.probe()
 
 
-def _own_name(pid: int) -> str:
+def own_name(pid: int) -> str:
     """Return the name of a run's folder; the start time tells a run from a later one with its pid."""
     stat = procfs.read_stat(pid)
     return f"{PREFIX}{pid}-{stat.start_ticks if stat else 0}"
 
 
-async def _sweep(shot: OneShot) -> None:
+async def sweep(shot: OneShot) -> None:
     """Remove the processes and workspaces of runs that were killed before they could.
 
     What cannot be removed is no reason not to run this job.
     """
     for folder in shot.workspaces.glob(f"{PREFIX}*"):
         pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdecimal() and folder.name != _own_name(int(pid)):
+        if pid.isdecimal() and folder.name != own_name(int(pid)):
             try:
-                dead = _open(shot, folder.name)
+                dead = open_sandboxes(shot, folder.name)
                 await dead.reap()
                 await dead.close()
             except (OSError, SandboxError) as error:
@@ -306,6 +310,7 @@ async def _sweep(shot: OneShot) -> None:
 async def obeying_signals(
     control: Stoppable, output: ThreadedOutput, grace_s: float
 ) -> AsyncIterator[None]:
+    """Have the first signal cancel and the second kill."""
     loop = asyncio.get_running_loop()
     watching: list[asyncio.Task[None]] = []
 
