@@ -32,6 +32,7 @@ from agent_runner.sandbox_terms import sandbox_record, sandbox_request
 from agent_runner.secret_refs import SecretRef, refs_of, require, resolve, source_credentials
 from agent_runner.secret_source import Found, SecretSource
 from agent_runner.verdict import command_end, early_end
+from agent_runner.watcher import Watcher
 from agent_runner.workflow_input import hand_in
 from sandbox.base import (
     Command,
@@ -85,6 +86,8 @@ class AttemptRequest:
     spec: JobSpec
     source_dir: Path
     """Where sources are prepared; see ``source.places``."""
+    watcher: Watcher | None = None
+    """Looks at the sandbox before and after the command."""
     outputs: OutputsPlace | None = None
     """None where they are not collected."""
     stdin: int | None = None
@@ -214,6 +217,12 @@ class AttemptRun:
             await hand_in(sandbox, self._spec.workflow)
         if may_register(self._spec, has_secrets=bool(self._values)):
             env |= await LateSecrets(self._masking.masker).open(sandbox, env)
+        watcher = self._request.watcher
+        if watcher is not None:
+            cwd = sandbox.inside(self._spec.working_dir)
+            await self._unless_stopped(watcher.before(sandbox, env, cwd))
+            if self._control.reason is not None:
+                return early_end(self._spec, self._control.reason)
         self._exec_asked = True
         command = await sandbox.exec(
             ExecRequest(
@@ -233,6 +242,8 @@ class AttemptRun:
             outcome = self._ended(await command.wait())
         finally:
             await stopper.close()
+        if watcher is not None:
+            await self._unless_stopped(watcher.after(sandbox))
         return await self._with_outputs(sandbox, await self._followed(sandbox, outcome))
 
     async def _followed(self, sandbox: Sandbox, outcome: Outcome) -> Outcome:

@@ -27,6 +27,7 @@ from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason, LogSummary, Outcome
 from agent_runner.outputs_spec import OutputsPlace
 from agent_runner.secret_source import SecretSource
+from agent_runner.watcher import Watcher
 from sandbox import procfs
 from sandbox.base import Capabilities, SandboxProvider, Tier
 from sandbox.container.settings import ContainerSettings
@@ -65,6 +66,7 @@ class OneShot:
     """Asks a person whether a job may run outside a container."""
     tier: str = "auto"
     allow_plain: bool = False
+    watcher: Watcher | None = None
     stdin: int | None = None
     """See ``ExecRequest.stdin``."""
     outputs_dir: Path | None = None
@@ -226,6 +228,7 @@ async def _attempt(
                 attempt=1,
                 spec=shot.spec,
                 source_dir=shot.source_dir,
+                watcher=shot.watcher,
                 stdin=shot.stdin,
                 outputs=place,
             )

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "doctor": ("daemon.cli.doctor:doctor", "Look at what this machine has and lacks."),
     "sandbox": ("daemon.cli.sandbox:sandbox", "Try the walls that jobs run behind, here."),
+    "parity": ("daemon.cli.parity:parity", "Run one job in both sandboxes, and compare."),
     "gc": ("daemon.cli.gc:gc", "Find and remove what killed runs have left."),
     "tokens": ("daemon.cli.tokens:tokens", "Let others in at the job server, and out again."),
     "config": ("daemon.cli.config:config", "Show the configuration and where each value is from."),
