@@ -68,7 +68,7 @@ class Landlock(Group):
 class BareBubblewrap:
     """bubblewrap in front of a command, with the very options that the product gives it."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, stack: ExitStack) -> None:
         root = plan.root / "bare"
         root.mkdir()
         root.chmod(0o711)
@@ -76,6 +76,7 @@ class BareBubblewrap:
         # As the product does it: without a program in front.
         self._uid = uid
         etc = EtcCopy(root / "shared" / "etc")
+        stack.callback(etc.remove)
         etc.begin()
         etc.refresh()
         workspace = Workspace(root / "workspace", uid)
@@ -141,7 +142,7 @@ class Bubblewrap(Group):
 
     def prepare(self, stack: ExitStack) -> None:
         """Start one installation per number of slots, and let each run some jobs."""
-        self._bare = BareBubblewrap(self.plan)
+        self._bare = BareBubblewrap(self.plan, stack)
         self._client = stack.enter_context(ClientProcess())
         tier = ("--sandbox-tier", "bwrap", "--slots")
         self._installations = {

@@ -1,7 +1,7 @@
 """Which parts of the host a command may read, and the copy of /etc that bubblewrap shows.
 
 A bind mount costs about 0.1 ms for every command, so the wanted files of /etc are copied once
-into one folder that is mounted as a whole. What changes on a running host (the resolver's
+into one folder, in memory where that can be, that is mounted as a whole. What changes on a running host (the resolver's
 configuration, certificates) is copied again when a sandbox is created.
 """
 
@@ -13,6 +13,7 @@ import stat
 from pathlib import Path
 
 from sandbox.env import JOB_UID, JOB_USER
+from sandbox.filesystem.memory_folder import MEMORY, open_memory_folder
 
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 ETC_ENTRIES = (
@@ -41,13 +42,29 @@ _PUBLIC_FOLDER = 0o755
 class EtcCopy:
     """The folder that is /etc inside bubblewrap. One per provider; never writable from inside."""
 
-    def __init__(self, path: Path, source: Path = Path("/etc")) -> None:
-        self.path = path
+    def __init__(
+        self, fallback: Path, source: Path = Path("/etc"), *, memory: Path = MEMORY
+    ) -> None:
+        """Remember where; nothing is made before ``begin``.
+
+        Args:
+            fallback: The folder, where there is no file system in memory.
+            source: What is copied.
+            memory: The file system in memory.
+        """
+        self.path = fallback
+        """Known after ``begin``."""
+        self._fallback = fallback
         self._source = source
+        self._memory = memory
+        self._folder: Path | None = None
         self._seen: dict[str, tuple[int, int]] = {}
 
     def begin(self) -> None:
-        """Make the folder with what a first command needs. Called once, before ``refresh``."""
+        """Make the folder with what a first command needs. Called once before ``refresh``, and again after ``remove``."""
+        if self._folder is None:
+            self._folder = open_memory_folder(self._memory)
+            self.path = self._fallback if self._folder is None else self._folder / "etc"
         self.path.mkdir(mode=_PUBLIC_FOLDER, parents=True, exist_ok=True)
         self.path.chmod(_PUBLIC_FOLDER)
         self.path.parent.chmod(_PUBLIC_FOLDER)
@@ -61,6 +78,13 @@ class EtcCopy:
         for name in ETC_ENTRIES:
             if name not in _SYNTHETIC:
                 self._refresh_entry(name)
+
+    def remove(self) -> None:
+        """Give the memory back. No sandbox may use it any more; the fallback is removed with the folder that it is in."""
+        self._seen.clear()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
 
     def _refresh_entry(self, name: str) -> None:
         source = self._source / name

@@ -98,9 +98,6 @@ class BubblewrapTier:
         self._trampoline = Trampoline(root)
         self._scope = AbstractSocketScope(self._abi)
         self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
-        self._walls = bubblewrap.block(
-            bubblewrap.wall_options(etc.path, disable_userns=disable_userns)
-        )
         self._network_off = network_off
         self.link: str | None = None
         self._refreshing = asyncio.Lock()
@@ -110,6 +107,9 @@ class BubblewrapTier:
             etc.begin()
         except OSError as error:
             raise SandboxBrokenError(f"/etc cannot be copied: {error}") from error
+        self._walls = bubblewrap.block(
+            bubblewrap.wall_options(etc.path, disable_userns=disable_userns)
+        )
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return what the network of the host is: its loopback is reached with it. What else it could not hold it refuses."""
@@ -162,6 +162,7 @@ class BubblewrapTier:
         """Wait for the copy, so that nothing is written any more, and give back what is held."""
         if self._settling is not None:
             await asyncio.wait({self._settling})
+        await asyncio.to_thread(self._etc.remove)
         self._scope.close()
         self._trampoline.close()
 
