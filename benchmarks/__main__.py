@@ -17,6 +17,7 @@ from benchmarks.lines import FlushedLines
 from benchmarks.log_path import LogMemory, LogThroughput
 from benchmarks.long_queue import LongQueue
 from benchmarks.masking import MaskedLogs, MaskerSpeed
+from benchmarks.one_shot import OneShot
 from benchmarks.resting import Resting
 from benchmarks.run import run
 from benchmarks.starting import Starting
@@ -36,6 +37,7 @@ GROUPS: tuple[type[Group], ...] = (
     FlushedLines,
     Flood,
     Commands,
+    OneShot,
     Starting,
     Resting,
     Takeover,
