@@ -39,6 +39,9 @@ POINTS = {
     "seal": ("agent_runner.spool", "Spool", "seal"),
     "log-acknowledged": ("agent_runner.spool", "Spool", "acknowledge"),
     "spool-remove": ("agent_runner.spool", "Spool", "remove"),
+    "collect": ("sandbox.filesystem.sandbox", "FilesystemSandbox", "collect"),
+    "outputs-upload": ("agent_runner.outputs.upload", "OutputsUpload", "run"),
+    "content-write": ("daemon.artifacts.blob_store", "IncomingBlob", "write"),
     "destroy": ("sandbox.filesystem.sandbox", "FilesystemSandbox", "destroy"),
 }
 
