@@ -160,6 +160,9 @@ def show(ctx: click.Context, job_id: str, as_json: bool) -> None:
     for key, title in (("commit", "source"), ("ci_commit", "ci source")):
         if source.get(key):
             lines[title] = f"commit {source[key]}"
+    problem = job["attempts"][-1]["outputs_error"] if job.get("attempts") else None
+    if problem:
+        lines["outputs"] = f"not kept: {problem}"
     for key, value in lines.items():
         print(f"{key + ':':16}{printable(value)}")
 

@@ -1,0 +1,111 @@
+"""What a job leaves: listed and fetched by a person, and put beside the job file by run-local."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from tests.e2e.instance import Instance
+
+JOB = """
+job_command: >-
+  mkdir -p dist/sub && echo app >dist/app && chmod 750 dist/app && echo "$KEY" >dist/sub/key
+  && ln -s /etc/hostname dist/link && mkfifo dist/fifo && echo log >dist/x.log; exit 3
+env: {KEY: "${secret:local:KEY}"}
+outputs: ["dist/**", "!**/*.log", "none/*.whl"]
+"""
+VALUE = "output-" + "k3y" * 9
+NOTES = (
+    "runner: outputs: no file matches 'none/*.whl'\n"
+    "runner: outputs: not kept: dist/fifo: is no regular file; dist/link: is a link\n"
+)
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def found(folder: Path) -> dict[str, tuple[str, int]]:
+    return {
+        str(path.relative_to(folder)): (path.read_text(), path.stat().st_mode & 0o777)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+LEFT = {"dist/app": ("app\n", 0o750), "dist/sub/key": (f"{VALUE}\n", 0o644)}
+
+
+def test_outputs_of_a_failed_job(instance: Instance) -> None:
+    """They are kept as they are, unmasked; links and FIFOs are named; what is there is not replaced unasked."""
+    instance.extra_env["KEY"] = VALUE
+    instance.start("--secret", "KEY")
+    job_file = instance.job_file(JOB)
+    job_id = json.loads(instance.ok("jobs", "submit", "--file", job_file, "--json"))["id"]
+    ended = instance.wait(job_id)
+    assert (ended["state"], ended["exit_code"]) == ("FAILED", 3)
+    assert instance.log(job_id).decode() == NOTES
+
+    listed = json.loads(instance.ok("jobs", "outputs", job_id, "--json"))
+    assert listed == {
+        "job_id": job_id,
+        "attempt": 1,
+        "outputs": [
+            {"name": "dist/app", "sha256": sha256("app\n"), "size_bytes": 4, "mode": "0750"},
+            {
+                "name": "dist/sub/key",
+                "sha256": sha256(f"{VALUE}\n"),
+                "size_bytes": len(VALUE) + 1,
+                "mode": "0644",
+            },
+        ],
+        "outputs_error": "dist/fifo: is no regular file; dist/link: is a link",
+    }
+    assert ended["attempts"][0]["outputs_error"] == listed["outputs_error"]
+    assert "not kept" in instance.ok("jobs", "show", job_id)
+
+    target = instance.root / "fetched"
+    instance.ok("jobs", "outputs", job_id, "--download", str(target), "dist/a*")
+    assert found(target) == {"dist/app": LEFT["dist/app"]}
+    line = instance.fails("jobs", "outputs", job_id, "--download", str(target), code=1)
+    assert line.endswith("dist/app: exists already; --force replaces it")
+    instance.ok("jobs", "outputs", job_id, "--download", str(target), "--force")
+    assert found(target) == LEFT
+    assert "no output 'nope'" in instance.fails("jobs", "outputs", job_id, "nope", code=3)
+    assert "no job" in instance.fails("jobs", "outputs", "0" * 26, code=3)
+
+
+def test_outputs_of_run_local(instance: Instance) -> None:
+    """The same files, in `outputs` beside the job file or where it is said; a second run replaces them."""
+    instance.extra_env["KEY"] = VALUE
+    job_file = instance.job_file(JOB)
+
+    for _ in range(2):
+        done = instance.run("run-local", "--file", job_file)
+        assert done.returncode == 3
+        assert done.stdout.decode() == NOTES
+        assert f"2 outputs in {instance.root / 'outputs'}" in done.stderr.decode()
+        assert found(instance.root / "outputs") == LEFT
+    other = instance.root / "other" / "place"
+    assert (
+        instance.run("run-local", "--file", job_file, "--outputs-dir", str(other)).returncode == 3
+    )
+    assert found(other) == LEFT
+    work = instance.state / "sources" / "work"
+    assert [*work.iterdir()] == []
+
+
+def test_outputs_larger_than_the_operator_allows(instance: Instance) -> None:
+    """A hole counts as what it claims to be; what fits is kept."""
+    instance.extra_env["RUNNER_OUTPUTS_MAX_BYTES"] = "1000"
+    job_file = instance.job_file(
+        "job_command: dd if=/dev/zero of=big bs=1 count=1 seek=100000000; echo x >small\n"
+        "outputs: {paths: ['*'], max_size: 1GiB}\n"
+    )
+
+    done = instance.run("run-local", "--file", job_file, "--quiet")
+
+    assert done.returncode == 0, done.stderr
+    assert "big: with it there are more than 1,000 bytes" in done.stdout.decode()
+    assert found(instance.root / "outputs") == {"small": ("x\n", 0o644)}
