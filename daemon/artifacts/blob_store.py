@@ -1,4 +1,7 @@
-"""A folder of contents named by their SHA-256: what is equal is stored once.
+"""A folder of contents named by their SHA-256: what is equal is stored once in each project.
+
+Not once for all of them: who knows a digest would have the content of another project, and who asks for it learns whether
+somebody has it.
 
 A content is whole or not there: it is written beside, synced, and renamed. What nothing refers to is removed when it has
 rested for ``GRACE_S``; ``missing`` renews that, so a content that was found here can be referred to in the next moments.
@@ -15,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from agent_runner.project_names import DEFAULT_PROJECT
 from daemon.errors import ArtifactNotWrittenError, StoreUnusableError, UsageError
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -22,6 +26,7 @@ GRACE_S = 3600.0
 """How long a content stays that nothing refers to: its attempt may be about to end."""
 BATCH = 500
 _INCOMING = "incoming"
+_PROJECTS = "projects"
 _PRIVATE = 0o700
 _NOT_OPEN = -1
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -41,15 +46,15 @@ class BlobStore:
         for path in incoming.iterdir() if incoming.is_dir() else ():
             path.unlink(missing_ok=True)
 
-    def missing(self, digests: Iterable[str]) -> list[str]:
+    def missing(self, project: str, digests: Iterable[str]) -> list[str]:
         """Return those that are not here; the others stay at least for ``GRACE_S``.
 
         Raises:
             UsageError: One is no SHA-256 in lower-case hexadecimal.
         """
-        return [sha256 for sha256 in digests if not self._renew(sha256)]
+        return [sha256 for sha256 in digests if not self._renew(self._path(project, sha256))]
 
-    def begin(self, sha256: str, size: int) -> IncomingBlob:
+    def begin(self, project: str, sha256: str, size: int) -> IncomingBlob:
         """Return the writer of a content. Touches no disk.
 
         Raises:
@@ -58,16 +63,16 @@ class BlobStore:
         if size < 0:
             raise UsageError("size_bytes must not be negative")
         path = self._root / _INCOMING / secrets.token_hex(8)
-        return IncomingBlob(path, self._path(sha256), size)
+        return IncomingBlob(path, self._path(project, sha256), size)
 
-    def read(self, sha256: str, offset: int, limit: int) -> bytes:
+    def read(self, project: str, sha256: str, offset: int, limit: int) -> bytes:
         """Return up to ``limit`` bytes from ``offset``; fewer only at the end.
 
         Raises:
             StoreUnusableError: The content is not here, or the disk does not give it.
         """
         try:
-            fd = os.open(self._path(sha256), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = os.open(self._path(project, sha256), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 return os.pread(fd, limit, offset)
             finally:
@@ -77,25 +82,23 @@ class BlobStore:
                 f"the content {sha256} of an output cannot be read: {error.strerror}"
             ) from error
 
-    def resting(self, now_s: float) -> Iterator[list[str]]:
-        """Yield the digests of contents that were not renewed for ``GRACE_S``, some hundred at once."""
+    def resting(self, now_s: float) -> Iterator[list[Path]]:
+        """Yield the files of contents that were not renewed for ``GRACE_S``, some hundred at once; they are named by digest."""
         found = (path for path in self._contents() if _rests(path, now_s))
-        while batch := [path.name for path in islice(found, BATCH)]:
+        while batch := list(islice(found, BATCH)):
             yield batch
 
-    def remove_resting(self, digests: Iterable[str], now_s: float) -> int:
+    def remove_resting(self, paths: Iterable[Path], now_s: float) -> int:
         """Remove contents to which nothing refers, unless they were renewed meanwhile; return how many."""
         removed = 0
-        for sha256 in digests:
-            path = self._path(sha256)
+        for path in paths:
             with self._lock:
                 if _rests(path, now_s):
                     path.unlink(missing_ok=True)
                     removed += 1
         return removed
 
-    def _renew(self, sha256: str) -> bool:
-        path = self._path(sha256)
+    def _renew(self, path: Path) -> bool:
         with self._lock:
             try:
                 os.utime(path, follow_symlinks=False)
@@ -104,14 +107,12 @@ class BlobStore:
         return True
 
     def _contents(self) -> Iterator[Path]:
-        for folder in self._root.iterdir() if self._root.is_dir() else ():
-            if len(folder.name) == 2:  # noqa: PLR2004 - as _path has it
-                yield from (path for path in folder.iterdir() if SHA256.fullmatch(path.name))
+        return (self._root / _PROJECTS).glob(f"*/??/{'[0-9a-f]' * 64}")
 
-    def _path(self, sha256: str) -> Path:
+    def _path(self, project: str, sha256: str) -> Path:
         if not SHA256.fullmatch(sha256):
             raise UsageError("a digest must be 64 lower-case hexadecimal digits")
-        return self._root / sha256[:2] / sha256
+        return self._root / _PROJECTS / (project or DEFAULT_PROJECT) / sha256[:2] / sha256
 
 
 class IncomingBlob:
@@ -175,7 +176,8 @@ class IncomingBlob:
             rest = rest[os.write(self._fd, rest) :]
         if not self._left:
             os.fsync(self._fd)
-            self._target.parent.mkdir(mode=_PRIVATE, exist_ok=True)
+            for folder in reversed(self._target.parents[:3]):
+                folder.mkdir(mode=_PRIVATE, exist_ok=True)
             self._path.rename(self._target)
             _sync_folder(self._target.parent)
 

@@ -163,7 +163,7 @@ class AgentServicer(rpc.AgentServiceServicer):
             # the store decides what it is worth.
             if self._dispatcher.holds(lease) or await self._is_held(lease):
                 if outcome.outputs.files:
-                    await self._artifacts.check_stored(outcome.outputs.files)
+                    await self._artifacts.check_stored(lease.job_id, outcome.outputs.files)
                 outcome = await self._log_writer.complete(lease, outcome, offset, tail)
             else:
                 outcome = await self._log_writer.with_hash(lease, outcome)

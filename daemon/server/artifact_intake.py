@@ -42,7 +42,8 @@ class ArtifactIntake:
             raise UsageError(f"digests lists more than {MAX_FILES} contents")
         lease = lease_from_pb(first.lease)
         await self._store.check_lease(lease)
-        missing = await asyncio.to_thread(self._blobs.missing, first.digests)
+        project = (await self._store.get(lease.job_id)).spec.project
+        missing = await asyncio.to_thread(self._blobs.missing, project, first.digests)
         yield pb.UploadArtifactResponse(missing=missing)
         blob: IncomingBlob | None = None
         try:
@@ -52,7 +53,7 @@ class ArtifactIntake:
                         raise UsageError("a content begins before the one before is complete")
                     # Between two contents, so that who has lost the job does not fill the disk.
                     await self._store.check_lease(lease)
-                    blob = self._blobs.begin(request.sha256, request.size_bytes)
+                    blob = self._blobs.begin(project, request.sha256, request.size_bytes)
                 if blob is None:
                     raise UsageError("data comes before the sha256 of its content")
                 if len(request.data) > MAX_PIECE_BYTES:
@@ -65,14 +66,15 @@ class ArtifactIntake:
             if blob is not None:
                 await asyncio.to_thread(blob.close)
 
-    async def check_stored(self, files: Iterable[OutputFile]) -> None:
+    async def check_stored(self, job_id: str, files: Iterable[OutputFile]) -> None:
         """Make sure that the contents of outputs are here, and stay until the end that refers to them is stored.
 
         Raises:
             ArtifactMissingError: One is not here; it must be sent again.
         """
         digests = {file.sha256 for file in files}
-        missing = await asyncio.to_thread(self._blobs.missing, digests)
+        project = (await self._store.get(job_id)).spec.project
+        missing = await asyncio.to_thread(self._blobs.missing, project, digests)
         if missing:
             raise ArtifactMissingError(
                 f"{len(missing)} contents of outputs are not stored here: send them with UploadArtifact first"

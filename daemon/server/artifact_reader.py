@@ -52,9 +52,12 @@ class ArtifactReader:
         if request.offset < 0:
             raise UsageError("offset must not be negative")
         file = await self._file(request)
+        project = (await self._store.get(request.job_id)).spec.project
         offset, first = request.offset, True
         while first or offset < file.size:
-            data = await asyncio.to_thread(self._blobs.read, file.sha256, offset, PIECE_BYTES)
+            data = await asyncio.to_thread(
+                self._blobs.read, project, file.sha256, offset, PIECE_BYTES
+            )
             (described,) = wire.output_files_to_pb([file]) if first else (None,)
             yield pb.ReadArtifactResponse(artifact=described, offset=offset, data=data)
             if not data:

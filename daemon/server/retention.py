@@ -103,8 +103,9 @@ class Retention:
         """Delete the contents of outputs to which no job refers any more."""
         now_s = self._clock.now_us() / 1e6
         resting = await asyncio.to_thread(list, self._blobs.resting(now_s))
-        for digests in resting:
-            unused = {*digests} - await self._store.referenced(digests)
+        for paths in resting:
+            used = await self._store.referenced({path.name for path in paths})
+            unused = [path for path in paths if path.name not in used]
             await asyncio.to_thread(self._blobs.remove_resting, unused, now_s)
 
     def _delete(self, logs: list[tuple[str, int]]) -> None:

@@ -15,6 +15,7 @@ from daemon.artifacts.blob_store import GRACE_S, BlobStore
 from daemon.errors import ArtifactNotWrittenError, StoreUnusableError, UsageError
 
 CONTENT = b"content" * 1000
+P = "a-project"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -27,7 +28,7 @@ def blobs(tmp_path):
 
 def put(blobs: BlobStore, content: bytes = CONTENT) -> str:
     sha256 = hashlib.sha256(content).hexdigest()
-    blob = blobs.begin(sha256, len(content))
+    blob = blobs.begin(P, sha256, len(content))
     half = len(content) // 2
     assert not half or not blob.write(content[:half])
     assert blob.write(content[half:])
@@ -54,47 +55,56 @@ def disk_of(size: int):
 
 def test_a_content_is_there_when_it_is_whole(blobs, tmp_path):
     """Private, and readable from anywhere."""
-    assert blobs.missing([SHA256]) == [SHA256]
-    blob = blobs.begin(SHA256, len(CONTENT))
+    assert blobs.missing(P, [SHA256]) == [SHA256]
+    blob = blobs.begin(P, SHA256, len(CONTENT))
     blob.write(CONTENT[:-1])
-    assert blobs.missing([SHA256]) == [SHA256]
+    assert blobs.missing(P, [SHA256]) == [SHA256]
     assert blob.write(CONTENT[-1:])
     blob.close()
 
-    assert blobs.missing([SHA256]) == []
-    assert blobs.read(SHA256, 7, 7) == b"content"
-    assert blobs.read(SHA256, len(CONTENT), 7) == b""
+    assert blobs.missing(P, [SHA256]) == []
+    assert blobs.read(P, SHA256, 7, 7) == b"content"
+    assert blobs.read(P, SHA256, len(CONTENT), 7) == b""
     modes = {oct(path.stat().st_mode & 0o077) for path in (tmp_path / "artifacts").rglob("*")}
     assert modes == {"0o0"}
 
 
+def test_projects_share_nothing(blobs):
+    """Whoever knows a digest does not have the content of another project."""
+    put(blobs)
+
+    assert blobs.missing("another", [SHA256]) == [SHA256]
+    with pytest.raises(StoreUnusableError):
+        blobs.read("another", SHA256, 0, 1)
+
+
 def test_an_empty_content(blobs):
-    assert blobs.missing([put(blobs, b"")]) == []
+    assert blobs.missing(P, [put(blobs, b"")]) == []
 
 
 def test_contents_that_are_not_what_they_say(blobs, tmp_path):
     for size, content in ((len(CONTENT), b"x" * len(CONTENT)), (3, CONTENT)):
-        blob = blobs.begin(SHA256, size)
+        blob = blobs.begin(P, SHA256, size)
         with pytest.raises(UsageError):
             blob.write(content)
         blob.close()
-    assert blobs.missing([SHA256]) == [SHA256]
+    assert blobs.missing(P, [SHA256]) == [SHA256]
     assert files(tmp_path) == []
 
 
 @pytest.mark.parametrize("digest", ["", "a" * 63, "../" * 22, "A" * 64, "a" * 63 + "\n"])
 def test_digests_that_are_none(blobs, digest):
     """They would name other files."""
-    for use in (lambda: blobs.missing([digest]), lambda: blobs.begin(digest, 1)):
+    for use in (lambda: blobs.missing(P, [digest]), lambda: blobs.begin(P, digest, 1)):
         with pytest.raises(UsageError):
             use()
     with pytest.raises(UsageError):
-        blobs.read(digest, 0, 1)
+        blobs.read(P, digest, 0, 1)
 
 
 def test_a_full_disk_is_one_clear_reason(blobs, tmp_path):
     """Nothing is left of what did not fit."""
-    blob = blobs.begin(SHA256, len(CONTENT))
+    blob = blobs.begin(P, SHA256, len(CONTENT))
     with disk_of(100), pytest.raises(ArtifactNotWrittenError, match="make room below"):
         blob.write(CONTENT)
     blob.close()
@@ -103,7 +113,7 @@ def test_a_full_disk_is_one_clear_reason(blobs, tmp_path):
 
 
 def test_what_was_not_wholly_there_goes_with_the_next_start(blobs, tmp_path):
-    blobs.begin(SHA256, len(CONTENT)).write(CONTENT[:5])
+    blobs.begin(P, SHA256, len(CONTENT)).write(CONTENT[:5])
     assert len(files(tmp_path)) == 1
 
     BlobStore(tmp_path / "artifacts").open()
@@ -113,7 +123,7 @@ def test_what_was_not_wholly_there_goes_with_the_next_start(blobs, tmp_path):
 
 def test_a_thread_that_writes_after_the_end(blobs, tmp_path):
     """Who waited for it was cancelled."""
-    blob = blobs.begin(SHA256, len(CONTENT))
+    blob = blobs.begin(P, SHA256, len(CONTENT))
     blob.write(CONTENT[:5])
     blob.close()
     blob.write(CONTENT[5:])
@@ -124,7 +134,7 @@ def test_a_thread_that_writes_after_the_end(blobs, tmp_path):
 
 def test_a_missing_content_is_one_clear_line(blobs):
     with pytest.raises(StoreUnusableError, match=SHA256):
-        blobs.read(SHA256, 0, 1)
+        blobs.read(P, SHA256, 0, 1)
 
 
 def test_only_what_rested_is_removed(blobs, tmp_path):
@@ -132,12 +142,12 @@ def test_only_what_rested_is_removed(blobs, tmp_path):
     old, found = put(blobs), put(blobs, b"found")
     now_s = time.time()
     for sha256 in (old, found):
-        path = tmp_path / "artifacts" / sha256[:2] / sha256
+        path = tmp_path / "artifacts" / "projects" / P / sha256[:2] / sha256
         os.utime(path, (now_s, now_s - GRACE_S - 10))
     fresh = put(blobs, b"fresh")
 
-    resting = [digest for batch in blobs.resting(now_s) for digest in batch]
-    assert sorted(resting) == sorted([old, found])
-    blobs.missing([found])
-    assert blobs.remove_resting([*resting, fresh], now_s) == 1
-    assert blobs.missing([old, found, fresh]) == [old]
+    resting = [path for batch in blobs.resting(now_s) for path in batch]
+    assert sorted(path.name for path in resting) == sorted([old, found])
+    blobs.missing(P, [found])
+    assert blobs.remove_resting([*resting, resting[0].with_name(fresh)], now_s) == 1
+    assert blobs.missing(P, [old, found, fresh]) == [old]

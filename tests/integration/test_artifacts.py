@@ -175,7 +175,7 @@ async def test_contents_go_after_the_last_job_that_has_them(client: Client):
     agent, lease = await running(client)
     await upload(client, lease, *pieces())
     await agent.finish(lease, outputs=[artifact()])
-    path = client.config.artifact_dir / SHA256[:2] / SHA256
+    path = client.config.artifact_dir / "projects" / "default" / SHA256[:2] / SHA256
     await client.submit()
     limits = RetentionLimits(max_jobs=1, max_age_days=0, max_log_bytes=1)
 
