@@ -177,7 +177,7 @@ class Session:
         if retired:
             from daemon.local.retirement import retire  # noqa: PLC0415 - most starts do without
 
-            await retire(self._state, retired)
+            await retire(self._state, retired, self._agent_runner_env())
         adopt_spools(self._state, self._agent_runners())
 
     async def _finish(
@@ -248,6 +248,11 @@ class Session:
             sink = self._sink(spec.name)
             processes.append(ManagedProcess(spec, sink, fds, on_questions=self._desk.serve))
         return processes
+
+    def _agent_runner_env(self) -> dict[str, str]:
+        """Return the environment of an agent-runner."""
+        children = self._document["children"]
+        return next(dict(each["env"]) for each in children if each.get("leaves_orphans"))
 
     def _agent_runners(self) -> int:
         names = [str(child["name"]) for child in self._document["children"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests.contract.container_engine import IMAGE
 from tests.contract.engine_keeper import ask
 from tests.e2e.instance import Instance
+from tests.e2e.test_several_agent_runners import kill_everything
 from tests.waiting import wait_until
 
 
@@ -18,6 +20,12 @@ def containers(engine: Path) -> list[bytes]:
     _, listed = ask(engine / "sock", "GET", "/containers/json?all=1")
     _, volumes = ask(engine / "sock", "GET", "/volumes")
     return [part for part in (listed.strip(), volumes) if b'"Name' in part]
+
+
+def owners(engine: Path) -> set[str]:
+    """Return whose containers the engine holds."""
+    _, listed = ask(engine / "sock", "GET", "/containers/json?all=1")
+    return {each["Labels"]["runner.owner"] for each in json.loads(listed)}
 
 
 @pytest.fixture
@@ -92,6 +100,19 @@ def test_a_killed_agent_runner_leaves_no_container(cloud: Instance, container_en
     job = cloud.wait(job_id)
     assert (job["state"], job["attempt"]) == ("SUCCEEDED", 2)
     wait_until(lambda: containers(container_engine) == [], 20)
+
+
+def test_containers_of_an_agent_runner_that_is_no_more(cloud: Instance, container_engine: Path):
+    """A start with fewer agent-runners removes them before the attempts are run again, and does not wait for `runner gc`."""
+    cloud.start("--agent-runners", "2", "--slots", "1")
+    ids = [cloud.submit("echo up; sleep 1000") for _ in range(2)]
+    for job_id in ids:
+        cloud.wait_log(job_id, b"up")
+    assert len(owners(container_engine)) == 2
+    kill_everything(cloud)
+    cloud.start("--agent-runners", "1", "--slots", "1")
+    assert not any(owner.endswith("-2") for owner in owners(container_engine))
+    assert "containers_kept" not in (cloud.state / "logs" / "daemon.log").read_text()
 
 
 def test_no_engine_is_one_clear_line(instance: Instance, tmp_path: Path):
