@@ -30,6 +30,7 @@ from agent_runner.grpc_client import GrpcDaemonClient
 from agent_runner.handover import Handover
 from agent_runner.hardening import harden
 from agent_runner.outcome import SandboxRecord
+from agent_runner.registry_logins import RegistryLogins
 from agent_runner.secret_refs import LOCAL_PATH, SecretRef
 from agent_runner.secret_source import ClosableSource, DaemonSecrets
 from agent_runner.worker import Worker
@@ -109,7 +110,8 @@ def _masker(handover: Handover) -> Masker:
 async def _serve(config: AgentRunnerConfig, handover: Handover, secrets: ClosableSource) -> int:
     """Run until told to leave. Told before there is a worker, it gives up what it is doing and leaves."""
     apply_process_defaults()
-    provider = open_configured(config.get_sandbox_config())
+    logins = RegistryLogins(config.containers.registries, secrets)
+    provider = open_configured(config.get_sandbox_config(logins))
     starting = asyncio.ensure_future(_start(config, handover, provider, secrets))
     _on_signals(handover, starting.cancel, starting.cancel)
     worker: Worker | None = None

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent_runner.container_policy import ContainerPolicy
 from agent_runner.errors import InvalidConfigError
 from agent_runner.server_link import ServerLink
 
 if TYPE_CHECKING:
+    from sandbox.container.registries import Logins
     from sandbox.factory import SandboxConfig
 
 ENV_PREFIX = "RUNNER_AGENT_"
@@ -60,6 +62,7 @@ class AgentRunnerConfig:
     container_image: str = ""
     """For jobs that name none."""
     container_pull: str = "missing"
+    containers: ContainerPolicy = ContainerPolicy()  # noqa: RUF009 - frozen
     labels: Mapping[str, str] = field(default_factory=dict)
     max_output_bytes: int = 2 << 30
     """Of the outputs of one attempt."""
@@ -88,8 +91,11 @@ class AgentRunnerConfig:
         """Tell whether jobs run behind the walls of this host's kernel, and not in containers. For messages only."""
         return self.mode == "local"
 
-    def get_sandbox_config(self) -> SandboxConfig:
+    def get_sandbox_config(self, logins: Logins | None = None) -> SandboxConfig:
         """Return which sandboxes the mode stands for, and what they are made with; called once per start.
+
+        Args:
+            logins: Tells who we are to registries of images.
 
         Raises:
             SandboxUnavailableError: There is no such mode.
@@ -99,11 +105,12 @@ class AgentRunnerConfig:
         from sandbox.container.settings import (  # noqa: PLC0415
             DEFAULT_ENGINE,
             ContainerSettings,
+            Nesting,
             PullPolicy,
         )
         from sandbox.factory import SandboxConfig, kind_of_mode  # noqa: PLC0415
 
-        certs = self.container_certs
+        certs, policy = self.container_certs, self.containers
         return SandboxConfig(
             kind=kind_of_mode(self.mode),
             root=self.workspace_dir,
@@ -117,6 +124,15 @@ class AgentRunnerConfig:
                 key_file=certs and certs / "key.pem",
                 image=self.container_image,
                 pull=PullPolicy(self.container_pull),
+                logins=logins,
+                cache=policy.cache,
+                cache_prefix=policy.cache_prefix,
+                nested=Nesting(policy.nested),
+                allow_privileged=policy.allow_privileged,
+                slots=self.slots * policy.agent_runners,
+                extra_hosts=policy.extra_hosts,
+                rewrite_localhost=policy.rewrite_localhost,
+                image_memory=self.spool_dir.parent / "project-images.json",
             ),
             warm_slots=min(self.warm_slots, self.slots),
         )
@@ -142,6 +158,7 @@ class AgentRunnerConfig:
             "CONTAINER_CERTS": str(self.container_certs or ""),
             "CONTAINER_IMAGE": self.container_image,
             "CONTAINER_PULL": self.container_pull,
+            "CONTAINERS": self.containers.to_json(),
             "LABELS": ",".join(f"{key}={value}" for key, value in sorted(self.labels.items())),
             "MAX_OUTPUT_BYTES": str(self.max_output_bytes),
             "CANCEL_GRACE_S": repr(self.cancel_grace_s),
@@ -189,6 +206,7 @@ class AgentRunnerConfig:
             container_certs=Path(certs) if certs else None,
             container_image=read.optional("CONTAINER_IMAGE"),
             container_pull=pull,
+            containers=ContainerPolicy.from_json(read.optional("CONTAINERS")),
             labels=read.pairs("LABELS"),
             max_output_bytes=read.count("MAX_OUTPUT_BYTES"),
             cancel_grace_s=read.number("CANCEL_GRACE_S"),

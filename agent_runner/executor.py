@@ -21,7 +21,7 @@ from agent_runner.errors import (
     SecretSourceGoneError,
     SourceError,
 )
-from agent_runner.fallback import FILESYSTEM, Consent, Fallback
+from agent_runner.fallback import CONTAINER, FILESYSTEM, Consent, Fallback
 from agent_runner.job_environment import job_environment
 from agent_runner.job_masking import JobMasking, sendable
 from agent_runner.job_spec import JobSpec
@@ -113,7 +113,8 @@ class AttemptRun:
         self._secrets = secrets
         self._log = log
         self._control = control
-        self._sandbox_request = sandbox_request(request.job_id, request.attempt, request.spec)
+        asked = sandbox_request(request.job_id, request.attempt, request.spec)
+        self._sandbox_request = replace(asked, tell=self._tell)
         self._masking = JobMasking(request.spec)
         self._values: dict[SecretRef, str] = {}
         self._sandbox: Sandbox | None = None
@@ -211,6 +212,13 @@ class AttemptRun:
         env = (
             job_environment(self._request.job_id, self._request.attempt, self._spec, sandbox) | env
         )
+        if sandbox.info.loopback:
+            # Few operators want it, and an agent-runner that rests is to be small.
+            from agent_runner.reachable_hosts import rewritten  # noqa: PLC0415
+
+            env = await rewritten(
+                env, sandbox.info.loopback, self._values.values(), self._masking
+            )
         env |= self._fallback.variables(self._masking.masker.mask_text)
         self._write(self._fallback.notice(sandbox.info, self._masking.masker.mask_text))
         if self._spec.workflow is not None:
@@ -312,7 +320,8 @@ class AttemptRun:
 
     async def _prepared(self) -> Sandbox | None:
         """Return the sandbox with its source; None if the attempt has to end before there is a command."""
-        if self._has_source():
+        kinds = (self._provider.kind, self._sandbox_request.kind)
+        if self._has_source() or CONTAINER in kinds:  # whose image may have to come first
             return await self._unless_stopped(self._prepare())
         # Nothing here takes long: two tasks to watch it would cost more than it does.
         sandbox = await self._prepare()
@@ -365,6 +374,10 @@ class AttemptRun:
                 self._write(await asyncio.to_thread(stream.feed, chunk))
             await self._log.drained()
         self._write(stream.close())
+
+    def _tell(self, line: str) -> None:
+        """Write a line of our own, before the command begins; it counts for no bound of what that says."""
+        self._log.write(sendable(f"runner: {self._masking.masker.mask_text(line)}\n").encode())
 
     def _write(self, data: bytes) -> None:
         room = self._sandbox_request.limits.output_bytes - self._written

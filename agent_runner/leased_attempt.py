@@ -33,7 +33,7 @@ class LeasedAttempt:
     ) -> None:
         self.lease = assigned.lease
         self.control = AttemptControl()
-        self._spec = assigned.spec
+        self._spec = config.containers.placed(assigned.spec)
         self._client = client
         self._provider = provider
         self._secrets = secrets

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent_runner.container_policy import ContainerPolicy
 from daemon.defaults import (
     DEFAULT_MAX_AGE_DAYS,
     DEFAULT_MAX_JOBS,
@@ -18,6 +19,7 @@ from daemon.defaults import (
     DEFAULT_MAX_OUTPUT_BYTES,
 )
 from daemon.errors import InvalidConfigError, UsageError
+from daemon.container_settings import CONTAINER_SETTINGS, container_policy
 from daemon.link_settings import LINK_SETTINGS
 from daemon.paths import config_file
 from daemon.settings import (
@@ -79,6 +81,7 @@ class LocalConfig:
     container_certs: str = ""
     container_image: str = ""
     container_pull: str = "missing"
+    containers: ContainerPolicy = ContainerPolicy()  # noqa: RUF009 - frozen
     max_jobs: int = DEFAULT_MAX_JOBS
     """How many jobs that have ended are kept; 0 is no bound, here and in the two after it."""
     max_age_days: int = DEFAULT_MAX_AGE_DAYS
@@ -235,6 +238,7 @@ SETTINGS: tuple[Setting, ...] = (
         "let the token cross a network in clear",
     ),
     *LINK_SETTINGS,
+    *CONTAINER_SETTINGS,
     Setting("env", "ENV", "dev", parse_name, "a label; changes no behaviour"),
 )
 
@@ -267,7 +271,8 @@ def _parsed(setting: Setting, raw: object, source: str) -> object:
         if source == "flag":
             flag = setting.key.rpartition(".")[2].replace("_", "-")
             raise UsageError(f"--{flag} {raw}: {error}") from None
-        raise InvalidConfigError(f"{source}: {setting.key} = {raw!r}: {error}") from None
+        given = f" = {raw!r}" if setting.repeated else ""
+        raise InvalidConfigError(f"{source}: {setting.key}{given}: {error}") from None
 
 
 def read_config_file(env: Mapping[str, str]) -> tuple[dict[str, object], Path | None]:
@@ -382,6 +387,7 @@ def local_config(
         container_certs=text("local.container_certs"),
         container_image=text("local.container_image"),
         container_pull=text("local.container_pull"),
+        containers=container_policy(lambda key: values[key].value),
         max_jobs=int(text("retention.max_jobs")),
         max_age_days=int(text("retention.max_age_days")),
         max_log_bytes=int(text("retention.max_log_bytes")),

@@ -22,6 +22,8 @@ class Setting:
     parse: Callable[[object], object]
     """Returns the value or raises ValueError with what was expected."""
     help: str
+    repeated: bool = True
+    """Whether an error may repeat what was given: a value that belongs elsewhere may be a secret."""
 
 
 def parse_listen(raw: object) -> str:

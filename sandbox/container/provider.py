@@ -19,7 +19,6 @@ from sandbox.container.images import Image, Images
 from sandbox.container.nesting import check_setting
 from sandbox.container.promises import KIND, NOT_HELD, is_shared, promised
 from sandbox.container.pull_report import PullReport
-from sandbox.container.registries import Logins
 from sandbox.container.residents import Residents, Scope
 from sandbox.container.sandbox import ContainerSandbox, Parts
 from sandbox.container.settings import DEFAULT_MEMORY_SHARE, ContainerSettings, Nesting
@@ -49,7 +48,6 @@ class ContainerProvider:
         *,
         owner_label: str,
         state_folder: str = "",
-        logins: Logins | None = None,
     ) -> None:
         """Remember where and how; the engine is not reached before ``probe`` or ``reap``.
 
@@ -57,14 +55,13 @@ class ContainerProvider:
             settings: The operator's.
             owner_label: Names this agent-runner in the engine, the same after a restart.
             state_folder: Labels what is made, for a person who looks.
-            logins: Tells who we are at a registry.
         """
         self._settings = settings
         self._owner_label = owner_label
         self._state_folder = state_folder
         self._engine: Engine | None = None
         self._host: Host | None = None
-        self._images = Images(settings.pull, logins)
+        self._images = Images(settings.pull, settings.logins)
         self._memory = ImageMemory(settings.image_memory)
         self._residents = Residents(settings.slots, _not_removed)
         self._live: dict[str, ContainerSandbox] = {}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from sandbox.container.registries import Logins
 from sandbox.errors import EngineUnusableError
 from sandbox.limits import GIB
 
@@ -104,6 +105,8 @@ class ContainerSettings:
     """``NAME=ADDRESS`` in the ``/etc/hosts`` of jobs with a network; the address ``host-gateway`` is the engine's host."""
     rewrite_localhost: bool = False
     """Whether URLs of loopback in the environment of jobs with a network come to name the engine's host."""
+    logins: Logins | None = field(default=None, compare=False, repr=False)
+    """Tells who we are to registries of images."""
     image_memory: Path | None = None
     """The file of ``ImageMemory``."""
     init_path: str = "/sbin/docker-init"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_runner.container_policy import NESTINGS, ContainerPolicy, Registry
 from agent_runner.config import ENV_PREFIX, PULL_POLICIES, TIERS, AgentRunnerConfig
 from agent_runner.errors import InvalidConfigError
 from sandbox.errors import SandboxUnavailableError
@@ -35,6 +36,16 @@ CONFIGS = st.builds(
     container_certs=st.none() | PATHS,
     container_image=st.sampled_from(["", "registry:5000/team/tool:1"]),
     container_pull=st.sampled_from(PULL_POLICIES),
+    containers=st.builds(
+        ContainerPolicy,
+        cache=st.booleans(),
+        nested=st.sampled_from(NESTINGS),
+        extra_hosts=st.lists(st.sampled_from(["a=10.1.2.3", "b=host-gateway"])).map(tuple),
+        registries=st.lists(
+            st.builds(Registry, host=NAMES, username=NAMES, password=NAMES), max_size=2
+        ).map(tuple),
+        execution_mode=st.dictionaries(NAMES, st.sampled_from(["docker", "local"]), max_size=2),
+    ),
     labels=st.dictionaries(
         NAMES, st.from_regex(r"[A-Za-z0-9._-]{0,10}", fullmatch=True), max_size=3
     ),
