@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent_runner.container_policy import ContainerPolicy
+from daemon.container_settings import CONTAINER_SETTINGS, container_policy
 from daemon.defaults import (
     DEFAULT_MAX_AGE_DAYS,
     DEFAULT_MAX_JOBS,
@@ -19,7 +20,6 @@ from daemon.defaults import (
     DEFAULT_MAX_OUTPUT_BYTES,
 )
 from daemon.errors import InvalidConfigError, UsageError
-from daemon.container_settings import CONTAINER_SETTINGS, container_policy
 from daemon.link_settings import LINK_SETTINGS
 from daemon.paths import config_file
 from daemon.settings import (
