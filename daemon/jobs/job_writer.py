@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from agent_runner.outcome import Outcome
+from agent_runner.project_names import DEFAULT_PROJECT
 from daemon.clock import Clock
 from daemon.jobs import lifecycle, statements
+from daemon.jobs.claimable import best_pending
 from daemon.jobs.dependencies import check_known
 from daemon.jobs.group_lanes import settle
-from daemon.jobs.labels import matches, subset_keys
 from daemon.jobs.leases import ended_by, expiry_us, grant, is_held, lease_lost
 from daemon.jobs.models import (
     AgentIdentity,
@@ -26,6 +26,7 @@ from daemon.jobs.models import (
     QueueChange,
     Renewal,
 )
+from daemon.jobs.queue_keys import group_key, project_of
 from daemon.jobs.request_ids import check_payload
 from daemon.jobs.rows import (
     STEADY_HOLD,
@@ -80,7 +81,7 @@ class JobWriter:
         now_us = self._clock.now_us()
         expire_us = expiry_us(self._clock, lease_s)
         claims: list[Claim] = []
-        while jobs := _best_pending(connection, offer, limit - len(claims)):
+        while jobs := best_pending(connection, offer, limit - len(claims)):
             for job in jobs:
                 started = lifecycle.started(job, now_us)
                 attempt = grant(started, offer.agent, now_us, expire_us)
@@ -228,7 +229,7 @@ class JobWriter:
         now_us = self._clock.now_us()
         states: dict[str, JobState] = {}
         if new.spec.depends_on:
-            states = _states(connection, new.spec.depends_on)
+            states = _states(connection, new.spec.depends_on, new.spec.project)
             check_known(new.spec.depends_on, states.__contains__)
         job = lifecycle.submitted(new, states, now_us)
         connection.execute(statements.INSERT_EVENT, event_values(job, now_us))
@@ -242,8 +243,8 @@ class JobWriter:
                 [(other, job.id, state.final) for other, state in states.items()],
             )
         self._timed |= job.ready_us is not None
-        if new.spec.concurrency is not None:
-            settle(connection, new.spec.concurrency.group)
+        if (group := group_key(new.spec)) is not None:
+            settle(connection, group)
         return job
 
     def _lose(self, connection: sqlite3.Connection, select: str, values: Row) -> list[Job]:
@@ -290,7 +291,7 @@ class JobWriter:
             if lifecycle.fails(job, ended.state):
                 changed.append(lifecycle.dependency_failed(job, ended.id, ended.state, now_us))
             elif not read(connection, statements.SELECT_UNMET, (job.id,)):
-                states = _states(connection, job.spec.depends_on).values()
+                states = _states(connection, job.spec.depends_on, job.spec.project).values()
                 changed.append(lifecycle.released(job, states, now_us))
         return changed
 
@@ -300,17 +301,24 @@ class JobWriter:
         self._timed |= job.ready_us is not None
         if job.state.final and job.spec.depends_on:
             connection.execute(statements.DELETE_DEPENDENCIES, (job.id,))
-        group = job.spec.concurrency
+        group = group_key(job.spec)
         # The one opened by a claim is for the same claim.
-        if group is not None and settle(connection, group.group):
+        if group is not None and settle(connection, group):
             self._claimable |= job.state is not JobState.RUNNING
 
 
-def _states(connection: sqlite3.Connection, job_ids: Collection[str]) -> dict[str, JobState]:
+def _states(
+    connection: sqlite3.Connection, job_ids: Collection[str], project: str
+) -> dict[str, JobState]:
+    """Return the state of each job that is one of a project."""
     found = (
-        (job_id, read(connection, statements.SELECT_JOB_STATE, (job_id,))) for job_id in job_ids
+        (job_id, read(connection, statements.SELECT_STATE_AND_KEY, (job_id,))) for job_id in job_ids
     )
-    return {job_id: JobState(rows[0][0]) for job_id, rows in found if rows}
+    return {
+        job_id: JobState(rows[0][0])
+        for job_id, rows in found
+        if rows and project_of(rows[0][1]) == (project or DEFAULT_PROJECT)
+    }
 
 
 def _workflow_outputs(connection: sqlite3.Connection, workflow_id: str) -> list[GivenOutput]:
@@ -321,27 +329,3 @@ def _workflow_outputs(connection: sqlite3.Connection, workflow_id: str) -> list[
 def _lease_values(lease: LeaseRef) -> Row:
     return (lease.job_id, lease.attempt, lease.lease_token)
 
-
-def _best_pending(connection: sqlite3.Connection, offer: AgentOffer, limit: int) -> list[Job]:
-    if limit <= 0:
-        return []
-    rows: list[Row] = []
-    for key in _matching_keys(connection, offer.labels):
-        rows += read(connection, statements.SELECT_PENDING, (key, limit))
-    rows.sort(key=_rank)
-    return [job_from_row(row[2:]) for row in rows[:limit]]
-
-
-def _matching_keys(connection: sqlite3.Connection, offered: Mapping[str, str]) -> Sequence[str]:
-    keys = subset_keys(offered)
-    if keys is None:
-        found = read(connection, statements.SELECT_PENDING_LABELS)
-        return [key for (key,) in found if matches(key, offered)]
-    if len(keys) == 1:
-        return keys
-    found = read(connection, statements.SELECT_PENDING_AMONG, (json.dumps(keys),))
-    return [key for (key,) in found]
-
-
-def _rank(row: Row) -> Row:
-    return row[:2]

@@ -54,4 +54,5 @@ def _subset_keys(items: LabelItems) -> tuple[str, ...]:
 
 @lru_cache(maxsize=KNOWN_SETS)
 def _items(key: str) -> LabelItems:
-    return frozenset(json.loads(key).items())
+    # What comes before a line feed is no part of the labels: see ``queue_keys``.
+    return frozenset(json.loads(key.rpartition("\n")[2]).items())

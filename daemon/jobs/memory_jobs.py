@@ -14,8 +14,8 @@ from daemon.jobs.memory_queue import MemoryQueue
 from daemon.jobs.memory_views import dependents_after
 from daemon.jobs.models import Attempt, Job, LeaseRef, NewJob, QueueChange
 from daemon.jobs.states import JobState
-from daemon.tokens.memory_tokens import MemoryTokens
 from daemon.jobs.workflows import GivenOutput
+from daemon.tokens.memory_tokens import MemoryTokens
 
 
 class MemoryJobs:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 
-from daemon.jobs.labels import label_key, matches, subset_keys
-from daemon.jobs.models import Job
+from daemon.jobs.labels import matches
+from daemon.jobs.models import AgentOffer, Job
+from daemon.jobs.queue_keys import group_key, is_served, queue_key
 from daemon.jobs.states import JobState
 
 _Entry = tuple[int, int]
@@ -31,25 +32,26 @@ class MemoryQueue:
 
     def moved(self, before: Job | None, job: Job, seq: int) -> None:
         """Follow a change of a job; called for each."""
-        group = job.spec.concurrency
+        group = group_key(job.spec)
         if group is not None:
             was = before is not None and before.state.leased
-            self.holding[group.group] += job.state.leased - was
+            self.holding[group] += job.state.leased - was
         if _is_queued(job):
-            heap = self._heaps.setdefault(label_key(job.spec.labels), [])
+            heap = self._heaps.setdefault(queue_key(job.spec), [])
             heapq.heappush(heap, (-job.spec.priority, seq))
 
     def is_held_back(self, job: Job) -> bool:
         """Tell whether the group of a waiting job has no room for it."""
-        group = job.spec.concurrency
-        return group is not None and self.holding[group.group] >= group.limit
+        group, limits = group_key(job.spec), job.spec.concurrency
+        return limits is not None and self.holding[group or ""] >= limits.limit
 
-    def take(self, offered: Mapping[str, str], start: Callable[[Job], None], limit: int) -> None:
+    def take(self, offer: AgentOffer, start: Callable[[Job], None], limit: int) -> None:
         """Call ``start``, which makes it RUNNING, with each of the best jobs for an offer."""
-        keys: Iterable[str] | None = subset_keys(offered)
-        if keys is None:
-            keys = [key for key in self._heaps if matches(key, offered)]
-        heaps = [self._heaps[key] for key in keys if key in self._heaps]
+        heaps = [
+            heap
+            for key, heap in self._heaps.items()
+            if is_served(key, offer.projects) and matches(key, offer.labels)
+        ]
         held_back = []
         taken = 0
         while taken < limit and (heap := self._best(heaps)) is not None:
@@ -69,7 +71,7 @@ class MemoryQueue:
         """Count the jobs with the same labels that come before one and may be claimed; of a lane, the best."""
         lanes = set()
         count = 0
-        for entry in sorted(self._heaps.get(label_key(job.spec.labels), ())):
+        for entry in sorted(self._heaps.get(queue_key(job.spec), ())):
             if entry >= (-job.spec.priority, seq):
                 break
             other = self._job_at(entry[1])

@@ -42,6 +42,7 @@ from daemon.jobs.models import (
     Waits,
 )
 from daemon.jobs.page_tokens import check_page_size, decode_page_token, encode_page_token
+from daemon.jobs.queue_keys import is_of
 from daemon.jobs.request_ids import check_payload
 from daemon.jobs.states import JobState
 from daemon.jobs.workflows import checked_output, may_trigger, with_vars
@@ -72,7 +73,14 @@ class MemoryJobStore(MemoryJobs):
                 continue
             if new.id in self._jobs or new.id in accepted:
                 raise RuntimeError(f"job id {new.id} is already taken")
-            check_known(new.spec.depends_on, lambda other: other in self._jobs or other in accepted)
+            project = {new.spec.project}
+            known = {
+                job_id
+                for job_id in new.spec.depends_on
+                if (other := self._jobs.get(job_id) or accepted.get(job_id))
+                and is_of(other.spec, project)
+            }
+            check_known(new.spec.depends_on, known.__contains__)
             accepted[new.id] = new
             if new.request_id is not None:
                 requests[new.request_id] = new
@@ -113,7 +121,7 @@ class MemoryJobStore(MemoryJobs):
             spec = with_vars(job.spec, self._workflow_outputs)
             claims.append(Claim(lease=attempt.lease, spec=spec))
 
-        self._queue.take(offer.labels, start, limit)
+        self._queue.take(offer, start, limit)
         return claims
 
     async def renew(
@@ -318,6 +326,11 @@ class MemoryJobStore(MemoryJobs):
         except KeyError:
             raise JobNotFoundError(f"no job has the id {job_id!r}") from None
 
+    async def in_projects(self, job_ids: Collection[str], projects: Collection[str]) -> set[str]:
+        """Return those of some jobs that are of some projects."""
+        found = (self._jobs.get(job_id) for job_id in job_ids)
+        return {job.id for job in found if job is not None and is_of(job.spec, projects)}
+
     async def attempts(self, job_id: str) -> list[Attempt]:
         """Return the attempts of one job, oldest first."""
         return [*self._attempts.get(job_id, ())]
@@ -344,7 +357,7 @@ class MemoryJobStore(MemoryJobs):
         return self._counts[state]
 
     # Last, because its name hides the built-in one from every annotation after it.
-    async def list(
+    async def list(  # noqa: PLR0913 - the filters of the port
         self,
         states: Collection[JobState],
         page_size: int,
@@ -352,6 +365,7 @@ class MemoryJobStore(MemoryJobs):
         *,
         labels: Mapping[str, str] | None = None,
         since_us: int = 0,
+        projects: Collection[str] | None = None,
     ) -> JobPage:
         """Return a page of jobs, newest first; empty filters keep all.
 
@@ -361,7 +375,7 @@ class MemoryJobStore(MemoryJobs):
         check_page_size(page_size)
         before = min(decode_page_token(page_token), len(self._by_seq) + 1)
         found = (self._job_at(seq) for seq in range(before - 1, 0, -1))
-        older = (job for job in found if job is not None)
+        older = (job for job in found if job is not None and is_of(job.spec, projects))
         kept = iter(filtered(older, states, labels or {}, since_us))
         jobs = tuple(islice(kept, page_size))
         more = next(kept, None) is not None

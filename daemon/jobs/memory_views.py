@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from daemon.jobs import lifecycle
 from daemon.jobs.memory_queue import MemoryQueue
 from daemon.jobs.models import Attempt, Job, NextMoments, Waits
+from daemon.jobs.queue_keys import group_key
 from daemon.jobs.states import JobState
 
 
@@ -37,7 +38,10 @@ def waits_of(job: Job, seq: int, jobs: Mapping[str, Job], queue: MemoryQueue) ->
     group = job.spec.concurrency
     if group is None or not queue.is_held_back(job):
         return waits
-    holders = tuple(other.id for other in jobs.values() if _holds(other, group.group))
+    key = group_key(job.spec)
+    holders = tuple(
+        other.id for other in jobs.values() if other.state.leased and group_key(other.spec) == key
+    )
     return waits._replace(group=group.group, group_holders=holders)
 
 
@@ -74,7 +78,3 @@ def next_moments(timed: Iterable[Job]) -> NextMoments:
         first[steady] = min(moment_us, first.get(steady, moment_us))
     return NextMoments(wall_us=first.get(False), steady_us=first.get(True))
 
-
-def _holds(job: Job, group: str) -> bool:
-    concurrency = job.spec.concurrency
-    return job.state.leased and concurrency is not None and concurrency.group == group

@@ -158,6 +158,8 @@ class AgentOffer(NamedTuple):
 
     agent: AgentIdentity
     labels: Mapping[str, str] = MappingProxyType({})
+    projects: frozenset[str] | None = None
+    """Whose jobs it takes; None for those of every project."""
 
 
 class NextMoments(NamedTuple):

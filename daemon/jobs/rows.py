@@ -8,8 +8,8 @@ from typing import Any
 from agent_runner.job_spec import ConcurrencySpec
 from agent_runner.outcome import EndReason, LogSummary, SandboxRecord, SourceRecord, limits_from
 from daemon.errors import StoreUnusableError
-from daemon.jobs.labels import label_key
 from daemon.jobs.models import AgentIdentity, Attempt, Job, JobEvent, NewJob
+from daemon.jobs.queue_keys import group_key, queue_key
 from daemon.jobs.spec_text import decode_spec, encode_spec
 from daemon.jobs.states import JobState
 
@@ -89,7 +89,7 @@ def new_job_values(new: NewJob, job: Job) -> Row:
     """Return what a job's row begins with, in the order of ``INSERT_JOB``."""
     spec = new.spec
     group = spec.concurrency
-    labels = label_key(spec.labels)
+    labels = queue_key(spec)
     return (
         job.id,
         job.create_us,
@@ -102,7 +102,7 @@ def new_job_values(new: NewJob, job: Job) -> Row:
         new.parent_id,
         new.depth,
         "" if spec.workflow is None else spec.workflow.id,
-        *((group.group, lane_key(group, labels)) if group is not None else (None, None)),
+        *((group_key(spec), lane_key(group, labels)) if group is not None else (None, None)),
         *job_state_values(job),
     )
 

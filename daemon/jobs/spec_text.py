@@ -47,7 +47,8 @@ SPARED_BY_SANDBOX = frozenset(
 )
 """The same of its ``sandbox``."""
 _NO_SOURCE = SourceSpec()
-_NO_OUTPUTS = OutputsSpec()
+_NOTHING = {"project": DEFAULT_PROJECT, "ci_source": _NO_SOURCE, "outputs": OutputsSpec()}
+"""What other fields hold if they ask for nothing."""
 KNOWN_SPECS = 512
 MAX_KNOWN_CHARS = 8192
 """Longer specs are decoded each time, so that what is remembered stays small."""
@@ -76,12 +77,9 @@ def _plain(value: object) -> object:
         for name in SPARED:
             if not fields[name]:
                 del fields[name]
-        if fields["project"] == DEFAULT_PROJECT:
-            del fields["project"]
-        if fields["ci_source"] == _NO_SOURCE:
-            del fields["ci_source"]
-        if fields["outputs"] == _NO_OUTPUTS:
-            del fields["outputs"]
+        for name, nothing in _NOTHING.items():
+            if fields[name] == nothing:
+                del fields[name]
         return fields
     if type(value) is SandboxSpec:
         return {

@@ -20,9 +20,8 @@ from daemon.errors import JobNotFoundError, StoreUnavailableError, StoreUnusable
 from daemon.jobs import migrator, statements
 from daemon.jobs.group_commit import GroupCommit
 from daemon.jobs.job_events import read_events
-from daemon.jobs.job_pages import read_page
+from daemon.jobs.job_pages import Kept, read_page
 from daemon.jobs.job_writer import JobWriter
-from daemon.jobs.labels import label_key
 from daemon.jobs.leases import lease_lost
 from daemon.jobs.models import (
     MAX_TRIGGERED,
@@ -43,6 +42,7 @@ from daemon.jobs.models import (
     Renewal,
     Waits,
 )
+from daemon.jobs.queue_keys import group_key, is_served, queue_key
 from daemon.jobs.removal import remove_ended
 from daemon.jobs.request_ids import check_payload
 from daemon.jobs.rows import (
@@ -228,13 +228,14 @@ class SqliteJobStore:
             return Waits(dependencies=tuple(i for i in job.spec.depends_on if i in unmet))
         if job.state is not JobState.PENDING:
             return Waits()
-        key = label_key(job.spec.labels)
-        ((ahead,),) = self._read(statements.COUNT_AHEAD, (key, job.spec.priority, job_id))
+        ahead_of = (queue_key(job.spec), job.spec.priority, job_id)
+        ((ahead,),) = self._read(statements.COUNT_AHEAD, ahead_of)
         waits = Waits(ready_us=job.ready_us, ahead=ahead)
         group = job.spec.concurrency
         if group is None:
             return waits
-        holders = tuple(row[0] for row in self._read(statements.LIST_HOLDING, (group.group,)))
+        held = self._read(statements.LIST_HOLDING, (group_key(job.spec),))
+        holders = tuple(job_id for (job_id,) in held)
         if len(holders) < group.limit:
             return waits
         return waits._replace(group=group.group, group_holders=holders)
@@ -280,6 +281,11 @@ class SqliteJobStore:
         if not rows:
             raise JobNotFoundError(f"no job has the id {job_id!r}")
         return job_from_row(rows[0])
+
+    async def in_projects(self, job_ids: Collection[str], projects: Collection[str]) -> set[str]:
+        """Return those of some jobs that are of some projects."""
+        rows = self._read(statements.SELECT_KEYS, (json.dumps([*job_ids]),))
+        return {job_id for job_id, key in rows if is_served(key, projects)}
 
     async def attempts(self, job_id: str) -> list[Attempt]:
         """Return the attempts of one job, oldest first."""
@@ -361,7 +367,7 @@ class SqliteJobStore:
         return connection
 
     # Last, because its name hides the built-in one from every annotation after it.
-    async def list(
+    async def list(  # noqa: PLR0913 - the filters of the port
         self,
         states: Collection[JobState],
         page_size: int,
@@ -369,15 +375,15 @@ class SqliteJobStore:
         *,
         labels: Mapping[str, str] | None = None,
         since_us: int = 0,
+        projects: Collection[str] | None = None,
     ) -> JobPage:
         """Return a page of jobs, newest first; empty filters keep all.
 
         Raises:
             UsageError: The page token is not one of ours.
         """
-        return await read_page(
-            self._read, states, page_size, page_token, labels=labels or {}, since_us=since_us
-        )
+        kept = Kept(states=states, labels=labels or {}, projects=projects, since_us=since_us)
+        return await read_page(self._read, kept, page_size, page_token)
 
 
 def _is_due(moment_us: int | None, now_us: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from daemon.jobs.queue_keys import FIRST_OF_DEFAULT
 from daemon.jobs.rows import (
     ARTIFACT_COLUMNS,
     ATTEMPT_COLUMNS,
@@ -74,6 +75,8 @@ EXTEND_ALL_LEASES = "UPDATE attempts SET expire_us = ? WHERE state = 'RUNNING'"
 
 SELECT_JOB = f"SELECT {_JOB} FROM jobs WHERE id = ?"
 SELECT_JOB_STATE = "SELECT state FROM jobs WHERE id = ?"
+SELECT_STATE_AND_KEY = "SELECT state, labels FROM jobs WHERE id = ?"
+SELECT_KEYS = "SELECT id, labels FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
 SELECT_JOB_BY_REQUEST = f"SELECT payload_sha256, {_JOB} FROM jobs WHERE request_id = ?"
 SELECT_KNOWN_REQUESTS = (
     "SELECT request_id FROM jobs WHERE request_id IN (SELECT value FROM json_each(?))"
@@ -112,6 +115,12 @@ SELECT labels FROM pending WHERE labels IS NOT NULL
 """
 """The sets of labels among the pending jobs: one jump in the index for each, however many jobs have it."""
 
+NEXT_PENDING_KEY = (
+    "SELECT min(labels) FROM jobs INDEXED BY jobs_pending "
+    "WHERE state = 'PENDING' AND hold = 0 AND labels >= ?"
+)
+"""The first set of labels from some text on: one jump."""
+
 SELECT_PENDING_AMONG = (
     "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_pending "
     "WHERE state = 'PENDING' AND hold = 0 AND labels = value)"
@@ -128,15 +137,22 @@ LIST_JOBS = f"SELECT seq, {_JOB} FROM jobs WHERE {_IN_RANGE}"
 LIST_JOBS_IN_STATE = (
     f"SELECT seq, {_JOB} FROM jobs INDEXED BY jobs_by_state WHERE state = ? AND {_IN_RANGE}"
 )
+_OF_DEFAULT = f"labels >= '{FIRST_OF_DEFAULT}'"
+LIST_JOBS_OF_DEFAULT = f"SELECT seq, {_JOB} FROM jobs WHERE {_OF_DEFAULT} AND {_IN_RANGE}"
+LIST_JOBS_OF_DEFAULT_IN_STATE = (
+    f"SELECT seq, {_JOB} FROM jobs INDEXED BY jobs_by_state "
+    f"WHERE state = ? AND {_OF_DEFAULT} AND {_IN_RANGE}"
+)
+"""Reads the jobs of other projects, too, so its caller asks for a part of the order of submits at a time."""
 LIST_JOBS_WITH_LABELS = (
     f"SELECT seq, {_JOB} FROM jobs INDEXED BY jobs_by_labels "
     f"WHERE labels = ? AND labels <> '{{}}' AND state = ? AND {_IN_RANGE}"
 )
 NEXT_LABELS = (
     "SELECT labels FROM jobs INDEXED BY jobs_by_labels "
-    "WHERE labels > ? AND labels <> '{}' ORDER BY labels LIMIT 1"
+    "WHERE labels > ? AND labels < ? AND labels <> '{}' ORDER BY labels LIMIT 1"
 )
-"""The set of labels after another one: one jump, however many jobs have it."""
+"""The set of labels after another one, up to some text: one jump, however many jobs have it."""
 SEQ_BOUNDS = "SELECT (SELECT min(seq) FROM jobs), (SELECT max(seq) FROM jobs)"
 """Two jumps; both in one would read the whole table."""
 COUNT_JOBS = "SELECT count(*) FROM jobs INDEXED BY jobs_by_state WHERE state = ?"

@@ -68,7 +68,7 @@ class JobStore(Protocol):
         ended otherwise. One with a ``not_before_us`` to come waits for it.
 
         Raises:
-            InvalidJobSpecError: A job depends on one that does not exist.
+            InvalidJobSpecError: A job depends on one that does not exist in its project.
             RequestIdReusedError: A request id is known with another payload, or stands twice in ``jobs`` with different payloads.
         """
         ...
@@ -88,8 +88,9 @@ class JobStore(Protocol):
     async def claim(self, offer: AgentOffer, limit: int, lease_s: float) -> list[Claim]:
         """Give up to ``limit`` pending jobs to an agent-runner, best first.
 
-        The specification of a job of a workflow holds what the ended jobs of it gave. Best is: higher priority, then the earlier submit. Every label of the job must be among the
-        offer's, fewer jobs of its concurrency group must run than its limit, and it must not wait for a moment. Each claimed job is RUNNING with a new attempt and a fresh, unguessable lease token.
+        The specification of a job of a workflow holds what the ended jobs of it gave. Best is: higher priority, then the earlier submit.
+        The project of the job must be one of the offer's, every label of it among the offer's, fewer jobs of its concurrency
+        group must run than its limit, and it must not wait for a moment. Each claimed job is RUNNING with a new attempt and a fresh, unguessable lease token.
         """
         ...
 
@@ -234,6 +235,10 @@ class JobStore(Protocol):
         """
         ...
 
+    async def in_projects(self, job_ids: Collection[str], projects: Collection[str]) -> set[str]:
+        """Return those of some jobs that are kept and of some projects; called per batch of events of a watcher that may not see all."""
+        ...
+
     async def attempts(self, job_id: str) -> list[Attempt]:
         """Return the attempts of one job, oldest first; empty if there are none or no such job."""
         ...
@@ -258,7 +263,7 @@ class JobStore(Protocol):
         """Return how many jobs are in a state."""
         ...
 
-    async def list(
+    async def list(  # noqa: PLR0913 - one for each filter
         self,
         states: Collection[JobState],
         page_size: int,
@@ -266,6 +271,7 @@ class JobStore(Protocol):
         *,
         labels: Mapping[str, str] | None = None,
         since_us: int = 0,
+        projects: Collection[str] | None = None,
     ) -> JobPage:
         """Return a page of jobs, newest first.
 
@@ -275,6 +281,7 @@ class JobStore(Protocol):
             page_token: That of an earlier page; empty for the first one.
             labels: Keeps jobs that have all of them.
             since_us: Keeps jobs with this ``create_us`` or a later one.
+            projects: Keeps jobs of one of them; None keeps all.
 
         Raises:
             UsageError: The page token is not one of ours, or the page size is below 1.

@@ -17,8 +17,8 @@ from daemon.jobs.models import LeaseRef, NewJob
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from daemon.server.agent_session import AgentSession
-from daemon.server.caller import CALLER
 from daemon.server.artifact_intake import ArtifactIntake, check_files
+from daemon.server.caller import CALLER
 from daemon.server.completions import Completions
 from daemon.server.config import ServerConfig
 from daemon.server.convert import agent_from_pb, lease_from_pb
@@ -68,10 +68,11 @@ class AgentServicer(rpc.AgentServiceServicer):
     ) -> pb.RegisterAgentResponse:
         """Make a start of an agent-runner known; called once per connection."""
         agent = CALLER.get().agent(agent_from_pb(request.agent))
+        projects = CALLER.get().among(request.projects)
         if not 0 < request.slots <= MAX_SLOTS:
             raise UsageError(f"slots must be 1 to {MAX_SLOTS}")
         await self._completions.run(
-            self._dispatcher.register(agent, request.slots, dict(request.labels))
+            self._dispatcher.register(agent, request.slots, dict(request.labels), projects)
         )
         self._dispatcher.session(agent).tier = request.sandbox.tier
         logger.info(

@@ -19,6 +19,8 @@ class AgentSession:
     agent: AgentIdentity
     slots: int
     labels: Mapping[str, str]
+    projects: frozenset[str] | None = None
+    """Whose jobs it takes; None for those of every project."""
     tier: str = ""
     """Of the sandbox that its jobs get; empty if it did not say."""
     stream: WorkStream | None = None
@@ -34,7 +36,7 @@ class AgentSession:
     @property
     def offer(self) -> AgentOffer:
         """Return what it can take."""
-        return AgentOffer(agent=self.agent, labels=self.labels)
+        return AgentOffer(agent=self.agent, labels=self.labels, projects=self.projects)
 
     @property
     def claimable(self) -> int:
@@ -45,6 +47,10 @@ class AgentSession:
     def free(self) -> int:
         """Return how many jobs it could take now."""
         return 0 if self.draining else max(0, self.slots - len(self.held))
+
+    def serves(self, project: str) -> bool:
+        """Tell whether it takes jobs of a project."""
+        return self.projects is None or project in self.projects
 
     def hold(self, leases: Iterable[LeaseRef]) -> None:
         """Count leases against the slots."""

@@ -110,7 +110,8 @@ class JobServer:
         self._tokens = TokenBook(token, self._clock, self._completions)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
-            interceptors=(ServerInterceptor(self._tokens, self._signals),), options=OPTIONS
+            interceptors=(ServerInterceptor(self._tokens, self._store, self._signals),),
+            options=OPTIONS,
         )
         self._retention = Retention(
             store=self._store,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -52,6 +53,18 @@ class Caller:
         """
         if not self.may_see(project):
             raise ProjectNotAllowedError(f"the token is not for project {project!r}")
+
+    def among(self, projects: Collection[str]) -> frozenset[str] | None:
+        """Return the projects that a call is for, out of what it names; None for every one. To name none is to name all.
+
+        Raises:
+            ProjectNotAllowedError: One is none of the caller's.
+        """
+        if not projects:
+            return self.projects
+        for project in projects:
+            self.check(project)
+        return frozenset(projects)
 
     def agent(self, agent: AgentIdentity) -> AgentIdentity:
         """Return an agent-runner under the name that it has here: of several projects each may have one called the same.

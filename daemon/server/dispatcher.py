@@ -61,7 +61,13 @@ class Dispatcher:
         self.leased = asyncio.Event()
         """Set when a lease was given; the reaper clears it."""
 
-    async def register(self, agent: AgentIdentity, slots: int, labels: Mapping[str, str]) -> None:
+    async def register(
+        self,
+        agent: AgentIdentity,
+        slots: int,
+        labels: Mapping[str, str],
+        projects: frozenset[str] | None,
+    ) -> None:
         """Make a start of an agent-runner known; the first time, end the leases of the starts before it.
 
         Raises:
@@ -70,10 +76,10 @@ class Dispatcher:
         self._check_not_replaced(agent)
         old = self._sessions.get(agent.name)
         if old is not None and old.agent == agent:
-            old.slots, old.labels = slots, labels
+            old.slots, old.labels, old.projects = slots, labels, projects
             old.stir()
             return
-        self._sessions[agent.name] = AgentSession(agent, slots, labels)
+        self._sessions[agent.name] = AgentSession(agent, slots, labels, projects)
         if old is not None:
             await self._replace(old)
         ended = await self._store.end_predecessors(agent)
@@ -186,7 +192,7 @@ class Dispatcher:
     async def submit(self, jobs: Sequence[NewJob]) -> list[Job]:
         """Store jobs; free slots claim right behind it, so that both share one commit. Raises what the store raises."""
         claiming = asyncio.gather(
-            *(self._claim(session, stream) for session, stream in self._free(len(jobs))),
+            *(self._claim(session, stream) for session, stream in self._free(jobs)),
             return_exceptions=True,
         )
         # The claims run when this task waits for the first time, so they come behind it in the same transaction.
@@ -257,16 +263,20 @@ class Dispatcher:
         if any(job.id not in taken for job in jobs):
             self.stir()
 
-    def _free(self, jobs: int) -> Iterator[tuple[AgentSession, WorkStream]]:
-        """Yield those who could take so many new jobs at once, most free slots first."""
+    def _free(self, jobs: Sequence[NewJob]) -> Iterator[tuple[AgentSession, WorkStream]]:
+        """Yield those who could take new jobs at once, most free slots first."""
+        left = len(jobs)
+        projects = {job.spec.project for job in jobs}
         for session in sorted(self._sessions.values(), key=lambda session: -session.free):
             stream, free = session.stream, session.free
-            if jobs <= 0:
+            if left <= 0:
                 return
-            if stream is not None and free and not session.lock.locked():
+            if stream is None or not free or session.lock.locked():
+                continue
+            if any(map(session.serves, projects)):
                 # What it last found says nothing about what comes now.
                 session.exhausted = False
-                jobs -= free
+                left -= free
                 yield session, stream
 
     async def _claim(self, session: AgentSession, stream: WorkStream) -> list[Claim]:

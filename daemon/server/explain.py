@@ -15,6 +15,7 @@ from daemon.jobs.models import Attempt, Job
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from daemon.server.agent_session import AgentSession
+from daemon.server.caller import CALLER
 from daemon.server.convert import job_to_pb
 from daemon.server.dispatcher import Dispatcher
 from daemon.server.inspection import Inspections
@@ -93,7 +94,7 @@ class Explainer:
         ready_us = self._wall_us(waits.ready_us) if job.backoff_us else waits.ready_us
         limit = job.spec.concurrency.limit if job.spec.concurrency else 1
         found = store_waits(waits, ready_us, limit)
-        sessions = self._dispatcher.sessions()
+        sessions = [one for one in self._dispatcher.sessions() if one.serves(job.spec.project)]
         found += place_waits(job, sessions)
         if not found:
             fitting = [
@@ -149,7 +150,8 @@ class Explainer:
                 job = await self._store.get(job_id)
             except JobNotFoundError:  # a hello may name what no store knows
                 continue
-            found.append(Holding(job_id=job_id, name=job.spec.name, start_us=job.start_us))
+            if CALLER.get().may_see(job.spec.project):
+                found.append(Holding(job_id=job_id, name=job.spec.name, start_us=job.start_us))
         return found
 
     async def _cancel_us(self, job: Job) -> int | None:

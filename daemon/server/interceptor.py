@@ -23,7 +23,9 @@ from daemon.errors import (
     TokenMissingError,
     UsageError,
 )
+from daemon.jobs.store import JobStore
 from daemon.server.caller import CALLER, Caller
+from daemon.server.job_scope import check_visible
 from daemon.server.signals import Signals
 from daemon.server.statuses import INTERNAL, Refusal, refusal
 from daemon.server.token_book import TokenBook
@@ -52,8 +54,9 @@ SCHEME = "bearer "
 class ServerInterceptor(grpc.aio.ServerInterceptor):
     """Made once per server. Called for every call before its handler runs."""
 
-    def __init__(self, tokens: TokenBook, signals: Signals) -> None:
+    def __init__(self, tokens: TokenBook, store: JobStore, signals: Signals) -> None:
         self._tokens = tokens
+        self._store = store
         self._signals = signals
         self._handlers: dict[str, Handler] = {}
 
@@ -76,7 +79,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             if handler is None:
                 return _refusing(error, None) if error else None
             if method.startswith(OUR_PREFIX):
-                handler = _wrapped(method, handler, self._tokens)
+                handler = _wrapped(method, handler, self._tokens, self._store)
             self._handlers[method] = handler
         return _refusing(error, handler) if error else handler
 
@@ -124,31 +127,33 @@ def _refusing(error: DaemonError, handler: Handler | None) -> Handler:
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-def _wrapped(method: str, handler: Handler, tokens: TokenBook) -> Handler:
+def _wrapped(method: str, handler: Handler, tokens: TokenBook, store: JobStore) -> Handler:
     deserializer = _lenient(handler.request_deserializer)
     if not handler.response_streaming:
         return grpc.unary_unary_rpc_method_handler(
-            _wrapped_unary(method, handler.unary_unary),
+            _wrapped_unary(method, handler.unary_unary, store),
             deserializer,
             handler.response_serializer,
         )
     if not handler.request_streaming:
         return grpc.unary_stream_rpc_method_handler(
-            _wrapped_stream(method, handler.unary_stream, tokens),
+            _wrapped_stream(method, handler.unary_stream, tokens, store),
             deserializer,
             handler.response_serializer,
         )
     return grpc.stream_stream_rpc_method_handler(
-        _wrapped_stream(method, handler.stream_stream, tokens),
+        _wrapped_stream(method, handler.stream_stream, tokens, store),
         deserializer,
         handler.response_serializer,
     )
 
 
-def _wrapped_unary(method: str, behavior: Any) -> Callable[..., Awaitable[Any]]:
+def _wrapped_unary(method: str, behavior: Any, store: JobStore) -> Callable[..., Awaitable[Any]]:
     async def call(request: Any, context: Context) -> Any:
         try:
-            return await behavior(_readable(request), context)
+            readable = _readable(request)
+            await check_visible(store, CALLER.get(), readable)
+            return await behavior(readable, context)
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the wire gets a status
@@ -158,7 +163,7 @@ def _wrapped_unary(method: str, behavior: Any) -> Callable[..., Awaitable[Any]]:
 
 
 def _wrapped_stream(
-    method: str, behavior: Any, tokens: TokenBook
+    method: str, behavior: Any, tokens: TokenBook, store: JobStore
 ) -> Callable[..., AsyncIterator[Any]]:
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:
         try:
@@ -168,6 +173,7 @@ def _wrapped_stream(
                 readable: Any = _all_readable(request)
             else:
                 readable = _readable(request)
+                await check_visible(store, CALLER.get(), readable)
             async with aclosing(behavior(readable, context)) as responses:
                 caller = CALLER.get()
                 if not caller.token_id:

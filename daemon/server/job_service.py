@@ -11,6 +11,7 @@ from daemon.errors import UsageError
 from daemon.jobs.models import Job, NewJob
 from daemon.jobs.store import JobStore
 from daemon.server.artifact_reader import ArtifactReader
+from daemon.server.caller import CALLER
 from daemon.server.completions import Completions
 from daemon.server.convert import event_to_pb, job_to_pb, states_from_pb
 from daemon.server.dispatcher import Dispatcher
@@ -31,7 +32,7 @@ MAX_PAGE_BYTES = 3 << 20
 
 
 class JobServicer(rpc.JobServiceServicer):
-    """One per server. The interceptor has checked the token and turns errors into statuses."""
+    """One per server. The interceptor has checked the token, and that each job which a request names exists for whoever has it."""
 
     def __init__(  # noqa: PLR0913 - the parts of one server, joined once
         self,
@@ -57,14 +58,14 @@ class JobServicer(rpc.JobServiceServicer):
 
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
         """Accept one job; answered after it is durable."""
-        jobs = await self._submit(await new_jobs((request,)))
+        jobs = await self._submit(await new_jobs((request,), CALLER.get()))
         return pb.SubmitJobResponse(job=job_to_pb(jobs[0]))
 
     async def SubmitJobs(
         self, request: pb.SubmitJobsRequest, context: Any
     ) -> pb.SubmitJobsResponse:
         """Accept several jobs or none; answered after they are durable."""
-        jobs = await self._submit(await new_jobs(request.requests))
+        jobs = await self._submit(await new_jobs(request.requests, CALLER.get()))
         return pb.SubmitJobsResponse(jobs=[job_to_pb(job) for job in jobs])
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:
@@ -83,6 +84,7 @@ class JobServicer(rpc.JobServiceServicer):
         size = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
         states = states_from_pb(request.states)
         since_us = time_from_pb(request.since_time) if request.HasField("since_time") else 0
+        projects = CALLER.get().among((request.project,) if request.project else ())
         while True:
             page = await self._store.list(
                 states,
@@ -90,6 +92,7 @@ class JobServicer(rpc.JobServiceServicer):
                 request.page_token,
                 labels=request.labels,
                 since_us=since_us,
+                projects=projects,
             )
             response = pb.ListJobsResponse(
                 jobs=[job_to_pb(job) for job in page.jobs], next_page_token=page.next_page_token
@@ -105,7 +108,8 @@ class JobServicer(rpc.JobServiceServicer):
         after_id = await self._watch.start(request.after_event_id, request.job_ids)
         # Tells the client that nothing after this moment will be missed.
         await context.send_initial_metadata((("last-event-id", str(after_id)),))
-        async with aclosing(self._watch.events(after_id, request.job_ids)) as events:
+        visible = CALLER.get().projects
+        async with aclosing(self._watch.events(after_id, request.job_ids, visible)) as events:
             async for batch in events:
                 yield pb.WatchJobsResponse(events=[event_to_pb(event) for event in batch])
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Sequence
 
 from daemon.errors import EventsRemovedError, ShuttingDownError, UsageError
 from daemon.jobs.models import JobEvent
@@ -52,9 +53,9 @@ class JobWatch:
         return after_event_id
 
     async def events(
-        self, after_id: int, job_ids: Sequence[str]
+        self, after_id: int, job_ids: Sequence[str], projects: Collection[str] | None
     ) -> AsyncGenerator[list[JobEvent], None]:
-        """Yield all events after an id, for ever, as many at once as there are.
+        """Yield all events after an id, for ever, as many at once as there are; without ``job_ids`` those of the projects, None for all.
 
         Raises:
             ShuttingDownError: The server stops; watch on from the last event later.
@@ -64,10 +65,20 @@ class JobWatch:
             while True:
                 events = await self._store.events(after_id, BATCH, wanted)
                 if events:
-                    yield events
                     after_id = events[-1].id
+                    if projects is not None and not wanted:
+                        events = await self._of_projects(events, projects)
+                    if events:
+                        yield events
                     continue
                 if STOP in await changes.wait():
                     raise ShuttingDownError(
                         "the job server is stopping; watch on from the last event later"
                     )
+
+    async def _of_projects(
+        self, events: Sequence[JobEvent], projects: Collection[str]
+    ) -> list[JobEvent]:
+        await asyncio.sleep(0)  # many may be of others, and then nothing is sent that would wait
+        seen = await self._store.in_projects({event.job_id for event in events}, projects)
+        return [event for event in events if event.job_id in seen]

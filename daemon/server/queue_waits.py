@@ -82,8 +82,8 @@ def place_waits(job: Job, sessions: Sequence[AgentSession]) -> list[Wait]:
 
 
 def fits(job: Job, session: AgentSession) -> bool:
-    """Tell whether an agent-runner offers all labels of a job."""
-    return job.spec.labels.items() <= session.labels.items()
+    """Tell whether an agent-runner takes jobs of a job's project and offers all its labels."""
+    return session.serves(job.spec.project) and job.spec.labels.items() <= session.labels.items()
 
 
 def slot_wait(sessions: Sequence[AgentSession], busy: Sequence[Holding], ahead: int) -> Wait | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+from agent_runner.project_names import DEFAULT_PROJECT
 from daemon.errors import DependencyFailedError, JobNotEndedError, JobNotFoundError
 from daemon.jobs.ids import new_job_id
 from daemon.jobs.models import Job, NewJob
+from daemon.jobs.queue_keys import request_key
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from daemon.server.submission import checked_request_id
@@ -23,7 +25,14 @@ async def repeated_before(store: JobStore, job_id: str, request_id: str) -> Job 
         UsageError: The request id is malformed.
     """
     checked = checked_request_id(request_id)
-    return None if checked is None else await store.requested(checked, _payload_sha256(job_id))
+    if checked is None:
+        return None
+    try:
+        project = (await store.get(job_id)).spec.project
+    except JobNotFoundError:
+        project = DEFAULT_PROJECT
+    key = request_key(project, checked)
+    return await store.requested(key or checked, _payload_sha256(job_id))
 
 
 async def repeated(store: JobStore, job_id: str, request_id: str) -> NewJob:
@@ -49,7 +58,7 @@ async def repeated(store: JobStore, job_id: str, request_id: str) -> NewJob:
     return NewJob(
         id=new_job_id(),
         spec=replace(old.spec, depends_on=depends_on),
-        request_id=checked,
+        request_id=request_key(old.spec.project, checked),
         payload_sha256=_payload_sha256(job_id),
         retry_of=job_id,
         parent_id=old.parent_id,

@@ -12,10 +12,13 @@ from pathlib import Path
 from agent_runner import wire
 from agent_runner.errors import InvalidJobSpecError
 from agent_runner.job_spec import MAX_SPEC_BYTES, JobSpec
+from agent_runner.project_names import PROJECT_NAME, PROJECT_RULE
 from agent_runner.secret_refs import check_refs
 from daemon.errors import InvalidJobFileError, UsageError
 from daemon.jobs.ids import new_job_id
 from daemon.jobs.models import NewJob
+from daemon.jobs.queue_keys import request_key
+from daemon.server.caller import Caller
 from runner.v1 import job_service_pb2
 
 MAX_BATCH = 1000
@@ -27,22 +30,25 @@ REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
 _Files = dict[bytes, JobSpec]
 
 
-async def new_jobs(requests: Sequence[job_service_pb2.SubmitJobRequest]) -> list[NewJob]:
+async def new_jobs(
+    requests: Sequence[job_service_pb2.SubmitJobRequest], caller: Caller
+) -> list[NewJob]:
     """Return the jobs that requests ask for; called per submit. A job file that repeats is parsed once.
 
     Raises:
         InvalidJobSpecError: A specification breaks a rule; among several, names the request.
         InvalidJobFileError: A job file cannot be read as a job.
+        ProjectNotAllowedError: A project is not the caller's.
         UsageError: A request holds no job, a request id is malformed, or there are too many or too large ones.
     """
     if not 0 < len(requests) <= MAX_BATCH:
         raise UsageError(f"requests must hold 1 to {MAX_BATCH} jobs, not {len(requests)}")
     files: _Files = {}
-    jobs = []
+    jobs: list[NewJob] = []
     total = 0
     for position, request in enumerate(requests):
         try:
-            job, size = await _new_job(request, files)
+            job, size = await _new_job(request, files, jobs, caller)
         except InvalidJobSpecError as error:
             raise _in_batch(error, position, len(requests)) from None
         total += size
@@ -52,19 +58,43 @@ async def new_jobs(requests: Sequence[job_service_pb2.SubmitJobRequest]) -> list
     return jobs
 
 
-async def _new_job(request: job_service_pb2.SubmitJobRequest, files: _Files) -> tuple[NewJob, int]:
+async def _new_job(
+    request: job_service_pb2.SubmitJobRequest,
+    files: _Files,
+    before: Sequence[NewJob],
+    caller: Caller,
+) -> tuple[NewJob, int]:
     request_id = checked_request_id(request.request_id)
-    spec = await _spec(request, files)
+    asked = await _spec(request, files)
+    spec = _linked(asked, request.depends_on_requests, before)
     spec.validate()
     check_refs(spec)
-    serialised = _serialised(spec)
+    # As it was asked for: the ids of the jobs before it are others each time, and the project is part of the request id.
+    serialised = _serialised(asked)
+    spec = replace(spec, project=_project(spec.project or request.project, caller))
     job = NewJob(
         id=new_job_id(),
         spec=spec,
-        request_id=request_id,
-        payload_sha256=_payload_sha256(request, spec, serialised),
+        request_id=request_key(spec.project, request_id),
+        payload_sha256=_payload_sha256(request, asked, serialised),
     )
     return job, len(serialised)
+
+
+def _project(named: str, caller: Caller) -> str:
+    if named and not PROJECT_NAME.fullmatch(named):
+        raise InvalidJobSpecError("project", f"must be {PROJECT_RULE}")
+    return caller.project_of(named)
+
+
+def _linked(spec: JobSpec, positions: Sequence[int], before: Sequence[NewJob]) -> JobSpec:
+    """Return a job that also depends on jobs of earlier requests of the same call."""
+    for number, position in enumerate(positions):
+        if not 0 <= position < len(before):
+            field = f"depends_on_requests.{number}"
+            raise InvalidJobSpecError(field, "is not the position of an earlier request")
+    ids = (before[position].id for position in positions)
+    return replace(spec, depends_on=(*spec.depends_on, *ids)) if positions else spec
 
 
 def _payload_sha256(
@@ -77,6 +107,8 @@ def _payload_sha256(
         digest.update(request.job_file.content)
         for overlay in request.job_file.overlays:
             digest.update(b"\0" + overlay.content)
+    for position in request.depends_on_requests:
+        digest.update(b"\0%d" % position)
     return digest.hexdigest()
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from daemon.clock import FixedClock
 from daemon.errors import StoreUnusableError
+from daemon.jobs.migrator import load_migrations
 from daemon.jobs.models import Job
 from daemon.jobs.sqlite_store import SqliteJobStore
 from daemon.jobs.states import JobState
@@ -252,13 +253,14 @@ async def test_strange_path(tmp_path: Path):
 async def test_newer_schema_is_refused(path: Path):
     """A database of a newer runner is named with both versions and stays untouched."""
     await (await opened(path)).close()
+    known = len(load_migrations())
     with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version = 7")
+        database.execute(f"PRAGMA user_version = {known + 1}")
     before = path.read_bytes()
 
     text = await refusal(path)
 
-    assert "written by a newer runner (schema 7, this one knows 6)" in text
+    assert f"written by a newer runner (schema {known + 1}, this one knows {known})" in text
     assert "upgrade runner or use another --state-dir" in text
     assert path.read_bytes() == before
 

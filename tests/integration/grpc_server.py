@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from runner.v1 import agent_service_pb2_grpc as agent_rpc
 from runner.v1 import job_pb2
 from runner.v1 import job_service_pb2 as pb
 from runner.v1 import job_service_pb2_grpc as rpc
+from runner.v1 import token_service_pb2 as token_pb
+from runner.v1 import token_service_pb2_grpc as token_rpc
 
 TOKEN = "a-token-of-this-test"
 AUTH = (("authorization", f"Bearer {TOKEN}"),)
@@ -48,14 +50,31 @@ class Client:
     store: SqliteJobStore
     clock: Any
     """A ``FixedClock`` unless the test asked for another one."""
+    auth: tuple[tuple[str, str], ...] = AUTH
+    token_id: str = ""
+    """Of an issued token."""
 
     @property
     def jobs(self) -> Any:
-        return _WithToken(rpc.JobServiceStub(self.channel))
+        return _WithToken(rpc.JobServiceStub(self.channel), self.auth)
 
     @property
     def agents(self) -> Any:
-        return _WithToken(agent_rpc.AgentServiceStub(self.channel))
+        return _WithToken(agent_rpc.AgentServiceStub(self.channel), self.auth)
+
+    @property
+    def tokens(self) -> Any:
+        return _WithToken(token_rpc.TokenServiceStub(self.channel), self.auth)
+
+    async def issued(self, role: str, *projects: str, expire_us: int | None = None) -> Client:
+        """Return this connection with a token of its own."""
+        number = token_pb.TokenRole.Value(f"TOKEN_ROLE_{role.upper()}")
+        request = token_pb.CreateTokenRequest(role=number, projects=projects)
+        if expire_us is not None:
+            request.expire_time.FromMicroseconds(expire_us)
+        made = await self.tokens.CreateToken(request)
+        auth = (("authorization", f"Bearer {made.secret}"),)
+        return replace(self, auth=auth, token_id=made.token.id)
 
     async def submit(self, *argv: str, request_id: str = "", **fields: Any) -> job_pb2.Job:
         spec = job_pb2.JobSpec(argv=argv or ("true",), **fields)
@@ -86,12 +105,13 @@ class Client:
 class _WithToken:
     """Calls a stub's methods with the token, so that no test forgets it by accident."""
 
-    def __init__(self, stub: Any) -> None:
+    def __init__(self, stub: Any, auth: tuple[tuple[str, str], ...]) -> None:
         self._stub = stub
+        self._auth = auth
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._stub, name)
-        return lambda *args, **kwargs: method(*args, **({"metadata": AUTH} | kwargs))
+        return lambda *args, **kwargs: method(*args, **({"metadata": self._auth} | kwargs))
 
 
 @asynccontextmanager
@@ -142,6 +162,7 @@ class FakeAgent:
     incarnation: str = "first"
     slots: int = 2
     labels: dict[str, str] = field(default_factory=dict)
+    projects: tuple[str, ...] = ()
     call: Any = None
     said: deque[tuple[str, Any]] = field(default_factory=deque)
 
@@ -151,7 +172,7 @@ class FakeAgent:
 
     async def register(self) -> agent_pb.RegisterAgentResponse:
         request = agent_pb.RegisterAgentRequest(
-            agent=self.identity, slots=self.slots, labels=self.labels
+            agent=self.identity, slots=self.slots, labels=self.labels, projects=self.projects
         )
         response: agent_pb.RegisterAgentResponse = await self.client.agents.RegisterAgent(request)
         return response

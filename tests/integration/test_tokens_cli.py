@@ -84,8 +84,12 @@ async def test_a_token_from_its_making_to_its_end(tmp_path, host):
     """Made and revoked on the host of the server, used from another over mutual TLS; it is shown once."""
     authority = Authority(tmp_path)
     shown, own = authority.identity("server"), authority.identity("client")
-    files = {"tls_certificate": shown.certificate, "tls_key": shown.key}
-    async with serving(tmp_path, tls_client_ca=authority.certificate, **files) as server:
+    async with serving(
+        tmp_path,
+        tls_certificate=shown.certificate,
+        tls_key=shown.key,
+        tls_client_ca=authority.certificate,
+    ) as server:
         here = ("--state-dir", state_dir(tmp_path, server))
         made = await host.runner(*here, "tokens", "create", "--role", "client", "--project", "web")
         secret = made.out.strip()
