@@ -216,9 +216,7 @@ class AttemptRun:
             # Few operators want it, and an agent-runner that rests is to be small.
             from agent_runner.reachable_hosts import rewritten  # noqa: PLC0415
 
-            env = await rewritten(
-                env, sandbox.info.loopback, self._values.values(), self._masking
-            )
+            env = await rewritten(env, sandbox.info.loopback, self._values.values(), self._masking)
         env |= self._fallback.variables(self._masking.masker.mask_text)
         self._write(self._fallback.notice(sandbox.info, self._masking.masker.mask_text))
         if self._spec.workflow is not None:
