@@ -23,9 +23,10 @@ from agent_runner.job_spec import (
     shell_command,
 )
 from agent_runner.outcome import EndReason
-from agent_runner.outputs_spec import OutputsSpec
+from agent_runner.outputs_spec import CacheSpec, OutputsSpec
 from agent_runner.sandbox_spec import SandboxSpec
 from agent_runner.secret_refs import check_refs
+from agent_runner.workflow_spec import canonical_condition
 from daemon.clock import SystemClock
 from daemon.jobfile.dialect import SOURCE_PARTS, flatten
 from daemon.jobfile.flat_job import FlatJob
@@ -183,10 +184,15 @@ def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec
         retries=_retries(fields.retries) if fields.retries else None,
         concurrency=ConcurrencySpec(group=group.group, limit=group.limit) if group else None,
         depends_on=tuple(fields.depends_on),
+        condition=canonical_condition(fields.condition),
+        trigger_secrets=tuple(fields.triggers.secrets) if fields.triggers else (),
         not_before_us=fields.not_before.after(now_us) if fields.not_before else None,
         max_attempts=fields.max_attempts,
         masking=_masking(fields.masking),
-        outputs=_outputs(fields.outputs) if fields.outputs else OutputsSpec(),
+        outputs=_outputs(fields),
+        cache=CacheSpec(inputs=tuple(fields.cache.inputs), key=fields.cache.key)
+        if fields.cache
+        else None,
     )
 
 
@@ -217,9 +223,12 @@ def _retries(fields: RetryFields) -> RetryPolicy:
     )
 
 
-def _outputs(fields: OutputFields) -> OutputsSpec:
+def _outputs(fields: JobFields) -> OutputsSpec:
+    """Return the outputs of the job; those of its cache are the same thing, said in another place."""
+    outputs = fields.outputs or OutputFields(paths=[])
+    more = fields.cache.outputs if fields.cache else []
     return OutputsSpec(
-        paths=tuple(fields.paths), max_bytes=fields.max_size, max_files=fields.max_files
+        paths=(*outputs.paths, *more), max_bytes=outputs.max_size, max_files=outputs.max_files
     )
 
 
@@ -260,11 +269,14 @@ def _broken_rules(spec: JobSpec, flat: FlatJob) -> list[Problem]:
 def _field_path(field: str) -> FieldPath:
     """Return the path of a field as `validate` names it; names in maps may hold dots."""
     outer, _, inner = field.partition(".")
+    if field.startswith("triggers.secrets."):
+        return ("triggers", "secrets", int(field.rpartition(".")[2]))
     if outer == "depends_on" and inner:
         return (outer, int(inner))
     listed, _, position = inner.partition(".")
     if outer == "sandbox" and listed in ("network", "container_only") and position:
         return (outer, listed, int(position))
-    if inner.startswith("paths."):
-        return (outer, "paths", int(inner.removeprefix("paths.")))
+    name, _, number = inner.partition(".")
+    if (outer, name) in (("outputs", "paths"), ("cache", "inputs")) and number:
+        return (outer, name, int(number))
     return (outer, inner) if inner else (outer,)

@@ -147,6 +147,14 @@ class OutputFields(_Fields):
     max_files: int = 0
 
 
+class CacheFields(_Fields):
+    """The ``cache`` field."""
+
+    inputs: list[str] = Field(default_factory=list)
+    key: str = ""
+    outputs: list[str] = Field(default_factory=list)
+
+
 class MaskingFields(_Fields):
     """The ``masking`` field; a plain ``off`` stands for both."""
 
@@ -161,8 +169,9 @@ class StepFields(_Fields):
 
 
 class TriggerFields(_Fields):
-    """The ``triggers`` field of older files: for people; nothing here starts a job by an event."""
+    """The ``triggers`` field: what triggered jobs may have; the rest is of older files and for people."""
 
+    secrets: list[str] = Field(default_factory=list)
     events: list[str] = Field(default_factory=list)
     branches: list[str] = Field(default_factory=list)
 
@@ -217,12 +226,14 @@ class JobFields(_Fields):
         BeforeValidator(_group, json_schema_input_type=ConcurrencyFields | str | None),
     ] = None
     depends_on: list[str] = Field(default_factory=list)
+    condition: str = ""
     not_before: NotBefore | None = None
     max_attempts: int = 0
     outputs: Annotated[
         OutputFields | None,
         BeforeValidator(_as_it_is, json_schema_input_type=OutputFields | list[str] | str | None),
     ] = None
+    cache: CacheFields | None = None
     disable_run_local: bool = False
     triggers: TriggerFields | None = None
     paths: PathFields | None = None
@@ -243,6 +254,7 @@ INNER_FIELDS: dict[str, tuple[str, ...]] = {
         ("paths", PathFields),
         ("masking", MaskingFields),
         ("outputs", OutputFields),
+        ("cache", CacheFields),
     )
 }
 """What the fields that are mappings may hold."""

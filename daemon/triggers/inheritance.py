@@ -40,7 +40,7 @@ def inherited(child: NodeJob, parent: JobSpec, place: str) -> JobSpec:
         spec = replace(spec, labels=parent.labels)
     spec = replace(
         spec,
-        sandbox=narrowed(spec.sandbox, parent.sandbox),
+        sandbox=narrowed(spec, parent.sandbox),
         project=parent.project,
         masking=parent.masking,
         trigger_secrets=parent.trigger_secrets,
@@ -51,8 +51,9 @@ def inherited(child: NodeJob, parent: JobSpec, place: str) -> JobSpec:
     return spec
 
 
-def narrowed(child: SandboxSpec, parent: SandboxSpec) -> SandboxSpec:
-    """Return the parent's sandbox with whatever the child asks to have narrower; what is wider counts for nothing."""
+def narrowed(spec: JobSpec, parent: SandboxSpec) -> SandboxSpec:
+    """Return the parent's sandbox with whatever a job asks to have narrower; what is wider counts for nothing."""
+    child = spec.sandbox
     bounds: dict[str, Any] = {
         name: _lower(getattr(child, name), getattr(parent, name)) for name in _BOUNDS
     }
@@ -64,6 +65,7 @@ def narrowed(child: SandboxSpec, parent: SandboxSpec) -> SandboxSpec:
         hosts=hosts,
         require=tuple(dict.fromkeys((*parent.require, *child.require))),
         unprotected=child.unprotected and parent.unprotected,
+        container_only=tuple(name for name in parent.container_only if name in spec.env),
         **bounds,
     )
 

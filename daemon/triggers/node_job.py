@@ -43,7 +43,14 @@ class NodeJob(NamedTuple):
     """Fields that the file or the node gives, under their present names."""
 
 
-def node_job(node: Node, file: JobFileText | None, base_dir: Path, place: str) -> NodeJob:
+def node_job(
+    node: Node,
+    file: JobFileText | None,
+    base_dir: Path,
+    place: str,
+    *,
+    to_run_here: bool = False,
+) -> NodeJob:
     """Return the job of a node; its dependencies and its condition are left to the caller.
 
     Args:
@@ -51,6 +58,7 @@ def node_job(node: Node, file: JobFileText | None, base_dir: Path, place: str) -
         file: Its job file, if it names one.
         base_dir: Where relative paths of the node's own fields start.
         place: Of the node, for errors.
+        to_run_here: Without a server, which a job may refuse.
 
     Raises:
         TriggersRefusedError: It is no job; says what is wrong, in one line.
@@ -59,7 +67,14 @@ def node_job(node: Node, file: JobFileText | None, base_dir: Path, place: str) -
     name, content, folder = file or JobFileText(OWN, own, base_dir)
     overlays = [Overlay(OWN, own, base_dir)] if file else []
     try:
-        spec = load_job_file(content, name, folder, overlays=overlays, allow_secret_overrides=True)
+        spec = load_job_file(
+            content,
+            name,
+            folder,
+            overlays=overlays,
+            allow_secret_overrides=True,
+            to_run_here=to_run_here,
+        )
         given = _given(content, name) | (_given(own, OWN) if file else frozenset())
     except InvalidJobFileError as error:
         problem = _OWN_PLACE.sub("", str(error).splitlines()[0])
