@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "local": ("daemon.cli.local:local", "Start, stop and watch the local instance."),
     "jobs": ("daemon.cli.jobs:jobs", "Submit jobs, watch them, read their logs."),
     "run-local": ("daemon.cli.run_local:run_local", "Run one job file here, without the daemon."),
+    "pipeline": ("daemon.cli.pipeline:pipeline", "Run or draw several jobs of one file."),
+    "watch": ("daemon.cli.watch:watch", "Run each job file that comes into a folder."),
     "validate": ("daemon.cli.validate:validate", "Say what is wrong with job files."),
     "schema": ("daemon.cli.schema:schema", "Print the JSON Schema of a job file, for editors."),
     "secrets": ("daemon.cli.secrets:secrets", "Keep secrets in an encrypted store."),

@@ -21,6 +21,12 @@ from daemon.cli.run_local_place import (
     choose_place,
     place_options,
 )
+from daemon.cli.run_local_triggers import (
+    TriggerFlags,
+    after_run,
+    run_with_triggered,
+    trigger_options,
+)
 from daemon.cli.secret_search import SecretSearch, search_options
 from daemon.cli.terminal_filter import shown_on
 from daemon.cli.verdict import describe, exit_status
@@ -72,6 +78,7 @@ def run_local(  # noqa: PLR0913 - one per option
     search: SecretSearch,
     place: PlaceFlags,
     allow_unsandboxed: bool,
+    triggers: TriggerFlags,
     dry_run: bool,
     check_secrets: bool,
     as_json: bool,
@@ -102,7 +109,7 @@ def run_local(  # noqa: PLR0913 - one per option
     return exit_status(outcome.end_reason, outcome.exit_code)
 
 
-def _run(
+def _run(  # noqa: PLR0913 - as the command
     ctx: click.Context,
     place: Place,
     search: SecretSearch,
@@ -136,11 +143,12 @@ def _run(
         allow_plain=place.config["local.allow_unsandboxed"].value is True,
     )
     shown = shown_on(sys.stdout)
-    return run_one_shot(
+    outcome = run_one_shot(
         shot,
-        lambda data: _write(shown(data)),
+        lambda data: write_past_buffer(shown(data)),
         lambda found: None if quiet else _announce(spec, found),
     )
+    return after_run(spec, shot.job_id, outcome, triggers)
 
 
 def _needed_at_once(place: Place) -> JobSpec:
@@ -152,7 +160,7 @@ def _needed_at_once(place: Place) -> JobSpec:
     return replace(spec, env=kept)
 
 
-def _write(data: bytes) -> None:
+def write_past_buffer(data: bytes) -> None:
     """Write past Python's buffer: a thread that waits in here must hold no lock when the process ends."""
     fd, rest = sys.stdout.fileno(), memoryview(data)
     while rest:

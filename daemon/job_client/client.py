@@ -42,6 +42,7 @@ class JobClient:
         running: Callable[[], bool],
         *,
         patience_s: float = PATIENCE_S,
+        project: str = "",
     ) -> None:
         """Find the server; waits for one that is just starting.
 
@@ -49,6 +50,7 @@ class JobClient:
             find: Returns it, or raises NotRunningError.
             running: Tells whether any process of the installation lives, so that waiting makes sense.
             patience_s: How long to wait for a server that went away.
+            project: Of jobs that are submitted and name none, and of those that are listed; empty leaves that to the token.
 
         Raises:
             NotRunningError: Nothing runs.
@@ -56,6 +58,7 @@ class JobClient:
         """
         self._running = running
         self._patience_s = patience_s
+        self._project = project
         self._connection = Connection(self._repeat(find))
         self._stub = job_service_pb2_grpc.JobServiceStub(self._connection.channel)
         self._call = self._connection.call
@@ -87,7 +90,16 @@ class JobClient:
             submitted += self._repeat(lambda: self._submit(batch))  # noqa: B023 - called here and now
         return submitted
 
+    def submit_all(self, requests: Sequence[pb.SubmitJobRequest]) -> list[JobDict]:
+        """Submit different jobs, all or none; goes on over a restart of the server."""
+        batch = pb.SubmitJobsRequest(requests=requests)
+        for one in batch.requests:
+            one.request_id = one.request_id or os.urandom(16).hex()
+        return self._repeat(lambda: self._submit(batch))
+
     def _submit(self, batch: pb.SubmitJobsRequest) -> list[JobDict]:
+        for one in batch.requests:
+            one.project = self._project
         if len(batch.requests) == 1:
             return [job_dict(self._call(self._stub.SubmitJob, batch.requests[0]).job)]
         return [job_dict(job) for job in self._call(self._stub.SubmitJobs, batch).jobs]
@@ -109,7 +121,7 @@ class JobClient:
     ) -> list[JobDict]:
         """Return up to ``limit`` jobs, newest first; only those with all these labels, accepted since that moment."""
         jobs: list[JobDict] = []
-        wanted = pb.ListJobsRequest(labels=labels)
+        wanted = pb.ListJobsRequest(labels=labels, project=self._project)
         if since_us is not None:
             wanted.since_time.FromMicroseconds(since_us)
         for page in self._pages(states, limit, wanted):

@@ -15,7 +15,7 @@ from daemon.jobs.states import JobState, move
 LOST_MESSAGE = "the agent-runner that ran it died or was out of reach for longer than the lease"
 DROPPED_MESSAGE = "the agent-runner that ran it does not have it any more"
 NOT_RECEIVED_MESSAGE = "the assignment did not reach the agent-runner"
-SKIPPED_MESSAGE = "skipped: none of the jobs that it depends on failed"
+SKIPPED_MESSAGE = "none of the jobs that it depends on failed"
 INTERRUPTED_MESSAGE = "interrupted: the agent-runner was told to stop"
 
 

@@ -1,0 +1,237 @@
+"""Reads a pipeline file: jobs by name, each a job file, fields laid over it, and what it waits for.
+
+Imports pydantic and the YAML parser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingOf
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from agent_runner.errors import InvalidJobSpecError, TriggersRefusedError
+from agent_runner.job_spec import ENV_NAME, JobSpec
+from agent_runner.secret_refs import check_refs
+from agent_runner.triggers.document import MAX_JOBS, AskedJob, AskedWorkflow
+from agent_runner.triggers.graph import Graph, graphs_of
+from agent_runner.workflow_spec import CONDITIONS, canonical_condition, check_vars
+from daemon.jobfile.problem import START, Mark, Problem, did_you_mean, invalid_job_file
+from daemon.jobfile.reading import read_tree
+from daemon.jobfile.tree import Entry, Mapping, Scalar, Sequence, to_data
+from daemon.triggers.node_job import JobFileText, node_job
+
+FIELDS = ("name", "description", "on", "vars", "jobs")
+OWN = ("job_file", "depends_on", "condition", "for_each", "item_var", "environment", "env")
+MAX_JOB_FILE_BYTES = 256 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """A pipeline that was read and checked."""
+
+    name: str
+    graph: Graph
+    specs: MappingOf[str, JobSpec]
+    """By the name of the node; without dependencies and workflow."""
+    variables: dict[str, Any] = field(default_factory=dict)
+
+
+def load_pipeline(content: bytes, name: str, folder: Path, *, to_run_here: bool) -> Pipeline:
+    """Read a pipeline.
+
+    Args:
+        content: Of the file.
+        name: As the user typed it.
+        folder: Where the file lies; job files are looked up in ``../jobs`` beside it, and then in it.
+        to_run_here: A job may refuse that.
+
+    Raises:
+        InvalidJobFileError: It is none; says where, in one line.
+    """
+    reader = _Reader(folder)
+    try:
+        workflow = reader.read(read_tree(content, name))
+        try:
+            (graph,) = graphs_of((workflow,), ())
+            specs = reader.specs(graph, to_run_here=to_run_here)
+        except TriggersRefusedError as error:
+            raise reader.problem(error) from None
+    except Problem as problem:
+        raise invalid_job_file(name, [problem]) from problem
+    return Pipeline(
+        name=workflow.name or Path(name).stem,
+        graph=graph,
+        specs=specs,
+        variables=dict(workflow.variables),
+    )
+
+
+class _Reader:
+    """Reads one file and remembers where everything stands."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._jobs: dict[str, Entry] = {}
+
+    def read(self, root: Mapping) -> AskedWorkflow:
+        for key, entry in root.entries.items():
+            if key not in FIELDS:
+                raise Problem(entry.mark, key, f"unknown field{did_you_mean(key, FIELDS)}")
+        jobs = root.entries.get("jobs")
+        if jobs is None:
+            raise Problem(root.mark, "jobs", "is missing")
+        if not isinstance(jobs.node, Mapping) or not jobs.node.entries:
+            raise Problem(jobs.node.mark, "jobs", "must be a mapping of names to jobs")
+        if len(jobs.node.entries) > MAX_JOBS:
+            raise Problem(jobs.node.mark, "jobs", f"lists more than {MAX_JOBS} jobs")
+        self._jobs = jobs.node.entries
+        return AskedWorkflow(
+            name=_text(root, "name", ""),
+            variables=_variables(root),
+            jobs=tuple(self._job(name, entry) for name, entry in self._jobs.items()),
+        )
+
+    def specs(self, graph: Graph, *, to_run_here: bool) -> dict[str, JobSpec]:
+        files: dict[str, JobFileText] = {}
+        found = {}
+        for node in graph.nodes:
+            place = f"jobs.{node.name}"
+            if node.job_file and node.job_file not in files:
+                files[node.job_file] = self._file(node.job_file, node.name)
+            file = files.get(node.job_file)
+            spec, _ = node_job(node, file, self._folder, place, to_run_here=to_run_here)
+            try:
+                # With a dependency that stands for those that the node has.
+                probe = replace(spec, depends_on=("x",), condition=node.condition)
+                probe.validate()
+                check_refs(spec)
+            except InvalidJobSpecError as error:
+                raise TriggersRefusedError(place, str(error)) from None
+            found[node.name] = spec
+        return found
+
+    def problem(self, error: TriggersRefusedError) -> Problem:
+        """Return an error with the place of the job, and of the field, that it is about."""
+        place = error.place.replace("jobs (", "jobs.").replace(")", "")
+        _, _, rest = place.partition("jobs.")
+        job = next(
+            (
+                name
+                for name in self._jobs
+                if rest == name or rest.startswith((f"{name}.", f"{name}["))
+            ),
+            None,
+        )
+        if job is None:
+            return Problem(START, place, error.problem)
+        entry = self._jobs[job]
+        inner = rest.removeprefix(job).partition(".")[2] or error.problem.partition(":")[0]
+        return Problem(_mark_of(entry, inner), place, error.problem)
+
+    def _job(self, name: str, entry: Entry) -> AskedJob:
+        place = f"jobs.{name}"
+        node = entry.node
+        if not isinstance(node, Mapping):
+            raise Problem(node.mark, place, "must be a mapping of fields")
+        if not name or any(char in name for char in "[]/\\") or not name.isprintable():
+            raise Problem(entry.mark, place, "must be printable, without / \\ [ ]")
+        condition = canonical_condition(_text(node, "condition", place))
+        if condition not in CONDITIONS:
+            mark = node.entries["condition"].node.mark
+            raise Problem(mark, f"{place}.condition", "must be all_success, any_failed or always")
+        item_var = _text(node, "item_var", place) or "ITEM"
+        if not ENV_NAME.fullmatch(item_var):
+            mark = node.entries["item_var"].node.mark
+            raise Problem(mark, f"{place}.item_var", "is not a variable name")
+        return AskedJob(
+            name=name,
+            depends_on=_names(node, place),
+            condition=condition,
+            env=_env(node, place),
+            job_file=_text(node, "job_file", place),
+            fields={
+                key: to_data(inner.node) for key, inner in node.entries.items() if key not in OWN
+            },
+            for_each=_items(node, place),
+            item_var=item_var,
+        )
+
+    def _file(self, path: str, job: str) -> JobFileText:
+        for candidate in (self._folder.parent / "jobs" / path, self._folder / path):
+            try:
+                with candidate.open("rb") as file:
+                    content = file.read(MAX_JOB_FILE_BYTES + 1)
+            except OSError:
+                continue
+            return JobFileText(path, content, candidate.absolute().parent)
+        text = f"is neither in {self._folder.parent / 'jobs'} nor in {self._folder}"
+        raise TriggersRefusedError(f"jobs.{job}.job_file", text)
+
+
+def _mark_of(entry: Entry, field_name: str) -> Mark:
+    node = entry.node
+    mark = entry.mark
+    for name in field_name.split("."):
+        if not isinstance(node, Mapping) or name not in node.entries:
+            break
+        mark = node.entries[name].mark
+        node = node.entries[name].node
+    return mark
+
+
+def _text(node: Mapping, name: str, place: str) -> str:
+    entry = node.entries.get(name)
+    if entry is None:
+        return ""
+    if not isinstance(entry.node, Scalar) or entry.node.kind != "text":
+        raise Problem(entry.node.mark, f"{place}.{name}".lstrip("."), "must be text")
+    return entry.node.text
+
+
+def _names(node: Mapping, place: str) -> tuple[str, ...]:
+    entry = node.entries.get("depends_on")
+    if entry is None:
+        return ()
+    items = entry.node.items if isinstance(entry.node, Sequence) else [entry.node]
+    for item in items:
+        if not isinstance(item, Scalar) or item.kind == "null":
+            raise Problem(item.mark, f"{place}.depends_on", "must be a list of names of jobs")
+    return tuple(dict.fromkeys(item.text for item in items if isinstance(item, Scalar)))
+
+
+def _env(node: Mapping, place: str) -> dict[str, str]:
+    given = [name for name in ("env", "environment") if name in node.entries]
+    if not given:
+        return {}
+    entry = node.entries[given[-1]]
+    if len(given) > 1:
+        raise Problem(entry.mark, f"{place}.environment", "means the same as env; keep one of them")
+    value = to_data(entry.node, source_text=True)
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise Problem(entry.node.mark, f"{place}.{given[0]}", "must be a mapping of names to texts")
+    return {name: str(text) for name, text in value.items()}
+
+
+def _items(node: Mapping, place: str) -> tuple[Any, ...] | None:
+    entry = node.entries.get("for_each")
+    if entry is None:
+        return None
+    if not isinstance(entry.node, Sequence) or len(entry.node.items) > MAX_JOBS:
+        raise Problem(
+            entry.node.mark, f"{place}.for_each", f"must be a list of up to {MAX_JOBS} values"
+        )
+    for item in entry.node.items:
+        if isinstance(item, Sequence) or (isinstance(item, Scalar) and item.kind == "null"):
+            raise Problem(item.mark, f"{place}.for_each", "must hold texts, numbers or mappings")
+    return tuple(to_data(item) for item in entry.node.items)
+
+
+def _variables(root: Mapping) -> dict[str, Any]:
+    entry = root.entries.get("vars")
+    if entry is None:
+        return {}
+    try:
+        return check_vars(to_data(entry.node))
+    except ValueError as error:
+        raise Problem(entry.node.mark, "vars", str(error)) from None

@@ -1,0 +1,110 @@
+"""Pipeline files: what is wrong is one line with its place, and what is right becomes jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from daemon.errors import InvalidJobFileError
+from daemon.pipelines.pipeline_file import Pipeline, load_pipeline
+
+
+def load(text: str, folder: Path = Path("/absent"), name: str = "p.yaml") -> Pipeline:
+    """Return a pipeline."""
+    return load_pipeline(text.encode(), name, folder, to_run_here=True)
+
+
+BAD = [
+    ("", "p.yaml:1:1: the file is empty"),
+    ("[]", "p.yaml:1:1: a job must be a mapping"),
+    ("name: x", "p.yaml:1:1: jobs: is missing"),
+    ("jobs: []", "p.yaml:1:7: jobs: must be a mapping of names to jobs"),
+    ("jobs: {}", "p.yaml:1:7: jobs: must be a mapping of names to jobs"),
+    ("jbos: {}", "p.yaml:1:1: jbos: unknown field; did you mean 'jobs'?"),
+    ("name: 1\njobs: {a: {command: x}}", "p.yaml:1:7: name: must be text"),
+    ("vars: 1\njobs: {a: {command: x}}", "p.yaml:1:7: vars: must be an object"),
+    ("jobs:\n  a: x", "p.yaml:2:6: jobs.a: must be a mapping"),
+    ("jobs:\n  a/b: {command: x}", "p.yaml:2:3: jobs.a/b: must be printable, without /"),
+    ("jobs:\n  'a[0]': {command: x}", "p.yaml:2:3: jobs.a[0]: must be printable, without /"),
+    ("jobs:\n  a: {}", "p.yaml:2:3: jobs.a: job_command: is missing"),
+    ("jobs:\n  a:\n    comand: x", "p.yaml:3:5: jobs.a: comand: unknown field; did you mean"),
+    (
+        "jobs:\n  a:\n    command: x\n    env: {A: [1]}",
+        "p.yaml:4:10: jobs.a.env: must be a mapping",
+    ),
+    (
+        "jobs:\n  a:\n    command: x\n    env: {A-B: x}",
+        "p.yaml:4:11: jobs.a: env.A-B: is not a variable",
+    ),
+    (
+        "jobs:\n  a:\n    command: x\n    env: {A: x}\n    environment: {}",
+        "p.yaml:5:5: jobs.a.environment: means",
+    ),
+    ("jobs:\n  a: {command: x, priority: x}", "p.yaml:2:19: jobs.a: priority: must be a whole"),
+    ("jobs:\n  a: {command: x, timeout: 0}", "jobs.a: timeout: must be more than 0"),
+    ("jobs:\n  a: {command: x, depends_on: {}}", "p.yaml:2:31: jobs.a.depends_on: must be a list"),
+    (
+        "jobs:\n  a: {command: x, depends_on: [b]}",
+        "p.yaml:2:19: jobs.a.depends_on: there is no job 'b'",
+    ),
+    ("jobs:\n  a: {command: x, depends_on: [a]}", "jobs: wait for each other: a → a"),
+    ("jobs:\n  a: {command: x, condition: maybe}", "p.yaml:2:30: jobs.a.condition: must be"),
+    (
+        "jobs:\n  a: {command: x, condition: always}",
+        "p.yaml:2:19: jobs.a.condition: needs depends_on",
+    ),
+    ("jobs:\n  a: {command: x, for_each: x}", "p.yaml:2:29: jobs.a.for_each: must be a list"),
+    ("jobs:\n  a: {command: x, for_each: [[1]]}", "p.yaml:2:30: jobs.a.for_each: must hold"),
+    ("jobs:\n  a: {command: x, item_var: 1a}", "p.yaml:2:29: jobs.a.item_var: is not a variable"),
+    ("jobs:\n  a: {job_file: absent.yaml}", "p.yaml:2:7: jobs.a.job_file: is neither in"),
+    ("jobs:\n  a: {job_file: [x]}", "p.yaml:2:17: jobs.a.job_file: must be text"),
+    ("jobs:\n  a: {command: x}\n  a: {command: y}", "p.yaml:3:3: jobs.a: is given twice"),
+    (
+        "jobs:\n  a: {command: x, disable_run_local: true}",
+        "says that this job is not for run-local",
+    ),
+    ("jobs:\n  a: {command: 'echo ${secret:a/b:C}'}", "holds a secret reference"),
+    ("jobs:\n  a: {command: x, source_type: git, source_url: 'ext::id'}", "jobs.a: source_url"),
+]
+
+
+@pytest.mark.parametrize(("text", "problem"), BAD, ids=range(len(BAD)))
+def test_what_is_wrong_has_its_place(text: str, problem: str) -> None:
+    """One line, which names the file, the place and the field."""
+    with pytest.raises(InvalidJobFileError) as caught:
+        load(text)
+
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("p.yaml:")
+
+
+def test_job_files_are_found_beside_the_folder_and_laid_over(tmp_path: Path) -> None:
+    """First in ../jobs, then in the folder of the file; the environment is merged."""
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "jobs" / "a.yaml").write_text("command: first\nenv: {A: '1', B: '2'}\n")
+    (tmp_path / "flows" / "a.yaml").write_text("command: second\n")
+    (tmp_path / "flows" / "b.yaml").write_text("command: second\nsource: {type: copy, path: .}\n")
+    found = load(
+        "on: {events: [push]}\njobs:\n  x: {job_file: a.yaml, environment: {B: 3}, priority: 7}\n  y: {job_file: b.yaml}",
+        tmp_path / "flows",
+    )
+
+    x, y = found.specs["x"], found.specs["y"]
+    assert (x.name, x.argv[-1], dict(x.env), x.priority) == ("x", "first", {"A": "1", "B": "3"}, 7)
+    assert (y.argv[-1], y.source.path) == ("second", str(tmp_path / "flows"))
+
+
+def test_a_job_of_each_value(tmp_path: Path) -> None:
+    """As in triggers; who depends on the name depends on all."""
+    found = load(
+        "vars: {V: [1]}\njobs:\n  a: {command: x, for_each: [p, 2], item_var: IT}\n  b: {command: y, depends_on: a}",
+        tmp_path,
+    )
+
+    nodes = {node.name: node for node in found.graph.nodes}
+    assert (found.name, found.variables) == ("p", {"V": [1]})
+    assert [dict(found.specs[name].env) for name in ("a[0]", "a[1]")] == [{"IT": "p"}, {"IT": "2"}]
+    assert nodes["b"].depends_on == ("a[0]", "a[1]")
