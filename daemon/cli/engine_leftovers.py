@@ -10,7 +10,13 @@ from agent_runner.workspace_claim import read_claim
 from daemon.cli.leftovers import RUN_LOCAL, Leftover, Measure, attempt_of, run_local_lives
 from daemon.local.lock import is_locked
 from daemon.paths import StateDir
-from sandbox.container.leftovers import CONTAINER, EngineLeftover, find_made_by_runners, remove_all
+from sandbox.container.leftovers import (
+    CACHE,
+    CONTAINER,
+    EngineLeftover,
+    find_made_by_runners,
+    remove_all,
+)
 from sandbox.container.settings import ContainerSettings
 from sandbox.errors import SandboxError
 
@@ -47,6 +53,10 @@ def remove_from_engine(one: Leftover, settings: ContainerSettings) -> str:
 
 def _judged(one: EngineLeftover, state: StateDir) -> Leftover | None:
     """Return a leftover with the reason to keep it, if there is one; None if a living runner needs it."""
+    if one.kind == CACHE:
+        keep = f"the cache of a project; `docker volume rm {one.name}` removes it"
+        measure = Measure(0, one.created_s)
+        return Leftover(kind=one.kind, path=one.name, keep=keep, measure=measure)
     owner = _OWNER.fullmatch(one.owner)
     claim = read_claim(Path(one.state_folder)) if one.state_folder.startswith("/") else None
     if claim is not None and claim.held:

@@ -52,7 +52,7 @@ class Leftover:
     """One thing that is left."""
 
     kind: str
-    """``process``, ``workspace``, ``folder`` (of workspaces), ``spool``, ``runtime``, ``control group``, ``container`` or ``volume``."""
+    """``process``, ``workspace``, ``folder`` (of workspaces), ``spool``, ``runtime``, ``control group``, ``container``, ``volume``, or the ``cache`` of a project."""
     path: str
     """Of a process its number."""
     state_dir: str | None = None

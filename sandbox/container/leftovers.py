@@ -12,7 +12,7 @@ from sandbox.container.engine import Engine, label_filter
 from sandbox.container.settings import ContainerSettings
 from sandbox.errors import SandboxBrokenError
 
-CONTAINER, VOLUME = "container", "volume"
+CONTAINER, VOLUME, CACHE = "container", "volume", "cache"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class EngineLeftover:
     kind: str
     name: str
     owner: str
-    """The label of the agent-runner, or of the ``run-local``."""
+    """The label of the agent-runner, or of the ``run-local``; empty for a cache, which outlives both."""
     state_folder: str
     """Where that had its workspaces."""
     sandbox: str
@@ -31,7 +31,7 @@ class EngineLeftover:
 
 
 async def find_made_by_runners(settings: ContainerSettings) -> list[EngineLeftover]:
-    """Return everything in an engine that has an owner, containers before the volumes that they hold.
+    """Return everything in an engine that has an owner, containers before the volumes that they hold; then the caches of projects.
 
     Raises:
         SandboxError: The engine cannot be asked.
@@ -42,13 +42,17 @@ async def find_made_by_runners(settings: ContainerSettings) -> list[EngineLeftov
         mine = {"filters": label_filter(hardening.OWNER_LABEL)}
         containers = await engine.get_json("/containers/json", all="true", **mine)
         volumes = (await engine.get_json("/volumes", **mine))["Volumes"] or ()
+        shared = {"filters": label_filter(hardening.CACHE_LABEL)}
+        caches = (await engine.get_json("/volumes", **shared))["Volumes"] or ()
     finally:
         await engine.close()
     found = [
         _leftover(CONTAINER, str(each["Names"][0]).lstrip("/"), each, float(each["Created"]))
         for each in containers
     ]
-    return found + [_leftover(VOLUME, str(each["Name"]), each, _moment(each)) for each in volumes]
+    for kind, each in [*((VOLUME, one) for one in volumes), *((CACHE, one) for one in caches)]:
+        found.append(_leftover(kind, str(each["Name"]), each, _moment(each)))
+    return found
 
 
 async def remove_all(
@@ -76,7 +80,7 @@ def _leftover(kind: str, name: str, facts: dict[str, Any], created_s: float) -> 
     return EngineLeftover(
         kind=kind,
         name=name,
-        owner=str(labels[hardening.OWNER_LABEL]),
+        owner=str(labels.get(hardening.OWNER_LABEL, "")),
         state_folder=str(labels.get(hardening.STATE_LABEL, "")),
         sandbox=str(labels.get(hardening.SANDBOX_LABEL, "")),
         created_s=created_s,

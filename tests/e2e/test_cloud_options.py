@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,9 @@ def test_what_jobs_find(cloud):
     assert logs[0][2:] == ["version 1", "1", "http://host.docker.internal:5010/a", "***", "1"]
     assert logs[1] == ["version 1", "2", *logs[0][4:]]
     assert "processes" in job["sandbox"]["walls_not_held"]
+    documents = json.loads(instance.ok("gc", "--dry-run", "--json"))
+    kept = [each for each in documents if each["kind"] == "cache"]
+    assert [(each["action"], each["path"][-8:]) for each in kept] == [("keep", "-default")]
     # The image of the job that worked is that of the next one, which names none.
     remembered = instance.submit("echo version $VERSION")
     assert instance.wait(remembered)["state"] == "SUCCEEDED"
