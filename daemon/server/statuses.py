@@ -65,6 +65,7 @@ NEVER_SENT = frozenset(
         "START_FAILED",
         "STATE_DIR_UNUSABLE",
         "STOP_FAILED",
+        "WORKFLOW_FAILED",
         "WRONG_PASSWORD",
     }
 )

@@ -121,10 +121,10 @@ async def test_log_takes_nothing_while_its_end_is_stored(client: Client, monkeyp
     finish = client.store.finish
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(lease, outcome):
+    async def slow(*args):
         begun.set()
         await go_on.wait()
-        return await finish(lease, outcome)
+        return await finish(*args)
 
     monkeypatch.setattr(client.store, "finish", slow)
     finishing = asyncio.create_task(agent.finish(lease, b"whole"))

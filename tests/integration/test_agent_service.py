@@ -284,10 +284,10 @@ async def test_stop_answers_a_finish_under_way(tmp_path, monkeypatch):
         finish = client.store.finish
         begun, go_on = asyncio.Event(), asyncio.Event()
 
-        async def slow(lease, outcome):
+        async def slow(*args):
             begun.set()
             await go_on.wait()
-            return await finish(lease, outcome)
+            return await finish(*args)
 
         monkeypatch.setattr(client.store, "finish", slow)
         finishing = asyncio.create_task(agent.finish(lease))
