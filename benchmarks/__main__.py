@@ -18,11 +18,12 @@ from benchmarks.log_path import LogMemory, LogThroughput
 from benchmarks.long_queue import LongQueue
 from benchmarks.masking import MaskedLogs, MaskerSpeed
 from benchmarks.one_shot import OneShot
+from benchmarks.overhead import Overhead
 from benchmarks.resting import Resting
 from benchmarks.run import run
 from benchmarks.starting import Starting
 from benchmarks.throughput import BatchSubmit, SingleSubmits
-from benchmarks.walls import Bubblewrap, Landlock
+from benchmarks.walls import AddedLatency, Bubblewrap, Landlock
 
 GROUPS: tuple[type[Group], ...] = (
     SingleSubmits,
@@ -31,6 +32,8 @@ GROUPS: tuple[type[Group], ...] = (
     FirstLine,
     Landlock,
     Bubblewrap,
+    AddedLatency,
+    Overhead,
     LogThroughput,
     MaskerSpeed,
     MaskedLogs,

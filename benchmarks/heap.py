@@ -21,7 +21,7 @@ from sandbox.base import ExecRequest, Sandbox, SandboxRequest, Tier
 from sandbox.errors import SandboxUnavailableError
 from sandbox.filesystem.provider import FilesystemProvider
 
-HEAP_BYTES = 500 << 20
+HEAP_BYTES = 600 << 20
 BLOCK = 10
 _UNAVAILABLE = 3
 _PROJECT = Path(__file__).absolute().parent.parent
@@ -31,7 +31,7 @@ class Heap(Group):
     """The launcher of each tier in a process of its own."""
 
     goals = (
-        Goal("P30", "plain spawn with a 500 MB heap vs a small one", 1.3, 1.1),
+        Goal("P30", "plain spawn with a 600 MB heap vs a small one", 1.3, 1.1),
         Goal("P30", "landlock spawn, the same", 1.3, 1.1),
         Goal("P30", "bwrap spawn, the same", 1.3, 1.1),
     )

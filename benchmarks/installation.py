@@ -26,7 +26,12 @@ class Installation:
     """One isolated installation; a context manager that leaves nothing behind."""
 
     def __init__(
-        self, plan: Plan, *flags: str, secrets: Mapping[str, str] | None = None, start: bool = True
+        self,
+        plan: Plan,
+        *flags: str,
+        secrets: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+        start: bool = True,
     ) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="i-", dir=plan.root))
         (self.root / "home").mkdir()
@@ -38,6 +43,7 @@ class Installation:
             "HOME": str(self.root / "home"),
             "RUNNER_STATE_DIR": str(self.root / "state"),
             "LANG": "C.UTF-8",
+            **(settings or {}),
         }
         self.state: StateDir = find_state_dir(self.env)
 

@@ -1,4 +1,4 @@
-"""P22, P25: what an installation takes while nothing happens."""
+"""P22, P25: what an installation takes while nothing happens, the sandboxes that it has built ahead included."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks import memory
 from benchmarks.goals import Goal, Group, Reading
 from benchmarks.installation import PROCESSES, Installation
 from benchmarks.machine import cpu_ticks
-from benchmarks.throughput import PLAIN
+from sandbox import procfs
 
 STORED_PEER_MB = 56.0
 """A pm2 daemon on another day; ``benchmarks.peers`` measures a live one."""
@@ -18,7 +18,7 @@ SETTLED_S = 3.0
 
 
 class Resting(Group):
-    """An installation that has run one job and is left alone."""
+    """An installation as it comes that has run one job and is left alone."""
 
     goals: ClassVar[tuple[Goal, ...]] = (
         Goal("P22", "idle memory of all three, vs a pm2 daemon", 1.5, 1.1),
@@ -28,7 +28,7 @@ class Resting(Group):
 
     def prepare(self, stack: ExitStack) -> None:
         """Start an installation, run a job, wait until it rests."""
-        installation = stack.enter_context(Installation(self.plan, *PLAIN))
+        installation = stack.enter_context(Installation(self.plan))
         installation.run("jobs", "submit", "--wait", "--", "/bin/true")
         self._pids = [installation.pid(name) for name in PROCESSES]
         time.sleep(SETTLED_S)
@@ -43,13 +43,18 @@ class Resting(Group):
 
     def memory(self) -> tuple[Reading, Reading]:
         """Return that of all three as a share of the peer's, and that of the agent-runner."""
-        sizes, estimates = zip(*map(memory.shared_fairly_mb, self._pids), strict=True)
-        how = ", estimated" if any(estimates) else ""
-        parts = " + ".join(f"{size:.0f}" for size in sizes)
-        total = sum(sizes)
+        agent = self._pids[-1]
+        waiting = procfs.descendants(procfs.snapshot(), {agent}) - {agent}
+        found = [memory.shared_fairly_mb(pid) for pid in (*self._pids, *sorted(waiting))]
+        how = ", estimated" if any(estimated for _, estimated in found) else ""
+        sizes = [size for size, _ in found]
+        ahead = sum(sizes[len(self._pids) :])
+        parts = " + ".join(f"{size:.1f}" for size in (*sizes[: len(self._pids)], ahead))
         peer, origin = self.peer()
-        detail = f"{parts} = {total:.0f} MB of {peer:.0f} ({origin}){how}"
-        return Reading(total / peer, detail), Reading(sizes[-1], how.removeprefix(", "))
+        detail = f"{parts} = {sum(sizes):.0f} MB of {peer:.0f} ({origin}){how}"
+        own = sizes[len(self._pids) - 1] + ahead
+        built = f"{ahead:.1f} MB of it in {len(waiting)} processes that were built ahead{how}"
+        return Reading(sum(sizes) / peer, detail), Reading(own, built)
 
     def _cpu(self) -> Reading:
         seconds = self.plan.amount(10, 7)

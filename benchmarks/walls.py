@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
 import time
 from contextlib import ExitStack
 from functools import partial
 
 from benchmarks import floors
+from benchmarks.bare_bubblewrap import BareBubblewrap
 from benchmarks.client_process import ClientProcess
-from benchmarks.goals import Goal, Group, Plan, Reading, UnavailableError
+from benchmarks.goals import Goal, Group, Reading
 from benchmarks.installation import Installation
 from benchmarks.throughput import PLAIN, jobs_seconds, reading
-from sandbox.base import Network
-from sandbox.env import JOB_ROOT
-from sandbox.errors import SandboxError
-from sandbox.filesystem import bubblewrap
-from sandbox.filesystem.lanes import JOB_UIDS
-from sandbox.filesystem.seccomp import program
-from sandbox.filesystem.system_calls import this_machine
-from sandbox.filesystem.system_files import EtcCopy
-from sandbox.filesystem.tiers import IN_NAMESPACES
-from sandbox.filesystem.trampoline import memory_file
-from sandbox.filesystem.workspace import Workspace
 
 GAP_S = 0.1
 
@@ -65,73 +53,6 @@ class Landlock(Group):
         return Reading((walled - plain) / spawn, detail)
 
 
-class BareBubblewrap:
-    """bubblewrap in front of a command, with the very options that the product gives it."""
-
-    def __init__(self, plan: Plan, stack: ExitStack) -> None:
-        root = plan.root / "bare"
-        root.mkdir()
-        root.chmod(0o711)
-        uid = JOB_UIDS[0] if os.geteuid() == 0 else None
-        # As the product does it: without a program in front.
-        self._uid = uid
-        etc = EtcCopy(root / "shared" / "etc")
-        stack.callback(etc.remove)
-        etc.begin()
-        etc.refresh()
-        workspace = Workspace(root / "workspace", uid)
-        workspace.create()
-        try:
-            self._program = bubblewrap.trusted_program(bubblewrap.BWRAP)
-        except SandboxError as error:
-            raise UnavailableError(f"not available: {error}") from error
-        machine = this_machine()
-        self._filter = b"" if machine is None else program(machine, IN_NAMESPACES)
-        own = bubblewrap.block(bubblewrap.workspace_options(workspace, Network.ON))
-        own += bubblewrap.block(bubblewrap.command_options({"PATH": "/usr/bin:/bin"}, JOB_ROOT))
-        for strict in (True, False):
-            walls = bubblewrap.wall_options(etc.path, disable_userns=strict)
-            self._options = bubblewrap.block(walls) + own
-            if self._run().returncode == 0:
-                return
-        raise UnavailableError(f"not available: {self._run().stderr.decode().strip()}")
-
-    def spawn(self) -> None:
-        """Run one command that does nothing.
-
-        Raises:
-            CalledProcessError: It failed.
-        """
-        self._run().check_returncode()
-
-    def _run(self) -> subprocess.CompletedProcess[bytes]:
-        fd = memory_file("options", self._options)
-        filter_fd = memory_file("filter", self._filter)
-        try:
-            argv = [
-                self._program,
-                "--args",
-                str(fd),
-                "--seccomp",
-                str(filter_fd),
-                "--",
-                floors.TRUE,
-            ]
-            return subprocess.run(
-                argv,
-                env={},
-                pass_fds=(fd, filter_fd),
-                capture_output=True,
-                check=False,
-                user=self._uid,
-                group=self._uid,
-                extra_groups=None if self._uid is None else (),
-            )
-        finally:
-            os.close(fd)
-            os.close(filter_fd)
-
-
 class Bubblewrap(Group):
     """The bubblewrap tier against bubblewrap alone."""
 
@@ -142,7 +63,7 @@ class Bubblewrap(Group):
 
     def prepare(self, stack: ExitStack) -> None:
         """Start one installation per number of slots, and let each run some jobs."""
-        self._bare = BareBubblewrap(self.plan, stack)
+        self._bare = BareBubblewrap(self.plan.root / "bare", stack)
         self._client = stack.enter_context(ClientProcess())
         tier = ("--sandbox-tier", "bwrap", "--slots")
         self._installations = {
@@ -163,3 +84,49 @@ class Bubblewrap(Group):
         seconds = jobs_seconds(self._client, self._installations[slots], jobs)
         time.sleep(0.05)  # what the kernel still takes down
         return reading(jobs, seconds, statistics.harmonic_mean([before, bare()]))
+
+
+class AddedLatency(Group):
+    """What the bubblewrap tier adds to an idle job, built ahead and not, against what bubblewrap adds to a spawn."""
+
+    goals = (
+        Goal("P10", "bwrap p50 added over plain, vs bare bwrap over a spawn; cold", 1.6, 1.2),
+        Goal("P10", "the same with warm slots", 1.6, 0.4),
+    )
+
+    def prepare(self, stack: ExitStack) -> None:
+        """Start one installation of each kind, and let each run some jobs."""
+        self._bare = BareBubblewrap(self.plan.root / "idle", stack)
+        self._client = stack.enter_context(ClientProcess())
+        tier = ("--sandbox-tier", "bwrap", "--slots", "2")
+        cold, warm = (
+            stack.enter_context(
+                Installation(self.plan, *tier, settings={"RUNNER_WARM_SLOTS": count})
+            )
+            for count in ("0", "2")
+        )
+        plain = stack.enter_context(Installation(self.plan, *PLAIN, "--slots", "2"))
+        self._all = [plain, cold, warm]
+        for installation in self._all:
+            jobs_seconds(self._client, installation, 20)
+
+    def round(self) -> list[Reading]:
+        """All three in turn, and both floors in turn before and after."""
+        count = self.plan.amount(30, 12)
+        before = self._floor_ms(count)
+        targets = [installation.target for installation in self._all]
+        found = self._client.ask(
+            "latencies", targets=targets, argv=[floors.TRUE], count=count, gap_s=GAP_S
+        )
+        plain, *walled = (statistics.median(times) * 1000 for times in found)
+        floor = statistics.mean([before, self._floor_ms(count)])
+        return [
+            Reading(
+                (each - plain) / floor, f"{each:.1f} - {plain:.1f} ms; bwrap adds {floor:.1f} ms"
+            )
+            for each in walled
+        ]
+
+    def _floor_ms(self, count: int) -> float:
+        with_walls, without = self._bare.idle_least_ms(count, GAP_S)
+        return with_walls - without
