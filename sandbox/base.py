@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from sandbox.env import has_bytes
 from sandbox.limits import KeptLimit, Limit, Limits
 
 
@@ -165,12 +166,14 @@ class ExecRequest:
         """Refuse what no backend can start. Called first in ``exec``.
 
         Raises:
-            ValueError: There is no program, a relative working directory, or a NUL byte.
+            ValueError: There is no program, a relative working directory, a NUL byte, or text that has no bytes.
         """
         if not self.argv or not self.argv[0]:
             raise ValueError("a command needs at least a program")
         if any("\0" in argument for argument in (*self.argv, self.cwd)):
             raise ValueError("an argument or the working directory holds a NUL byte")
+        if not all(map(has_bytes, (*self.argv, self.cwd))):
+            raise ValueError("an argument or the working directory holds half of a character")
         if not self.cwd.startswith("/"):
             raise ValueError(f"the working directory {self.cwd!r} is not absolute")
         if self.stdin is not None and not _is_line(self.stdin):

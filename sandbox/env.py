@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 SANDBOX_MARKER = "RUNNER_SANDBOX"
@@ -49,7 +50,7 @@ def command_env(base: Mapping[str, str], requested: Mapping[str, str]) -> dict[s
     The markers cannot be overridden: the tree kill and ``reap`` depend on them.
 
     Raises:
-        ValueError: A name is empty or holds ``=``, or a name or value holds a NUL byte.
+        ValueError: A name is empty or holds ``=``, a name or value holds a NUL byte, or has no bytes.
     """
     env = {**base, **requested}
     for marker in (SANDBOX_MARKER, OWNER_MARKER):
@@ -60,4 +61,17 @@ def command_env(base: Mapping[str, str], requested: Mapping[str, str]) -> dict[s
             raise ValueError(f"{name!r} cannot be the name of an environment variable")
         if "\0" in value:
             raise ValueError(f"the value of the environment variable {name} holds a NUL byte")
+        if not (has_bytes(name) and has_bytes(value)):
+            raise ValueError(f"the environment variable {name!r} holds half of a character")
     return env
+
+
+def has_bytes(text: str) -> bool:
+    """Tell whether text can be given to the kernel: half of a character, which JSON can hold, has no bytes."""
+    if text.isascii():
+        return True
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True

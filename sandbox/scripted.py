@@ -37,7 +37,7 @@ from sandbox.base import (
 )
 from sandbox.collection import Taker
 from sandbox.ended_command import EndedCommand
-from sandbox.env import JOB_ROOT, base_env, command_env
+from sandbox.env import JOB_ROOT, base_env, command_env, has_bytes
 from sandbox.errors import (
     CommandNotStartedError,
     SandboxBrokenError,
@@ -343,6 +343,6 @@ class ScriptedProvider:
 
 def _relative(path: str) -> str:
     pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts:
+    if pure.is_absolute() or ".." in pure.parts or not has_bytes(path):
         raise TransferRefusedError(f"{path!r} is no path below the job root")
     return path

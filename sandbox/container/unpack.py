@@ -9,6 +9,7 @@ import json
 import tarfile
 from pathlib import PurePosixPath
 
+from sandbox.env import has_bytes
 from sandbox.errors import TransferRefusedError
 
 ROOM_FOR_HEADERS = 256 << 10
@@ -24,10 +25,10 @@ def path_parts(path: str) -> tuple[str, ...]:
     """Return the names of a path relative to the job root.
 
     Raises:
-        TransferRefusedError: It is absolute, leaves the job root, or holds a NUL byte.
+        TransferRefusedError: It is absolute, leaves the job root, or is one that no file system has.
     """
     pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\0" in path:
+    if pure.is_absolute() or ".." in pure.parts or "\0" in path or not has_bytes(path):
         raise TransferRefusedError(f"{path!r} is no path below the job root")
     return pure.parts
 

@@ -13,6 +13,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from sandbox.env import has_bytes
 from sandbox.errors import SandboxBrokenError, TransferRefusedError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,10 +29,10 @@ def components(path: str) -> tuple[str, ...]:
     """Return the names of a path relative to the job root.
 
     Raises:
-        TransferRefusedError: It is absolute, leaves the job root, or holds a NUL byte.
+        TransferRefusedError: It is absolute, leaves the job root, or is one that no file system has.
     """
     pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\0" in path:
+    if pure.is_absolute() or ".." in pure.parts or "\0" in path or not has_bytes(path):
         raise TransferRefusedError(f"{path!r} is no path below the job root")
     return pure.parts
 

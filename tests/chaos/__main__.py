@@ -16,6 +16,8 @@ from tests.chaos.campaign import Campaign, strikes, with_freezes
 from tests.chaos.installation import Installation
 from tests.chaos.job_mix import mix
 from tests.chaos.outages import outages
+from tests.chaos.path_fuzz import fuzz as fuzz_paths
+from tests.chaos.path_fuzz import race
 from tests.chaos.report import Report, describe_campaign
 from tests.chaos.request_fuzz import fuzz
 from tests.chaos.side_by_side import side_by_side
@@ -29,6 +31,8 @@ AWAY_S = 120.0
 LEASE_S = 30.0
 CALLS = 15
 REQUESTS = 10_000
+WORKSPACES = 2_000
+SWAPS = 2_000
 STEPS = 30
 AT_ONCE = 3
 """How many of all steps are drawn; `--steps 0` takes every one."""
@@ -47,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
         "agents": lambda: _several_agent_runners(report, options),
         "away": lambda: _away(report, options),
         "requests": lambda: _requests(report, options),
+        "paths": lambda: _paths(report, options),
     }
     for name in options.parts.split(","):
         began = time.monotonic()
@@ -74,8 +79,14 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--requests", type=int, default=REQUESTS, help="made up for the proxy of a list of hosts"
     )
+    parser.add_argument(
+        "--workspaces",
+        type=int,
+        default=WORKSPACES,
+        help="made up for what crosses the walls as files",
+    )
     parser.add_argument("--tier", default="auto", help="strongest sandbox tier of the random kills")
-    parser.add_argument("--parts", default="kills,steps,calls,agents,away,requests")
+    parser.add_argument("--parts", default="kills,steps,calls,agents,away,requests,paths")
     return parser.parse_args(argv)
 
 
@@ -133,6 +144,13 @@ def _away(report: Report, options: argparse.Namespace) -> None:
 def _requests(report: Report, options: argparse.Namespace) -> None:
     understood = fuzz(options.requests, options.seed)
     report.add("requests to the proxy", f"{options.requests} made up, {understood} understood")
+
+
+def _paths(report: Report, options: argparse.Namespace) -> None:
+    read = fuzz_paths(options.workspaces, options.seed)
+    own = race(SWAPS)
+    report.add("workspaces to copy from", f"{options.workspaces} made up, {read} files read")
+    report.add("folders swapped for links", f"{SWAPS} reads, {own} of the job's own file")
 
 
 if __name__ == "__main__":

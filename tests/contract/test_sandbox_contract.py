@@ -270,6 +270,8 @@ async def test_same_name_twice_is_refused(place):
         (("true",), "/job/src", {"A=B": "x"}),
         (("true",), "/job/src", {"": "x"}),
         (("true",), "/job/src", {"A": "x\0y"}),
+        (("true", "\ud800"), "/job/src", {}),
+        (("true",), "/job/src", {"A": "\ud800"}),
     ],
 )
 async def test_impossible_request_is_not_started(place, argv, cwd, env):

@@ -58,7 +58,9 @@ async def test_download_of_nothing(place):
         await place.sandbox.download("src/none/none", 10)
 
 
-@pytest.mark.parametrize("path", ["../home/f", "src/../../home/f", "/etc/passwd", "..", "/"])
+@pytest.mark.parametrize(
+    "path", ["../home/f", "src/../../home/f", "/etc/passwd", "..", "/", "src/\ud800", "\ud800/f"]
+)
 async def test_path_outside_is_refused(place, tmp_path, path):
     """A path that leaves the job root is refused, whether it exists or not."""
     with pytest.raises(TransferRefusedError):
