@@ -153,7 +153,8 @@ async def _start(
         walls_not_held=tuple(str(wall) for wall in capabilities.walls_not_held),
     )
     token = handover.payload["token"]
-    client = GrpcDaemonClient(config.server, token, config.name, secrets_module.token_hex(8))
+    incarnation = secrets_module.token_hex(8)
+    client = GrpcDaemonClient(config.server, token, config.name, incarnation, config.projects)
     worker = Worker(
         config=config,
         client=client,

@@ -64,6 +64,8 @@ class AgentRunnerConfig:
     container_pull: str = "missing"
     containers: ContainerPolicy = ContainerPolicy()  # noqa: RUF009 - frozen
     labels: Mapping[str, str] = field(default_factory=dict)
+    projects: tuple[str, ...] = ()
+    """Whose jobs it takes; empty for all that its token is for."""
     max_output_bytes: int = 2 << 30
     """Of the outputs of one attempt."""
     cancel_grace_s: float = 10.0
@@ -161,6 +163,7 @@ class AgentRunnerConfig:
             "CONTAINERS": self.containers.to_json(),
             "LABELS": ",".join(f"{key}={value}" for key, value in sorted(self.labels.items())),
             "MAX_OUTPUT_BYTES": str(self.max_output_bytes),
+            "PROJECTS": ",".join(self.projects),
             "CANCEL_GRACE_S": repr(self.cancel_grace_s),
             "DRAIN_TIMEOUT_S": "" if self.drain_timeout_s is None else repr(self.drain_timeout_s),
         }
@@ -208,6 +211,7 @@ class AgentRunnerConfig:
             container_pull=pull,
             containers=ContainerPolicy.from_json(read.optional("CONTAINERS")),
             labels=read.pairs("LABELS"),
+            projects=tuple(filter(None, read.optional("PROJECTS").split(","))),
             max_output_bytes=read.count("MAX_OUTPUT_BYTES"),
             cancel_grace_s=read.number("CANCEL_GRACE_S"),
             drain_timeout_s=(

@@ -38,8 +38,15 @@ CALL_TIMEOUT_S = 20.0
 class GrpcDaemonClient:
     """One connection to the job server. Reconnects by itself; calls fail while it is away."""
 
-    def __init__(self, server: ServerLink, token: str, name: str, incarnation: str) -> None:
-        """Connects when it is used.
+    def __init__(
+        self,
+        server: ServerLink,
+        token: str,
+        name: str,
+        incarnation: str,
+        projects: Sequence[str] = (),
+    ) -> None:
+        """Connects when it is used; ``projects`` as in ``AgentRunnerConfig``.
 
         Raises:
             InvalidConfigError: The token would go over a network in clear, or the files for TLS are unusable.
@@ -49,6 +56,7 @@ class GrpcDaemonClient:
         self._stub = cast("rpc.AgentServiceAsyncStub", rpc.AgentServiceStub(self._channel))
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._agent = pb.AgentIdentity(name=name, incarnation=incarnation)
+        self._projects = projects
         self._work: GrpcWorkStream | None = None
 
     async def register(
@@ -56,7 +64,11 @@ class GrpcDaemonClient:
     ) -> Registration:
         """Make this start of the agent-runner known."""
         request = pb.RegisterAgentRequest(
-            agent=self._agent, slots=slots, labels=labels, sandbox=wire.sandbox_to_pb(sandbox)
+            agent=self._agent,
+            slots=slots,
+            labels=labels,
+            sandbox=wire.sandbox_to_pb(sandbox),
+            projects=self._projects,
         )
         try:
             response = await self._stub.RegisterAgent(

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from daemon.settings import Setting, optional, parse_flag, parse_project, parse_words
+from daemon.settings import (
+    Setting,
+    optional,
+    parse_flag,
+    parse_project,
+    parse_projects,
+    parse_words,
+)
 
 LINK_SETTINGS: tuple[Setting, ...] = (
     Setting(
@@ -58,6 +65,13 @@ LINK_SETTINGS: tuple[Setting, ...] = (
         False,
         parse_flag,
         "let the token cross a network in clear",
+    ),
+    Setting(
+        "agent_runner.projects",
+        "RUNNER_PROJECTS",
+        "",
+        parse_projects,
+        "whose jobs `runner agent-runner` takes; empty for all that its token is for",
     ),
     Setting(
         "project",

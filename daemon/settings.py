@@ -118,6 +118,20 @@ def parse_project(raw: object) -> object:
     return raw
 
 
+def parse_projects(raw: object) -> object:
+    """Return names of projects, out of a list of them or a text with commas between them.
+
+    Raises:
+        ValueError: One is none.
+    """
+    names = raw.split(",") if isinstance(raw, str) else raw
+    if not isinstance(names, list | tuple):
+        raise ValueError(  # noqa: TRY004 - what every reader raises
+            "expected names with commas between them, or a list of names"
+        )
+    return tuple(parse_project(name) for name in names if name)
+
+
 def parse_name(raw: object) -> object:
     """Return a name that is part of paths and messages.
 

@@ -38,6 +38,8 @@ class AgentStaging:
     """``host:port`` or ``unix:/path``; empty if nobody has said."""
     name: str
     labels: Mapping[str, str]
+    projects: tuple[str, ...]
+    """Whose jobs it takes; empty for all that its token is for."""
     token_file: Path | None
     tls_ca: Path | None
     """This and the three after it are those of ``agent_runner.server_link``."""
@@ -71,11 +73,13 @@ def agent_staging(env: Mapping[str, str], flags: Mapping[str, object]) -> AgentS
     """
     values = load(env, flags)
     labels = values["agent_runner.labels"].value
+    projects = values["agent_runner.projects"].value
     return AgentStaging(
         local=replace(local_config(env, flags), mode=_text(values, "agent_runner.mode")),
         server=_text(values, "agent_runner.server"),
         name=_text(values, "agent_runner.name") or host_name(),
         labels=labels if isinstance(labels, dict) else {},
+        projects=projects if isinstance(projects, tuple) else (),
         token_file=_path(values, "agent_runner.token_file"),
         tls_ca=_path(values, "agent_runner.tls_ca"),
         tls_certificate=_path(values, "agent_runner.tls_certificate"),

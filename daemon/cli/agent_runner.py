@@ -37,6 +37,14 @@ OPTIONS = (
         "--labels", metavar="NAME=VALUE,…", help="What it offers to jobs that ask for it."
     ),
     click.option(
+        "--project",
+        "projects",
+        multiple=True,
+        callback=lambda _ctx, _option, given: given or None,
+        metavar="P",
+        help="Take jobs of this project only, or of these; else of all that its token is for.",
+    ),
+    click.option(
         "--mode",
         type=click.Choice(["local", "cloud"]),
         help="Run jobs behind the kernel's walls, or in containers (default).",

@@ -52,6 +52,7 @@ def jobs() -> None:
 @click.option("--follow", is_flag=True, help="Print the log as it comes, then as --wait.")
 @click.option("--count", type=click.IntRange(1, 100_000), default=1, help="Submit it this often.")
 @click.option("--request-id", help="Makes a repeated submit return the same job.")
+@click.option("--project", metavar="P", help="The project of a job that names none itself.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @JSON_OPTION
 @click.pass_context
@@ -65,6 +66,7 @@ def submit(  # noqa: PLR0913 - one parameter per option
     follow: bool,
     count: int,
     request_id: str | None,
+    project: str | None,
     command: tuple[str, ...],
     as_json: bool,
 ) -> int:
@@ -77,7 +79,7 @@ def submit(  # noqa: PLR0913 - one parameter per option
         raise UsageError("--request-id names one job: leave out --count")
     request = _submit_request(file, overlays, name, command)
     request.request_id = request_id or ""
-    with connect(ctx) as client:
+    with connect(ctx, project) as client:
         submitted = client.submit(request, count)
         if follow:
             return follow_job(client, submitted[0]["id"])

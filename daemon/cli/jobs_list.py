@@ -38,6 +38,7 @@ _SPAN = re.compile(r"(\d{1,9})([smhdw])")
 @click.option(
     "--since", metavar="WHEN", help="Only jobs submitted since then: 90s, 30m, 2h, 7d, or RFC 3339."
 )
+@click.option("--project", metavar="P", help="Only jobs of this project.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
 @JSON_OPTION
 @click.pass_context
@@ -47,6 +48,7 @@ def list_jobs(  # noqa: PLR0913 - one parameter per option
     states: tuple[str, ...],
     labels: tuple[str, ...],
     since: str | None,
+    project: str | None,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -54,7 +56,7 @@ def list_jobs(  # noqa: PLR0913 - one parameter per option
     now_us = SystemClock().now_us()
     wanted = label_pairs(labels)
     since_us = since_moment(since, now_us) if since is not None else None
-    with connect(ctx) as client:
+    with connect(ctx, project) as client:
         found = client.newest([state.upper() for state in states], limit, wanted, since_us)
     if as_json:
         print_json(found)

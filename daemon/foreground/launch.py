@@ -93,6 +93,7 @@ def _agent_settings(state: StateDir, config: AgentStaging) -> AgentRunnerConfig:
         name=config.name,
         endpoint=config.server,
         labels=config.labels,
+        projects=config.projects,
         tls_ca=config.tls_ca,
         tls_certificate=config.tls_certificate,
         tls_key=config.tls_key,

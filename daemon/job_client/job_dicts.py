@@ -19,6 +19,7 @@ def job_dict(job: job_pb2.Job) -> JobDict:
     document: JobDict = {
         "id": job.id,
         "name": job.spec.name,
+        "project": job.spec.project,
         "state": state_name(job.state),
         "end_reason": _end_reason(job.end_reason),
         "exit_code": job.exit_code if job.HasField("exit_code") else None,

@@ -109,7 +109,15 @@ async def test_a_token_from_its_making_to_its_end(tmp_path, host):
                 "RUNNER_TLS_KEY": str(own.key),
             },
         )
-        assert (await there.runner("jobs", "list", "--json")).out == "[]\n"
+        submitted = await there.runner("jobs", "submit", "--json", "--", "true")
+        assert json.loads(submitted.out)["project"] == "web"
+        other = ("jobs", "submit", "--project", "shop", "--", "true")
+        assert "not for project 'shop'" in (await there.refused(*other)).err
+        assert (await host.runner(*here, *other)).code == 0
+        (seen,) = json.loads((await there.runner("jobs", "list", "--json")).out)
+        assert seen["id"] == json.loads(submitted.out)["id"]
+        found = await host.runner(*here, "jobs", "list", "--project", "shop", "--json")
+        assert [job["project"] for job in json.loads(found.out)] == ["shop"]
         ended = await there.refused("tokens", "list")
         assert "may not call" in ended.err
         ended = await there.refused("--tls-ca", str(own.certificate), "jobs", "list")

@@ -24,6 +24,7 @@ CONFIGS = st.builds(
     tls_certificate=st.none() | PATHS,
     tls_key=st.none() | PATHS,
     insecure=st.booleans(),
+    projects=st.sampled_from([(), ("web",), ("default", "web-2")]),
     spool_dir=PATHS,
     workspace_dir=PATHS,
     owner_label=NAMES,
