@@ -8,8 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -50,9 +51,32 @@ def _no_subreaper() -> Iterator[None]:
         libc.prctl(_SET_SUBREAPER, was.value, 0, 0, 0)
 
 
+@dataclass
+class RunningEngine:
+    """An engine that can be killed, as by accident, and started again."""
+
+    root: Path
+    keeper: Callable[[bytes], None]
+
+    def kill(self) -> None:
+        """Kill the engine; what it has started lives on without it."""
+        self.keeper(b"kill\n")
+
+    def start(self) -> None:
+        """Start it again, with all that it had."""
+        self.keeper(b"start\n")
+
+
 @contextmanager
 def running_engine() -> Iterator[Path]:
     """Yield the folder of an engine that runs; it is gone, with all that it made, afterwards."""
+    with mortal_engine() as engine:
+        yield engine.root
+
+
+@contextmanager
+def mortal_engine() -> Iterator[RunningEngine]:
+    """Yield the same as something that can be killed."""
     root = Path("/var/tmp") / f"runner-engine-{os.getpid()}-{os.urandom(3).hex()}"
     root.mkdir(mode=0o700)
     held, hold = os.pipe()
@@ -63,10 +87,16 @@ def running_engine() -> Iterator[Path]:
     os.close(held)
     os.close(say)
     with contextlib.closing(os.fdopen(said, "rb")) as lines:
+
+        def order(word: bytes) -> None:
+            os.write(hold, word)
+            if lines.readline() != b"done\n":
+                raise RuntimeError("the container engine did not obey; its log is above")
+
         try:
             if lines.readline() != b"ready\n":
                 raise RuntimeError("the container engine did not start; its log is above")
-            yield root
+            yield RunningEngine(root, order)
         finally:
             os.close(hold)
             lines.read()  # ends with the keeper

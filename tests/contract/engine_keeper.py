@@ -1,7 +1,8 @@
 """Runs a container engine of its own for the tests, and leaves nothing of it behind, however the tests end.
 
 ``python -m tests.contract.engine_keeper ROOT`` as root: starts dockerd below ROOT, puts two images into it, says
-``ready`` on stdout, and waits for the end of its stdin, which also comes when the tests are killed.
+``ready`` on stdout, and waits for the end of its stdin, which also comes when the tests are killed. Until then it obeys the
+lines ``kill`` and ``start``, and says ``done`` after each.
 """
 
 from __future__ import annotations
@@ -165,7 +166,15 @@ def main(root: Path) -> None:
             import_image(root / "sock", "busybox", busybox_root(), *changes)
             import_image(root / "sock", "empty", empty_root())
             print("ready", flush=True)
-            sys.stdin.buffer.read()
+            for order in sys.stdin.buffer:
+                if order == b"kill\n":
+                    engine.kill()
+                    engine.wait()
+                    # Its containerd dies with it, and where nobody collects the dead is taken for alive.
+                    (root / "exec/containerd/containerd.pid").unlink(missing_ok=True)
+                else:
+                    engine = start(root)
+                print("done", flush=True)
         finally:
             stop(engine)
     finally:
