@@ -1,0 +1,4 @@
+#!/bin/sh
+set -eu
+test "$(cat dist/VERSION)" = "$(cat VERSION)"
+echo "tests passed"
