@@ -35,6 +35,7 @@ from daemon.jobfile.model import INNER_FIELDS, JobFields, MaskingFields, OutputF
 from daemon.jobfile.overlay import MAX_OVERLAYS, Overlay, lay_over, too_many
 from daemon.jobfile.problem import Problem, did_you_mean, invalid_job_file
 from daemon.jobfile.reading import read_tree
+from daemon.jobfile.source_paths import source_path
 from daemon.jobfile.steps import steps_script
 from daemon.jobfile.tree import is_unicode
 
@@ -212,7 +213,7 @@ def _masking(field: str | MaskingFields) -> str:
 def _source(fields: JobFields, prefix: str, base_dir: Path) -> SourceSpec:
     given = {name: getattr(fields, f"{prefix}_{name}") for name in SOURCE_PARTS}
     kind, path = given.pop("type"), given.pop("path")
-    return SourceSpec(kind=kind, path=str(base_dir.absolute() / path) if path else "", **given)
+    return SourceSpec(kind=kind, path=source_path(base_dir, path) if path else "", **given)
 
 
 def _retries(fields: RetryFields) -> RetryPolicy:

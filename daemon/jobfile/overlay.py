@@ -12,6 +12,7 @@ from daemon.jobfile.flat_job import FlatJob
 from daemon.jobfile.flat_job import Path as FieldPath
 from daemon.jobfile.problem import START, Problem, invalid_job_file
 from daemon.jobfile.reading import read_tree
+from daemon.jobfile.source_paths import source_path
 from daemon.jobfile.tree import Data
 
 MAX_OVERLAYS = 20
@@ -44,7 +45,7 @@ def lay_over(flat: FlatJob, overlay: Overlay, *, allow_secret_overrides: bool) -
     for name in ("source_path", "ci_source_path"):
         path = other.data.get(name)
         if isinstance(path, str) and path:
-            other.data[name] = str(overlay.base_dir.absolute() / path)
+            other.data[name] = source_path(overlay.base_dir, path)
 
     def allowed(path: FieldPath, value: Data) -> bool:
         return allow_secret_overrides or not _reveals(_at(flat, path), value)

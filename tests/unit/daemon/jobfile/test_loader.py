@@ -374,3 +374,20 @@ def test_suggestions_for_each_field():
         typo = field[:first] + field[second] + field[first] + field[second + 1 :]
         if typo != field:
             assert errors(f"{typo}: x")[0].endswith(f"did you mean '{field}'?")
+
+
+@pytest.mark.parametrize(
+    ("folder", "path", "found"),
+    [
+        ("/p/jobs", ".", "/p"),
+        ("/p/jobs", "./", "/p"),
+        ("/p/jobs", "app", "/p/jobs/app"),
+        ("/p/jobs", "..", "/p/jobs/.."),
+        ("/p/other", ".", "/p/other"),
+    ],
+)
+def test_a_folder_of_job_files_is_no_source(folder: str, path: str, found: str) -> None:
+    """In a folder called jobs, the folder that is meant by a dot is the project around it."""
+    text = f"job_command: x\nsource_type: copy\nsource_path: {path}\n"
+
+    assert load_job_file(text.encode(), "j.yaml", Path(folder)).source.path == found
