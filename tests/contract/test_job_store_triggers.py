@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ FAILURE = replace(SUCCESS, exit_code=1)
 FLOW = WorkflowSpec(id="flow", vars_json='{"A": 1}')
 
 
-def child(parent: str, *others: str, **fields: object) -> NewJob:
+def child(parent: str, *others: str, **fields: Any) -> NewJob:
     """Return a job that a parent triggers and that depends on it and on others."""
     job = new_job(depends_on=(parent, *others), **fields)
     return replace(job, parent_id=parent, depth=1)

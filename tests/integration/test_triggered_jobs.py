@@ -151,14 +151,14 @@ async def test_secrets_that_the_job_file_allows(client: Client):
 async def test_a_chain_of_triggers_ends(client: Client):
     """A job that triggers itself is stopped."""
     agent = await FakeAgent(client).connect()
-    await client.submit()
+    last_id = (await client.submit()).id
     for depth in range(11):
         assignment = await agent.assignment()
-        job = await client.get(assignment.lease.job_id)
-        assert job.chain_depth == depth
+        last_id = assignment.lease.job_id
+        assert (await client.get(last_id)).chain_depth == depth
         message = triggers({"job_name": "again", "job_command": "true"})
         await agent.finish(assignment.lease, b"", triggers=message, **OK)
-    last = await client.get(assignment.lease.job_id)
+    last = await client.get(last_id)
 
     assert last.end_reason == job_pb2.END_REASON_WORKFLOW_FAILED
     assert "10 jobs have triggered each other" in last.message

@@ -66,8 +66,8 @@ def repository(tmp_path: Path) -> Path:
     ):
         subprocess.run(["git", *IDENTITY, *words], check=True)
     (folder / "a").write_text("1")
-    for words in (("add", "a"), ("commit", "-q", "-m", "second")):
-        subprocess.run(["git", *IDENTITY, "-C", str(folder), *words], check=True)
+    for more in (["add", "a"], ["commit", "-q", "-m", "second"]):
+        subprocess.run(["git", *IDENTITY, "-C", str(folder), *more], check=True)
     return folder
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from typing import Any
 
 from daemon.pipelines.picture import mermaid, svg, text
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {
         "id": "1",
         "name": 'b"<uild>',
