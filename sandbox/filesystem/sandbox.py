@@ -17,6 +17,7 @@ from sandbox.env import JOB_ROOT, base_env, command_env
 from sandbox.errors import CommandNotStartedError, SandboxBrokenError
 from sandbox.filesystem import bubblewrap
 from sandbox.filesystem.aftermath import Aftermath, look
+from sandbox.filesystem.checkouts import NO_CHECKOUTS
 from sandbox.filesystem.collecting import TreeCollection
 from sandbox.filesystem.command import FilesystemCommand
 from sandbox.filesystem.lanes import Lane
@@ -204,7 +205,7 @@ class FilesystemSandbox:
         if (
             self._parked is not None
             and request.stdin is None
-            and not aftermath.checkouts.read_only()
+            and aftermath.checkouts == NO_CHECKOUTS
         ):
             command = self._parked.begin(request, env, aftermath)
             if command is not None:

@@ -1,7 +1,7 @@
 """Warm slots: sandboxes of the bubblewrap tier that are built before somebody asks, each used once.
 
 A slot is a lane with its folders and a parked bubblewrap around them. It is parked for what most sandboxes ask for: no bounds,
-no gate, the network of the last one that was like that. All others are made as ever, and so is one whose checkouts need
+no gate, the network of the last two that were like that. All others are made as ever, and so is one whose checkouts need
 mounts of their own. Slots are filled up when nobody has asked for a while: beside jobs that wait for processors nothing
 is gained by building ahead.
 """
@@ -32,8 +32,8 @@ REST_S = 0.01
 """How long nobody must have made or removed a sandbox before slots are built."""
 START_S = 0.2
 """The same at the start of a runner, which has more to do then."""
-_RETRY_S = 1.0
-_LONGEST_RETRY_S = 60.0
+_RETRIES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
+"""How long after each failure in a row nothing is built."""
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,10 @@ class WarmSlots:
         self._timer: asyncio.TimerHandle | None = None
         self._filling: asyncio.Task[None] | None = None
         self._dropping: set[asyncio.Task[None]] = set()
+        self._asked: Network | None = None
         self._failures = 0
+        self._not_before = 0.0
+        """Loop time."""
 
     @property
     def pids(self) -> Sequence[int]:
@@ -117,7 +120,9 @@ class WarmSlots:
         network = self._parkable(request)
         if network is None:
             return None
-        self._network = network
+        if network is self._asked:  # once is no habit: each change costs as much as all slots
+            self._network = network
+        self._asked = network
         for slot in self._waiting:
             if slot.network is network and slot.parked.is_ready():
                 self._waiting.remove(slot)
@@ -138,7 +143,9 @@ class WarmSlots:
             self._timer.cancel()
             self._timer = None
         if self._tier is not None:
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._fill_up)
+            loop = asyncio.get_running_loop()
+            moment = max(loop.time() + delay_s, self._not_before)
+            self._timer = loop.call_at(moment, self._fill_up)
 
     async def close(self) -> None:
         """Kill what waits, and give back its folders and lanes. Idempotent."""
@@ -233,8 +240,10 @@ class WarmSlots:
         self._try_again()
 
     def _try_again(self) -> None:
-        self.rest(min(_RETRY_S * 2**self._failures, _LONGEST_RETRY_S))
+        delay_s = _RETRIES_S[min(self._failures, len(_RETRIES_S) - 1)]
+        self._not_before = asyncio.get_running_loop().time() + delay_s
         self._failures += 1
+        self.rest()
 
     def _drop(self, slot: WarmSlot) -> None:
         """Have a slot go that waits."""
