@@ -26,7 +26,7 @@ from sandbox.errors import SandboxBrokenError, SandboxError, SandboxUnavailableE
 from sandbox.filesystem.bubblewrap import BUBBLEWRAP_PROCESSES
 from sandbox.filesystem.lanes import JOB_UIDS, Lane, Lanes
 from sandbox.filesystem.removal_queue import RemovalQueue, discard_workspace
-from sandbox.filesystem.required import check_required
+from sandbox.filesystem.required import check_nested, check_required
 from sandbox.filesystem.root_check import check_root
 from sandbox.filesystem.sandbox import FilesystemSandbox
 from sandbox.filesystem.settled import in_thread
@@ -317,6 +317,7 @@ class FilesystemProvider:
                 walls_not_held=backend.walls_not_held(network),
                 limits=bounds.kept,
             )
+            check_nested(request.nested)
             check_required(request.require, info)
             link = backend.link if network is Network.ON else None
             terms = Terms(network=network, hosts=request.hosts, link=link, bounds=bounds)

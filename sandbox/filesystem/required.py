@@ -13,6 +13,18 @@ _FIXES = {
 }
 
 
+def check_nested(nested: str) -> None:
+    """Refuse a job that wants an engine of containers inside: that is for containers. Called once per sandbox.
+
+    Raises:
+        SandboxUnavailableError: It does.
+    """
+    if nested:
+        raise SandboxUnavailableError(
+            f"the job asks for sandbox.nested = {nested}, which only a container can have"
+        )
+
+
 def check_required(require: frozenset[str], info: SandboxInfo) -> None:
     """Check what is required against what a sandbox would be. Called once per sandbox, before it is made.
 
