@@ -230,7 +230,8 @@ def _on_signals(
     loop.add_signal_handler(signal.SIGTERM, told)
     if handover.alone:
         loop.add_signal_handler(signal.SIGINT, told)
-        loop.add_signal_handler(signal.SIGHUP, told)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1)
+            loop.add_signal_handler(signal.SIGHUP, told)
         return
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the daemon decides what a Ctrl-C means
     loop.add_reader(handover.life_fd, daemon_died)

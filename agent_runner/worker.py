@@ -71,6 +71,7 @@ class Worker:
         self._stream: WorkStream | None = None
         self.replaced = False
         """Set when another start of the same name has taken over, which ends ``run``."""
+        self._away = False
         self._draining = False
         self._idle = asyncio.Event()
         self._timers: list[asyncio.TimerHandle] = []
@@ -134,6 +135,7 @@ class Worker:
                 if not known:
                     known = True
                     self._on_ready()
+                self._away = False
                 backoff.reset()
                 await self._session(registration)
             except NotAdmittedError as error:
@@ -143,7 +145,7 @@ class Worker:
                     "not admitted", extra={"action": "not_admitted", "why": str(error)}
                 )
             except ServerUnavailableError as error:
-                logger.debug("server away", extra={"action": "server_away", "why": str(error)})
+                self._say_away(error)
             except AgentReplacedError as error:
                 logger.error("replaced", extra={"action": "replaced", "why": str(error)})  # noqa: TRY400
                 self.replaced = True
@@ -156,6 +158,13 @@ class Worker:
                     "server refused", extra={"action": "server_refused", "why": str(error)}
                 )
             await backoff.wait()
+
+    def _say_away(self, error: ServerUnavailableError) -> None:
+        """Log once per outage that the server does not answer, and each further try for who looks for it."""
+        level = logging.DEBUG if self._away else logging.WARNING
+        self._away = True
+        text = "the job server does not answer; this agent-runner goes on trying"
+        logger.log(level, text, extra={"action": "server_away", "why": str(error)})
 
     async def _deliver_leftovers(self) -> None:
         """Deliver what an earlier process could not; before registering, because that ends its leases."""

@@ -114,7 +114,8 @@ def _on_signals(handover: Handover, told: list[asyncio.Event], orphaned: asyncio
     loop.add_signal_handler(signal.SIGTERM, signalled)
     if handover.alone:
         loop.add_signal_handler(signal.SIGINT, signalled)
-        loop.add_signal_handler(signal.SIGHUP, signalled)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1)
+            loop.add_signal_handler(signal.SIGHUP, signalled)
     else:
         loop.add_reader(handover.life_fd, _life_ended, loop, handover.life_fd, orphaned)
 

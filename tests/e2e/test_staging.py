@@ -97,7 +97,7 @@ def test_an_agent_runner_waits_for_a_server_that_is_away(staging: Staging):
     agent = staging.agent()
     server.kill()
     agent.start()
-    wait_until((agent.state / "lock").exists, 30)
+    wait_until(lambda: "server_away" in agent.actions(), 30, agent.tail)
     address = staging.address
     server.words = ("server", "--listen", address)
     server.start().wait_ready()
@@ -111,6 +111,7 @@ def test_an_agent_runner_waits_for_a_server_that_is_away(staging: Staging):
     assert (job["state"], job["attempt"]) == ("SUCCEEDED", 1)
     assert client.log(job_id) == b"one\ntwo\n"
     assert agent.alive
+    assert agent.actions().count("server_away") == 2
 
 
 def test_signals_mean_what_they_mean_to_a_daemon(staging: Staging):
