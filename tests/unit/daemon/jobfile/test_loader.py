@@ -7,6 +7,7 @@ import json
 import string
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
