@@ -109,7 +109,10 @@ class AttemptRun:
         self._provider = provider
         self._request = request
         self._fallback = Fallback(request.spec, provider.kind, consent)
-        self._spec = replace(request.spec, env=self._fallback.handed_out(request.spec.env))
+        self._spec = request.spec
+        if self._fallback.withheld:
+            env = self._fallback.handed_out(request.spec.env)
+            self._spec = replace(request.spec, env=env)
         self._secrets = secrets
         self._log = log
         self._control = control

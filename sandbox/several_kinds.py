@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -46,6 +47,12 @@ class SeveralKinds:
         self._root = root
         self._engine_socket = engine_socket
         self._open: dict[str, SandboxProvider] = {}
+        self._noted: set[str] = set()
+        self._reaped = {kind}
+        """Kinds whose leftovers are gone; those of the first are looked for by whoever calls ``reap``."""
+        self._reaping = asyncio.Lock()
+        self._found: set[str] = set()
+        """Kinds that an earlier process has used."""
         self._unreached: set[str] = set()
         """Kinds whose leftovers could not be looked for."""
 
@@ -61,6 +68,10 @@ class SeveralKinds:
         """Make an empty sandbox of the kind that is asked for; see ``SandboxProvider.create``."""
         kind = self.kind if request.kind == AUTO else request.kind
         provider = self._provider(kind)
+        async with self._reaping:
+            if kind not in self._reaped:
+                await provider.reap()
+                self._reaped.add(kind)
         if kind == FILESYSTEM != self.kind:
             self._keep_from_engine(await provider.probe())
         self._note(kind)
@@ -73,7 +84,8 @@ class SeveralKinds:
             SandboxError: Leftovers of the first kind cannot be looked for. Those of another are left for a later start.
         """
         names = set(await self._provider(self.kind).reap())
-        for kind in self._used_before() - {self.kind}:
+        self._found = self._used_before()
+        for kind in self._found - {self.kind}:
             try:
                 names.update(await self._provider(kind).reap())
             except SandboxError as error:
@@ -81,16 +93,19 @@ class SeveralKinds:
                 logger.warning("Leftovers cannot be looked for now", extra=fields)
                 self._unreached.add(kind)
             else:
-                self._mark(kind).unlink(missing_ok=True)
+                self._reaped.add(kind)
         return sorted(names)
 
     async def close(self) -> None:
         """Destroy every sandbox that is left, of all kinds; see ``SandboxProvider.close``."""
         for kind in sorted(self._open, key=lambda each: each == FILESYSTEM):  # it removes the root
             await self._open[kind].close()
-        shutil.rmtree(self._root / SHARED, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self._root.rmdir()
+        if self._noted or self._found:  # else the folder may be somebody's
+            shutil.rmtree(self._root / SHARED, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self._root.rmdir()
+        self._noted.clear()
+        self._found.clear()
         for kind in self._unreached:
             self._note(kind)
 
@@ -111,6 +126,14 @@ class SeveralKinds:
                 f"the {found.tier.label} tier would leave {self._engine_socket} in reach of the job"
             )
 
+    def _make_folders(self) -> None:
+        # Where workspaces are on this host, their provider has made the folders already.
+        from sandbox.filesystem.workspace import open_root  # noqa: PLC0415
+
+        check_root(self._root)
+        open_root(self._root, passable=os.geteuid() == 0)
+        (self._root / SHARED).mkdir(mode=0o711, exist_ok=True)
+
     def _mark(self, kind: str) -> Path:
         return self._root / SHARED / (USED + kind)
 
@@ -119,15 +142,14 @@ class SeveralKinds:
 
     def _note(self, kind: str) -> None:
         """Leave a note on the disk before the first sandbox of a kind, for whoever comes after a crash."""
-        mark = self._mark(kind)
-        if mark.exists():
+        if kind in self._noted:
             return
-        mode = 0o711 if os.geteuid() == 0 else 0o700
+        mark = self._mark(kind)
         try:
-            check_root(self._root)
-            self._root.mkdir(mode, parents=True, exist_ok=True)
-            mark.parent.mkdir(mode, exist_ok=True)
+            if not mark.parent.is_dir():
+                self._make_folders()
             mark.touch(mode=0o600)
+            self._noted.add(kind)
         except (OSError, SandboxError) as error:
             logger.warning(
                 "Which sandboxes are used cannot be noted",

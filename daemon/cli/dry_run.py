@@ -44,7 +44,7 @@ def dry_run(place: Place, search: SecretSearch, *, check_secrets: bool, as_json:
     masker = Masker()
     for name, value in {**_presumed(spec.env), **{str(ref): values[ref] for ref in values}}.items():
         masker.add(name, value)
-    document = _masked({**asdict(spec), "container": _container(place)}, masker)
+    document = masked_tree({**asdict(spec), "container": _container(place)}, masker)
     document["secrets"] = [
         {"ref": str(ref), "state": state.partition(":")[0]} for ref, state in states.items()
     ]
@@ -93,14 +93,14 @@ def _presumed(env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _masked(node: Any, masker: Masker) -> Any:
+def masked_tree(node: Any, masker: Masker) -> Any:
     """Return a tree with every text masked."""
     if isinstance(node, str):
         return masker.mask_text(node)
     if isinstance(node, Mapping):
-        return {key: _masked(value, masker) for key, value in node.items()}
+        return {key: masked_tree(value, masker) for key, value in node.items()}
     if isinstance(node, list | tuple):
-        return [_masked(value, masker) for value in node]
+        return [masked_tree(value, masker) for value in node]
     return node
 
 

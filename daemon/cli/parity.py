@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from daemon.cli.dry_run import masked_tree
 from daemon.cli.job_input import Overlays, overlay_options, read_job_file
 from daemon.cli.output import note, print_json, printable, state_of
 from daemon.cli.run_local_place import CONTAINER, Place, PlaceFlags, choose_place, image_option
 from daemon.cli.secret_search import SecretSearch, search_options
 from daemon.cli.verdict import RUNNER_FAILED
+from sandbox.masking.masker import Masker
 
 if TYPE_CHECKING:
     from agent_runner.job_spec import JobSpec
@@ -67,10 +70,18 @@ def parity(  # noqa: PLR0913 - one per option
     here, there = asyncio.run(_both(place, secrets, state))
     result = compare(here, there, spec.sandbox.container_only)
     code = _exit_code(here, there, result)
+    masker = Masker()  # a job may name a file as it likes
+    for ref, value in secrets.items():
+        masker.add(str(ref), value)
+    for seen in (here, there):
+        seen.changes = _names_hidden(seen.changes, masker)
+        seen.outputs = _names_hidden(seen.outputs, masker)
     if as_json:
-        print_json(_document(spec, here, there, result, decided=code != RUNNER_FAILED))
+        document = _document(spec, here, there, result, decided=code != RUNNER_FAILED)
+        print_json(masked_tree(document, masker))
     else:
-        _print(here, there, result, code)
+        for line in _lines(here, there, result, code):
+            print(printable(masker.mask_text(line)))
     return code
 
 
@@ -167,19 +178,23 @@ def _seen(seen: Observation) -> dict[str, Any]:
     }
 
 
-def _print(here: Observation, there: Observation, result: Comparison, code: int) -> None:
+def _names_hidden(files: dict[str, str] | None, masker: Masker) -> dict[str, str] | None:
+    return files and {masker.mask_text(name): what for name, what in files.items()}
+
+
+def _lines(here: Observation, there: Observation, result: Comparison, code: int) -> Iterator[str]:
     from daemon.parity.comparison import NOT_COMPARED  # noqa: PLC0415
 
     for seen in (here, there):
         end = seen.end_reason + ("" if seen.exit_code is None else f" {seen.exit_code}")
         tier = f" ({seen.tier})" if seen.tier else ""
         why = f": {seen.message}" if seen.message else ""
-        print(printable(f"{seen.kind}{tier}: {end}{why}"))
+        yield f"{seen.kind}{tier}: {end}{why}"
     for each in result.differences:
-        print(printable(f"differs: {each.text()}"))
+        yield f"differs: {each.text()}"
     for each in result.by_design:
-        print(printable(f"by design: {each.text()}"))
+        yield f"by design: {each.text()}"
     for text in (*NOT_COMPARED, *here.unseen, *there.unseen):
-        print(printable(f"not compared: {text}"))
+        yield f"not compared: {text}"
     words = {0: "the same verdict", 1: f"{len(result.differences)} differences"}
-    print(words.get(code, "no verdict: one of the sandboxes could not be had"))
+    yield words.get(code, "no verdict: one of the sandboxes could not be had")

@@ -45,7 +45,7 @@ def test_the_same_verdict(here: Instance):
     here.extra_env |= {"TOKEN": SECRET, "DEPLOY_KEY": SECRET}
     found = parity(
         here,
-        "job_command: 'mkdir out; echo made > out/a; chmod +x out/a; rm given.txt; ln -s a out/l; exit 3'\n"
+        "job_command: 'mkdir out; echo made > out/a; chmod +x out/a; rm given.txt; ln -s a out/l; ln -s $TOKEN out/t; : > out/$TOKEN; exit 3'\n"
         "env: {TOKEN: '${secret:local:TOKEN}', DEPLOY_KEY: '${secret:local:DEPLOY_KEY}', PLAIN: x}\n"
         "sandbox: {container_only: [DEPLOY_KEY]}\n",
         0,
