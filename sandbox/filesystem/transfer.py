@@ -21,6 +21,8 @@ _DEPTH = 400
 """Two descriptors per level; a deeper source is a mistake."""
 _PIECE = 64 << 20
 _BUFFER = 1 << 20
+_BLOCK_BYTES = 512
+"""Of st_blocks, whatever the file system."""
 _NO_RANGE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 _NOT_BELOW = frozenset({errno.ELOOP, errno.ENOTDIR})
 
@@ -186,7 +188,10 @@ class TreeCopy:
                 raise TransferRefusedError(f"{name!r} was replaced while it was copied")
             copy = _new_file(target, name)
             try:
-                self._copy_content(original, copy, found.st_size)
+                if found.st_blocks * _BLOCK_BYTES < found.st_size:
+                    self._copy_with_holes(original, copy, found.st_size)
+                else:
+                    self._copy_content(original, copy, found.st_size)
                 if self.owner is not None:
                     os.fchown(copy, self.owner, self.owner)
                 _copy_mode(found, copy)
@@ -196,19 +201,46 @@ class TreeCopy:
             os.close(original)
 
     def _copy_content(self, source: int, target: int, size: int) -> None:
-        """Copy in the kernel, which shares the blocks where the filesystem can (FICLONE)."""
-        copied = 0
-        try:
-            while copied < size and (count := os.copy_file_range(source, target, _PIECE)):
-                copied += count
-                self._refuse_stopped()
-        except OSError as error:
-            if copied or error.errno not in _NO_RANGE:
-                raise
-        if not copied:
-            # Also where copy_file_range answers 0 for a file of a pseudo filesystem.
+        """Copy a file that fills its blocks."""
+        if not self._copy_range(source, target, 0, size):
+            # One of a pseudo file system, whose size is told as 0 or which answers 0.
             while os.sendfile(target, source, None, _PIECE):
                 self._refuse_stopped()
+
+    def _copy_with_holes(self, source: int, target: int, size: int) -> None:
+        """Copy what a file has, so that one of a terabyte that holds nothing fills no disk (lseek(2), SEEK_DATA)."""
+        end = 0
+        while end < size:
+            self._refuse_stopped()
+            try:
+                start = os.lseek(source, end, os.SEEK_DATA)
+                end = min(os.lseek(source, start, os.SEEK_HOLE), size)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole
+                    break
+                raise
+            self._copy_range(source, target, start, end)
+        os.ftruncate(target, size)
+
+    def _copy_range(self, source: int, target: int, start: int, end: int) -> int:
+        """Copy in the kernel, which shares the blocks where the filesystem can (FICLONE); return how far it got."""
+        try:
+            while start < end:
+                count = os.copy_file_range(source, target, min(_PIECE, end - start), start, start)
+                if not count:
+                    return start
+                start += count
+                self._refuse_stopped()
+        except OSError as error:
+            if error.errno not in _NO_RANGE:
+                raise
+        os.lseek(target, start, os.SEEK_SET)
+        while start < end and (
+            count := os.sendfile(target, source, start, min(_PIECE, end - start))
+        ):
+            start += count
+            self._refuse_stopped()
+        return start
 
     def _refuse_stopped(self) -> None:
         if self.stop.is_set():

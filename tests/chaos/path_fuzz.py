@@ -106,7 +106,7 @@ class Ground:
                 os.mkdir(path, 0)
             case "sparse":
                 with open(path, "xb") as file:
-                    file.truncate(1 << 40)
+                    file.truncate(1 << 35)
             case "gitdir":
                 with open(path, "x") as text:
                     text.write(f"gitdir: {target}\n[include]\npath = {target}\n")
