@@ -103,6 +103,8 @@ async def test_a_tier_that_nobody_reaches(client):
     assert kinds(response) == ["sandbox"]
     assert "bwrap" in response.summary
     assert "agent=landlock" in response.summary
+    job = await client.submit(sandbox=job_pb2.SandboxSpec(min="bwrap", kind="container"))
+    assert kinds(await explain(client, job.id)) == ["slot"]
 
 
 async def answering(agent: FakeAgent, **answer: Any) -> None:
