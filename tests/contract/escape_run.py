@@ -1,12 +1,13 @@
 """Runs the cases of ``tests/cases/escape*.json`` on one tier and prints what is wrong with each, as JSON.
 
 ``python -m tests.contract.escape_run TIER FOLDER [CASE…]``: a program of its own, for whoever starts it, with nothing but the
-standard library, so that another user can run it.
+standard library, so that another user can run it. The tier ``warm`` is bubblewrap with sandboxes that are built ahead.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -25,6 +26,9 @@ AT_ONCE = 4
 ALONE = frozenset({"resource", "kill-all"})
 CASE_S = 60
 DEATH_S = 2.0
+WARM = "warm"
+WARM_UP_S = 0.5
+"""How long a case waits for a sandbox that is built ahead; without one it is run all the same."""
 
 
 def load() -> list[dict[str, Any]]:
@@ -73,13 +77,20 @@ async def _kill_spawner(
 async def run(tier: str, root: Path, wanted: list[str]) -> dict[str, list[str]]:
     """Run the cases that are wanted, or all, several at a time; return what is wrong with each."""
     label = f"escape-{os.getpid()}"
-    provider = FilesystemProvider(root, owner_label=label, tier=Tier.parse(tier))
+    provider = FilesystemProvider(
+        root,
+        owner_label=label,
+        tier=Tier.BWRAP if tier == WARM else Tier.parse(tier),
+        warm_slots=AT_ONCE if tier == WARM else 0,
+    )
     await provider.probe()
     found: dict[str, list[str]] = {}
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(case: Mapping[str, Any]) -> None:
         async with slots:
+            if tier == WARM:
+                await _some_time_for_a_slot(provider)
             found[case["id"]] = await judge(case, provider, root)
 
     chosen = [case for case in load() if not wanted or case["id"] in wanted]
@@ -89,6 +100,13 @@ async def run(tier: str, root: Path, wanted: list[str]) -> dict[str, list[str]]:
         await one(case)
     await provider.close()
     return found
+
+
+async def _some_time_for_a_slot(provider: FilesystemProvider) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(WARM_UP_S):
+            while not provider.parked_pids:
+                await asyncio.sleep(0.01)
 
 
 async def run_one_until_killed(tier: str, root: Path, wanted: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from sandbox.filesystem.landlock import kernel_abi, scoped
 from tests.contract import escape_run
-from tests.contract.deviations import BWRAP, ESCAPE_DEVIATIONS, ESCAPE_RACES, LANDLOCK
+from tests.contract.deviations import BWRAP, CONTAINER, ESCAPE_DEVIATIONS, ESCAPE_RACES, LANDLOCK
 
 ROOT = Path(__file__).parents[2]
 ACCOUNTS = ("runner-test", "tester")
@@ -54,8 +54,10 @@ def outcome(tier: str, who: str) -> dict[str, list[str]] | str:
             # Our own interpreter may be below a folder that the user cannot enter.
             argv = ["/usr/bin/setpriv", *ids, "--", "/usr/bin/python3"]
             env = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "LANG": "C.UTF-8"}
+        # Built ahead for the one user, cold for the other: which of the two it is must make no difference.
+        which = escape_run.WARM if tier == BWRAP and who != ME else tier
         done = subprocess.run(
-            [*argv, "-m", escape_run.__name__, tier, str(folder / "root")],
+            [*argv, "-m", escape_run.__name__, which, str(folder / "root")],
             cwd=folder / "copy",
             env={**env, "PYTHONPATH": str(folder / "copy"), "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
@@ -102,6 +104,8 @@ def test_every_deviation_names_a_case():
     """And none that the list of cases calls a duty of the tier, but for what the reasons say of other parts."""
     known = {case["id"]: case for case in escape_run.load()}
     duties = {
-        (tier, name) for tier, name in ESCAPE_DEVIATIONS if known[name]["tiers"][tier] == "must"
+        (tier, name)
+        for tier, name in ESCAPE_DEVIATIONS
+        if known[name]["tiers"][tier] == "must" and tier != CONTAINER  # test_container_escapes.py
     }
     assert duties == {(LANDLOCK, "allow-01")}
