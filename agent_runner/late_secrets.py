@@ -8,10 +8,12 @@ import hmac
 import json
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from agent_runner.job_spec import JobSpec
 from sandbox.base import Sandbox
-from sandbox.job_socket import Listening
+from sandbox.job_socket import FOLDER, Answer, Door, Listening, install
 from sandbox.masking.commands import MAX_LATE_BYTES
 from sandbox.masking.masker import Masker
 
@@ -34,9 +36,7 @@ class LateSecrets:
             sandbox: Before its first command.
             env: Of the command, so far.
         """
-        if not isinstance(sandbox, Listening):
-            return {}
-        door = await sandbox.listen(self.answer)
+        door = await _open(sandbox, self.answer)
         library = f"{door.folder}/lib"
         found = {
             "PATH": f"{door.folder}/bin:{env['PATH']}",
@@ -74,6 +74,24 @@ class LateSecrets:
         hidden = self._masker.add("runnerlib", value)
         self._masker.snapshot()
         return hidden
+
+
+async def _open(sandbox: Sandbox, answer: Answer) -> Door:
+    """Install the program, and listen where commands can reach this process: not from inside a container."""
+    if isinstance(sandbox, Listening):
+        return await sandbox.listen(answer)
+    folder = await asyncio.to_thread(_installed)
+    try:
+        await sandbox.upload(Path(folder.name), "")
+    finally:
+        await asyncio.to_thread(folder.cleanup)
+    return Door(folder=f"{sandbox.job_root}/{FOLDER}", socket="")
+
+
+def _installed() -> TemporaryDirectory[str]:
+    folder = TemporaryDirectory(prefix="runner-lib-")
+    install(Path(folder.name))
+    return folder
 
 
 def may_register(spec: JobSpec, *, has_secrets: bool) -> bool:

@@ -159,3 +159,17 @@ def test_the_next_run_removes_what_a_killed_one_left(here: Instance, container_e
     here.job_file("job_command: 'true'\n")
     assert run(here).returncode == 0
     assert containers(container_engine) == []
+
+
+def test_triggers_and_variables_pass_through_a_container(here: Instance):
+    """What a job leaves is read, and what it may know is there; the program is installed for images that have Python."""
+    command = (
+        'ls /job/.runner/bin; cat "$RC_WF_VARS_FILE" 2>/dev/null; '
+        'echo \'{"jobs": [{"job_name": "next", "job_command": "cat $RC_WF_VARS_FILE; echo; exit 4", '
+        '"container_image": "%s"}], "workflow": {"vars": {"A": 1}}}\' > /job/triggers.json # runnerlib'
+    )
+    here.job_file(f"job_command: {json.dumps(command % IMAGE)}\n")
+    done = run(here, "--auto-continue", "--sandbox", "container", "--runner-image", IMAGE)
+
+    assert done.returncode == 4, done.stderr
+    assert done.stdout == b'job | runnerlib\nnext | {"A":1}\n'
