@@ -27,8 +27,9 @@ def read_authorities(path: Path, setting: str) -> bytes:
     data, _ = _read(path, setting)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context.load_verify_locations(cadata=data.decode("ascii", "replace"))
-    except ssl.SSLError as error:
+        # Comments may be in any script.
+        context.load_verify_locations(cadata=data.decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError) as error:
         raise InvalidConfigError(f"{setting}: {path} holds no certificate (PEM)") from error
     return data
 

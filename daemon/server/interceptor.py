@@ -181,7 +181,7 @@ def _wrapped_stream(
                         yield response
                     return
                 with tokens.stream(caller) as stream:
-                    async for response in stream.responses(responses):
+                    while (response := await stream.next(responses)) is not None:
                         yield response
         except grpc.aio.AbortError:
             raise

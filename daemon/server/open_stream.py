@@ -10,7 +10,7 @@ from daemon.errors import DaemonError
 
 
 class OpenStream:
-    """Made in the task that serves the stream, which then takes everything that it sends through ``responses``."""
+    """Made in the task that serves the stream, which then takes everything that it sends through ``next``."""
 
     __slots__ = ("_task", "_waiting", "error")
 
@@ -31,29 +31,24 @@ class OpenStream:
             if self._waiting and self._task is not None:
                 self._task.cancel()
 
-    async def responses(self, responses: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """Yield what there is to send, until it is to end.
+    async def next(self, responses: AsyncIterator[Any]) -> Any:
+        """Return what there is to send next; None at the end of it.
 
         Raises:
-            DaemonError: It was ended, for this reason.
+            DaemonError: The stream was ended, for this reason.
         """
-        while True:
-            response = await self._next(responses)
-            if self.error is not None:
-                raise self.error
-            if response is None:
-                return
-            yield response
-
-    async def _next(self, responses: AsyncIterator[Any]) -> Any:
         if self.error is not None:
             raise self.error
         self._waiting = True
         try:
-            return await anext(responses, None)
+            response = await anext(responses, None)
         except asyncio.CancelledError:
-            if self.error is None:
+            if self.error is None or self._task is None:
                 raise
+            self._task.uncancel()
             raise self.error from None
         finally:
             self._waiting = False
+        if self.error is not None:
+            raise self.error
+        return response

@@ -46,6 +46,8 @@ class TokenBook:
     """One per server; used on its event loop."""
 
     def __init__(self, local_token: str, clock: Clock, completions: Completions) -> None:
+        if not local_token:
+            raise RuntimeError("a server without a token of its own would let everybody in")
         self._local_sha256 = secret_sha256(local_token)
         self._clock = clock
         self._completions = completions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,21 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from agent_runner.channels import open_channel, tls_problem
+from agent_runner.delivery import Delivery
 from agent_runner.errors import InvalidConfigError as LinkError
 from agent_runner.errors import NotAdmittedError, ServerUnavailableError
+from agent_runner.grpc_calls import lease_from_pb
 from agent_runner.grpc_client import GrpcDaemonClient
-from agent_runner.outcome import SandboxRecord
+from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord
 from agent_runner.server_link import ServerLink
+from agent_runner.spool import Spool
 from daemon.errors import InvalidConfigError
 from daemon.server.app import JobServer
+from runner.v1 import job_pb2
 from runner.v1 import job_service_pb2 as pb
 from runner.v1 import job_service_pb2_grpc as rpc
 from tests.integration.certificates import Authority, Identity
-from tests.integration.grpc_server import AUTH, TOKEN, Client, server_config, serving
+from tests.integration.grpc_server import AUTH, TOKEN, Client, FakeAgent, server_config, serving
 
 CALL_S = 20
 RECORD = SandboxRecord(kind="filesystem", tier="bwrap")
@@ -157,6 +162,27 @@ async def test_agent_runner_registers_over_mutual_tls(tmp_path, authority, serve
         await client.close()
 
 
+async def test_a_result_outlives_a_certificate_that_was_wrong(tmp_path, authority, server_identity):
+    """What an agent-runner cannot deliver for that is kept, and delivered when somebody has mended it."""
+    expired = authority.identity("expired-server", expired=True)
+    async with serving(tmp_path, **tls(expired)) as server:
+        way, listen = link(server, authority.certificate), server.server.listen
+        agent = await FakeAgent(server).connect()
+        job_id = (await server.submit()).id
+        lease = lease_from_pb((await agent.assignment()).lease)
+        spool = Spool.create(tmp_path, lease)
+        spool.write(b"done")
+        client = GrpcDaemonClient(way, TOKEN, agent.name, agent.incarnation)
+        outcome = Outcome(end_reason=EndReason.EXITED, exit_code=0, log=LogSummary(length=4))
+        delivery = asyncio.create_task(Delivery(client, lease, spool, lambda: None).finish(outcome))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(delivery), 1)
+    async with serving(tmp_path, listen=listen, **tls(server_identity)) as server:
+        assert await asyncio.wait_for(delivery, CALL_S)
+        assert (await server.get(job_id)).state == job_pb2.JOB_STATE_SUCCEEDED
+    await client.close()
+
+
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:50051", "example.org:1"])
 async def test_server_refuses_to_listen_in_clear_beyond_loopback(tmp_path, listen):
     """Unless that is said."""
@@ -195,8 +221,8 @@ def damaged(tmp_path: Path, authority: Authority, what: str) -> dict[str, Any]:
             good.key.chmod(0o604)
         case "no certificate":
             good.certificate.write_text("nothing")
-        case "holds no certificate":
-            (tmp_path / "ca").write_text("nothing")
+        case "empty" | "holds no certificate":
+            (tmp_path / "ca").write_text("" if what == "empty" else "nothing")
             config["tls_client_ca"] = tmp_path / "ca"
         case "without a password":
             good.key.write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
@@ -217,6 +243,7 @@ def damaged(tmp_path: Path, authority: Authority, what: str) -> dict[str, Any]:
         ("not the key", "tls_key: .* is not the key of"),
         ("every user", "tls_key: every user can read"),
         ("no certificate", "tls_certificate: .* holds no certificate"),
+        ("empty", "tls_client_ca: .* holds no certificate"),
         ("holds no certificate", "tls_client_ca: .* holds no certificate"),
         ("without a password", "tls_key: .* PEM without a password"),
         ("needs both", "needs both tls_certificate and tls_key"),
@@ -229,3 +256,34 @@ async def test_unusable_files_are_told_in_one_line(tmp_path, authority, what, te
     with pytest.raises(InvalidConfigError, match=text) as refused:
         await JobServer(config, TOKEN).start()
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "nothing",
+        ":1",
+        "host:0",
+        "host:65536",
+        "host:1x",
+        "::1:1",
+        "[::1]",
+        "http://host:1",
+        "a b:1",
+        "a,b:1",
+    ],
+)
+def test_an_address_that_is_none(address):
+    """Nothing that gRPC could take for something else gets through."""
+    with pytest.raises(LinkError, match="HOST:PORT"):
+        ServerLink(address=address, insecure=True).check()
+
+
+async def test_the_authorities_of_a_file_with_other_scripts_in_it(
+    tmp_path, authority, server_identity
+):
+    """Bundles have comments, and names are not all ASCII."""
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes("# Főtanúsítvány\n".encode() + authority.certificate.read_bytes())
+    async with serving(tmp_path, **tls(server_identity)) as server:
+        assert await answered(link(server, bundle))
