@@ -22,7 +22,9 @@ async def test_kept_values_are_spelled_once():
         masking = _masking()
         own = {"s:K": f"of-the-store-{number}"}
         await masking.hide(SECRETS | own, SECRETS.values())
-        text = f"s3cr3t%20value%20one s3cr3t-value-two of-the-store-{number} of-the-store-{1 - number}"
+        text = (
+            f"s3cr3t%20value%20one s3cr3t-value-two of-the-store-{number} of-the-store-{1 - number}"
+        )
         assert masking.masker.mask_text(text) == f"*** *** *** of-the-store-{1 - number}"
     after = job_masking._spelled.cache_info()
     assert (after.misses - before.misses, after.hits - before.hits) == (1, 1)
