@@ -38,6 +38,7 @@ _REFUSED_TREE = (
 )
 _NO_SHELL = "exec /bin/sh failed"
 _KILLED = 137
+_NOT_FOUND = 404
 
 
 class Operation(enum.StrEnum):
@@ -123,6 +124,9 @@ def _error_for(
     asks_for_image = operation in {Operation.CREATE, Operation.PULL, Operation.INSPECT_IMAGE}
     if asks_for_image and any(sign in text for sign in _ABSENT_IMAGE):
         return ImageMissingError(f"there is no image {subject}: {message}")
+    if operation is Operation.COPY_OUT and status == _NOT_FOUND:
+        # It was there a moment ago: the job takes it away.
+        return TransferRefusedError(f"{subject}: {message}")
     if operation is Operation.COPY_IN and any(sign in text for sign in _REFUSED_TREE):
         return TransferRefusedError(f"{subject}: {message}")
     about = f" {subject}" if subject else ""

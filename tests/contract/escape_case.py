@@ -14,7 +14,16 @@ from typing import Any
 
 from daemon.cli.terminal_filter import TerminalFilter
 from sandbox import procfs
-from sandbox.base import Command, ExecRequest, ExecResult, Network, Sandbox, SandboxRequest, Tier
+from sandbox.base import (
+    Command,
+    ExecRequest,
+    ExecResult,
+    Network,
+    Sandbox,
+    SandboxProvider,
+    SandboxRequest,
+    Tier,
+)
 from sandbox.errors import (
     CommandNotStartedError,
     SandboxUnavailableError,
@@ -36,7 +45,7 @@ GRACE_S = 0.5
 class EscapeCase:
     """A case in a sandbox of its own."""
 
-    def __init__(self, case: Mapping[str, Any], provider: FilesystemProvider, root: Path) -> None:
+    def __init__(self, case: Mapping[str, Any], provider: SandboxProvider, root: Path) -> None:
         self.case = case
         self.id: str = case["id"]
         self.operation: Mapping[str, Any] = case.get("op", {})
@@ -57,14 +66,18 @@ class EscapeCase:
                 # Refused in the open is held, unless the case needs it to work.
                 return [str(error)] if self.case["expect"]["exit"] == "zero" else []
             try:
-                self.workspace = self._root / f"case-{self.id}"
-                self.source = self.workspace / "job" / "src"
-                self.decoys.give_to((self.workspace / "home").stat().st_uid)
+                self.decoys.give_to(self._find_place())
                 await self._steps()
             finally:
                 self.decoys.end_peer()
                 await self.sandbox.destroy()
         return self.problems
+
+    def _find_place(self) -> int:
+        """Note where the workspace is on the host; return the user of its commands."""
+        self.workspace = self._root / f"case-{self.id}"
+        self.source = self.workspace / "job" / "src"
+        return (self.workspace / "home").stat().st_uid
 
     def _request(self) -> SandboxRequest:
         asked = self.case.get("limits", {})

@@ -39,6 +39,8 @@ from sandbox.limits import Limit
             TransferRefusedError,
         ),
         (Operation.COPY_IN, 500, "no space left on device", SandboxBrokenError),
+        (Operation.COPY_OUT, 404, "Could not find the file /job/src/x", TransferRefusedError),
+        (Operation.COPY_OUT, 500, "no space left on device", SandboxBrokenError),
         (Operation.WAIT, None, "Server disconnected", EngineGoneError),
         (Operation.CREATE, None, "No such file or directory", EngineGoneError),
     ],

@@ -1,0 +1,57 @@
+"""The cases of tests/cases/escape*.json that a container has to withstand, on a real engine."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.contract import container_escape_run
+from tests.contract.deviations import CONTAINER, ESCAPE_DEVIATIONS
+
+WHOLE_RUN_S = 280
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(WHOLE_RUN_S + 20)]
+
+
+@functools.cache
+def outcome(engine: Path) -> dict[str, list[str]] | str:
+    """Run all cases once; return what is wrong with each, or why they could not be run."""
+    if not container_escape_run.PYTHON.exists():
+        pytest.skip(f"{container_escape_run.PYTHON} is missing, of which the image is made")
+    done = subprocess.run(
+        [sys.executable, "-m", container_escape_run.__name__, str(engine)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        timeout=WHOLE_RUN_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        return done.stderr.decode()[-2000:]
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("case", container_escape_run.cases(), ids=lambda case: case["id"])
+def test_withstands(case, container_engine, request):
+    """The case does no harm, or the list of deviations says by name that containers do not withstand it."""
+    if case.get("arch", os.uname().machine) != os.uname().machine:
+        pytest.skip("written for another machine")
+    if (reason := ESCAPE_DEVIATIONS.get((CONTAINER, case["id"]))) is not None:
+        request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+    found = outcome(container_engine)
+    assert isinstance(found, dict), found
+    assert found[case["id"]] == []
+
+
+def test_every_deviation_is_told():
+    """They are what the list of hosts, `protect` and `syscalls` promise elsewhere, and one that has no way out."""
+    known = {case["id"] for case in container_escape_run.cases()}
+    deviations = {name for tier, name in ESCAPE_DEVIATIONS if tier == CONTAINER}
+    assert deviations <= known
+    assert len(deviations) == 9
