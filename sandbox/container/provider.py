@@ -34,6 +34,9 @@ from sandbox.limits import Limits
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
 
+LEFT_RETRY_S = 3.0
+"""An engine that was away may keep running what was to be removed (``live-restore``), and the job runs again elsewhere."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -66,6 +69,7 @@ class ContainerProvider:
         self._residents = Residents(settings.slots, _not_removed)
         self._live: dict[str, ContainerSandbox] = {}
         self._opening = asyncio.Lock()
+        self._tending: asyncio.Task[None] | None = None
 
     async def probe(self) -> Capabilities:
         """Find out what the engine is by running a container behind all walls; the answer is kept.
@@ -103,6 +107,7 @@ class ContainerProvider:
             raise
         sandbox = ContainerSandbox(parts, request, self._forget, resident)
         self._live[request.name] = sandbox
+        self._tend()
         try:
             await sandbox.prepare(host.holder_image)
         except BaseException:
@@ -134,6 +139,10 @@ class ContainerProvider:
 
     async def close(self) -> None:
         """Destroy every sandbox that is left; see ``SandboxProvider.close``."""
+        if self._tending is not None:
+            self._tending.cancel()
+            await asyncio.wait({self._tending})
+            self._tending = None
         for name, sandbox in list(self._live.items()):
             try:
                 await sandbox.destroy()
@@ -148,6 +157,16 @@ class ContainerProvider:
         if self._engine is not None and not self._live:
             await self._engine.close()
             self._engine = None
+
+    def _tend(self) -> None:
+        """See to what is left for as long as there is anything, whether or not another job comes."""
+        if self._tending is None or self._tending.done():
+            self._tending = asyncio.create_task(self._tend_live())
+
+    async def _tend_live(self) -> None:
+        while self._live:
+            await asyncio.sleep(LEFT_RETRY_S)
+            await self._remove_left()
 
     async def _remove_left(self) -> None:
         """Try again to remove what could not be removed, because the engine was away: it may be back."""

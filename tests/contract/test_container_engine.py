@@ -18,7 +18,7 @@ from sandbox.container.settings import ContainerSettings
 from sandbox.errors import EngineGoneError, SandboxBrokenError, SandboxUnavailableError
 from tests.contract.container_engine import missing_part, running_engine, settings_for
 from tests.contract.engine_keeper import ask, start, stop
-from tests.contract.sandbox_backends import DEADLINE_S, read_until
+from tests.contract.sandbox_backends import DEADLINE_S, read_until, until
 
 
 @pytest.fixture
@@ -28,6 +28,11 @@ def own_engine():
         pytest.skip(reason)
     with running_engine() as root:
         yield root
+
+
+def listed(engine: Path) -> bytes:
+    """Return what the engine says of all its containers."""
+    return ask(engine / "sock", "GET", "/containers/json?all=1")[1]
 
 
 async def test_an_engine_that_dies_in_the_middle(own_engine: Path):
@@ -54,12 +59,11 @@ async def test_an_engine_that_dies_in_the_middle(own_engine: Path):
         (own_engine / name).unlink()  # nobody has collected these two, so they look alive
     again = await asyncio.to_thread(start, own_engine)
     try:
+        await until(lambda: b"lost-1" not in listed(own_engine))
         back = await provider.create(SandboxRequest(name="back-1"))
         command = await back.exec(ExecRequest(argv=argv, env={}, cwd="/job/src"))
         await read_until(command.stream(), b"up\n")
-        listed = await asyncio.to_thread(ask, own_engine / "sock", "GET", "/containers/json?all=1")
-        assert b"back-1" in listed[1]
-        assert b"lost-1" not in listed[1]
+        assert b"back-1" in await asyncio.to_thread(listed, own_engine)
         await provider.close()
     finally:
         await asyncio.to_thread(stop, again)
