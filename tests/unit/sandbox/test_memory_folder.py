@@ -38,7 +38,7 @@ def test_what_a_killed_process_left_is_removed():
     ):
         assert killed.stdout is not None
         assert alive.stdout is not None
-        left, kept = (Path(child.stdout.readline().strip()) for child in (killed, alive))
+        left, kept = (Path(out.readline().strip()) for out in (killed.stdout, alive.stdout))
         (left / "etc").mkdir()
         killed.kill()
         killed.wait()
