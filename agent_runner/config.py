@@ -85,6 +85,11 @@ class AgentRunnerConfig:
         )
 
     @property
+    def cache_dir(self) -> Path:
+        """Return where results are kept that stand for equal jobs; shared like ``source_dir``."""
+        return self.spool_dir.parent / "results"
+
+    @property
     def source_dir(self) -> Path:
         """Return where sources are prepared; agent-runners of one installation and ``run-local`` share it."""
         return self.spool_dir.parent / "sources"

@@ -12,9 +12,9 @@ import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from agent_runner.attempt_control import AttemptControl, CommandStopper, StopReason
+from agent_runner.attempt_control import AttemptControl, CommandStopper
 from agent_runner.errors import (
     InvalidJobSpecError,
     SecretMissingError,
@@ -45,6 +45,9 @@ from sandbox.base import (
 from sandbox.errors import CommandNotStartedError, SandboxError
 from sandbox.masking.commands import COMMAND
 from sandbox.masking.floors import is_secret_name
+
+if TYPE_CHECKING:
+    from agent_runner.remains import Remains
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +127,8 @@ class AttemptRun:
         self._source = SourceRecord()
         self._credentials: dict[str, str] = {}
         self._command: Command | None = None
+        self._remains: Remains | None = None
+        self._equal_result: Outcome | None = None
         self._exec_asked = self._has_run = False
         self._written = 0
         self._truncated = False
@@ -212,6 +217,8 @@ class AttemptRun:
         left_s = self._spec.timeout_s - (asyncio.get_running_loop().time() - began)
         if sandbox is None:
             return early_end(self._spec, self._control.reason)
+        if self._equal_result is not None:
+            return self._equal_result
         env = (
             job_environment(self._request.job_id, self._request.attempt, self._spec, sandbox) | env
         )
@@ -253,7 +260,8 @@ class AttemptRun:
             await stopper.close()
         if watcher is not None:
             await self._unless_stopped(watcher.after(sandbox))
-        return await self._with_outputs(sandbox, await self._followed(sandbox, outcome))
+        outcome = await self._followed(sandbox, outcome)
+        return outcome if self._remains is None else await self._remains.after(sandbox, outcome)
 
     async def _followed(self, sandbox: Sandbox, outcome: Outcome) -> Outcome:
         """Return an end with what the command left for others."""
@@ -270,23 +278,6 @@ class AttemptRun:
             values=self._values,
             write=self._write,
         ).of(outcome)
-
-    async def _with_outputs(self, sandbox: Sandbox, outcome: Outcome) -> Outcome:
-        """Collect what the command has left, if the job asks for it and the attempt counts."""
-        place = self._request.outputs
-        if place is None or outcome.interrupted or not self._spec.outputs.paths:
-            return outcome
-        # Few jobs have outputs, and an agent-runner that rests is to be small.
-        from agent_runner.outputs.after_attempt import collect_outputs  # noqa: PLC0415
-
-        found = await collect_outputs(
-            sandbox, self._spec, place, self._masking.masker.mask_text, self._control
-        )
-        for line in found.lines:
-            self._write(f"{sendable(line)}\n".encode())
-        # What had to be left behind by a shutdown is collected by the next attempt.
-        left = found.cut_short and self._control.reason is StopReason.INTERRUPT
-        return replace(outcome, outputs=found.record, interrupted=left)
 
     async def _environment(self) -> dict[str, str] | None:
         """Return the job's variables with their references filled in and masked from here on; None as ``_unless_stopped``."""
@@ -340,6 +331,19 @@ class AttemptRun:
                 sandbox=self._sandbox,
                 credentials=self._credentials,
             ).run(self._spec)
+        place = self._request.outputs
+        if place is not None and (self._spec.outputs.paths or self._spec.cache):
+            from agent_runner.remains import Remains  # noqa: PLC0415 - as few jobs have any
+
+            self._remains = Remains(
+                job_id=self._request.job_id,
+                spec=self._spec,
+                place=place,
+                mask=self._masking.masker.mask_text,
+                control=self._control,
+                write=self._write,
+            )
+            self._equal_result = await self._remains.before(self._sandbox)
         return self._sandbox
 
     def _has_source(self) -> bool:

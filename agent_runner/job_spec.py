@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from agent_runner.errors import InvalidJobSpecError
 from agent_runner.outcome import EndReason
-from agent_runner.outputs_spec import OutputsSpec, check_outputs
+from agent_runner.outputs_spec import CacheSpec, OutputsSpec, check_cache, check_outputs
 from agent_runner.project_names import PROJECT_NAME, PROJECT_RULE
 from agent_runner.sandbox_spec import SandboxSpec, check_sandbox
 from agent_runner.workflow_spec import WorkflowSpec, check_condition, check_workflow
@@ -159,6 +159,8 @@ class JobSpec:
     masking: str = ""
     """Of ``MASKINGS``: what the log hides. Empty: the secrets and what looks like one; ``values``: only the secrets."""
     outputs: OutputsSpec = OutputsSpec()  # noqa: RUF009 - frozen
+    cache: CacheSpec | None = None
+    """Lets an equal job that has succeeded stand for this one; None runs it in any case."""
     condition: str = ""
     """Of ``workflow_spec.CONDITIONS``: which ends of ``depends_on`` let the job start."""
     workflow: WorkflowSpec | None = None
@@ -205,6 +207,8 @@ class JobSpec:
             )
         _check_retries(self.retries)
         check_outputs(self.outputs)
+        if self.cache is not None:
+            check_cache(self.cache)
         _check_queue(self)
         check_condition(self.condition, self.depends_on)
         check_workflow(self.workflow, self.trigger_secrets)

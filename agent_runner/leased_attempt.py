@@ -58,7 +58,11 @@ class LeasedAttempt:
                 source_dir=self._config.source_dir,
                 outputs=None
                 if spool.outputs is None
-                else OutputsPlace(spool.outputs, self._config.max_output_bytes),
+                else OutputsPlace(
+                    spool.outputs,
+                    self._config.max_output_bytes,
+                    cache_dir=self._config.cache_dir,
+                ),
             ),
             self._secrets,
             spool,

@@ -72,6 +72,8 @@ class OneShot:
     outputs_dir: Path | None = None
     """Where outputs are put; they are not kept without it."""
     max_output_bytes: int = 2 << 30
+    cache_dir: Path | None = None
+    """Where results are kept that stand for equal jobs; None runs every job."""
     cancel_grace_s: float = 10.0
     providers: Callable[..., SandboxProvider] = open_kinds
     """Opens the sandboxes; given by tests only."""
@@ -249,11 +251,11 @@ async def _attempt(
 
 
 def _staged_outputs(shot: OneShot) -> AbstractAsyncContextManager[OutputsPlace | None]:
-    if shot.outputs_dir is None or not shot.spec.outputs.paths:
+    if shot.outputs_dir is None or not (shot.spec.outputs.paths or shot.spec.cache):
         return contextlib.nullcontext()
     from agent_runner.outputs.kept_here import staged_here  # noqa: PLC0415 - few jobs have outputs
 
-    return staged_here(shot.source_dir, shot.job_id, shot.max_output_bytes)
+    return staged_here(shot.source_dir, shot.job_id, shot.max_output_bytes, shot.cache_dir)
 
 
 async def _put_outputs(shot: OneShot, outcome: Outcome, place: OutputsPlace | None) -> None:

@@ -14,6 +14,17 @@ MAX_NAME_BYTES = 512
 MAX_NAMES_BYTES = 512 << 10
 """All names of one attempt together."""
 MAX_BYTES = 1 << 50
+MAX_KEY_CHARS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSpec:
+    """What the result of a job depends on, beside its definition."""
+
+    inputs: tuple[str, ...] = ()
+    """Patterns below ``code_dir``; empty means everything but ``.git``."""
+    key: str = ""
+    """Any text."""
 
 
 class OutputsPlace(NamedTuple):
@@ -22,6 +33,8 @@ class OutputsPlace(NamedTuple):
     folder: Path
     max_bytes: int = 2 << 30
     max_files: int = 2000
+    cache_dir: Path | None = None
+    """Where results are kept; None where no result is to be used again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,20 +63,36 @@ def check_outputs(outputs: OutputsSpec) -> None:
             raise InvalidJobSpecError(name, f"must lie between 0 and {most}")
     if not outputs.paths:
         return
+    _check_patterns("outputs.paths", outputs.paths)
+
+
+def check_cache(cache: CacheSpec) -> None:
+    """Check the rules; called by ``JobSpec.validate``.
+
+    Raises:
+        InvalidJobSpecError: The first rule that is broken.
+    """
+    if cache.inputs:
+        _check_patterns("cache.inputs", cache.inputs)
+    if len(cache.key) > MAX_KEY_CHARS:
+        raise InvalidJobSpecError("cache.key", f"is longer than {MAX_KEY_CHARS} characters")
+
+
+def _check_patterns(field: str, patterns: tuple[str, ...]) -> None:
     # Every command line that submits a job imports this module, and few jobs have outputs.
     from agent_runner.output_patterns import MAX_PATTERNS, parse  # noqa: PLC0415
 
-    if len(outputs.paths) > MAX_PATTERNS:
-        raise InvalidJobSpecError("outputs.paths", f"holds more than {MAX_PATTERNS} patterns")
-    for position, text in enumerate(outputs.paths):
+    if len(patterns) > MAX_PATTERNS:
+        raise InvalidJobSpecError(field, f"holds more than {MAX_PATTERNS} patterns")
+    for position, text in enumerate(patterns):
         try:
             text.encode()
             parse(text)
         except UnicodeEncodeError:
-            raise InvalidJobSpecError(f"outputs.paths.{position}", "is not valid Unicode") from None
+            raise InvalidJobSpecError(f"{field}.{position}", "is not valid Unicode") from None
         except ValueError as error:
-            raise InvalidJobSpecError(f"outputs.paths.{position}", str(error)) from None
-    if outputs.paths[0].startswith("!"):
+            raise InvalidJobSpecError(f"{field}.{position}", str(error)) from None
+    if patterns[0].startswith("!"):
         raise InvalidJobSpecError(
-            "outputs.paths.0", "takes files out, but nothing before it asks for any"
+            f"{field}.0", "takes files out, but nothing before it asks for any"
         )

@@ -34,7 +34,7 @@ from agent_runner.outcome import (
     TriggerFile,
     Triggers,
 )
-from agent_runner.outputs_spec import OutputsSpec
+from agent_runner.outputs_spec import CacheSpec, OutputsSpec
 from agent_runner.sandbox_spec import SandboxSpec
 from agent_runner.workflow_spec import WorkflowSpec, canonical_condition
 from runner.v1 import agent_service_pb2, job_pb2
@@ -82,6 +82,9 @@ def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
         max_attempts=spec.max_attempts,
         masking=spec.masking,
         outputs=_outputs_to_pb(spec.outputs),
+        cache=None
+        if spec.cache is None
+        else job_pb2.CacheSpec(inputs=spec.cache.inputs, key=spec.cache.key),
         condition=spec.condition,
         workflow=None if spec.workflow is None else _workflow_to_pb(spec.workflow),
         trigger_secrets=spec.trigger_secrets,
@@ -128,6 +131,9 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
         max_attempts=message.max_attempts,
         masking=message.masking,
         outputs=_outputs_from_pb(message.outputs),
+        cache=CacheSpec(inputs=tuple(message.cache.inputs), key=message.cache.key)
+        if message.HasField("cache")
+        else None,
         condition=canonical_condition(message.condition),
         workflow=_workflow_from_pb(message.workflow) if message.HasField("workflow") else None,
         trigger_secrets=tuple(message.trigger_secrets),

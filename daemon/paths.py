@@ -87,6 +87,11 @@ class StateDir:
         return self.root / "workspaces"
 
     @property
+    def results(self) -> Path:
+        """Return the folder of results that stand for equal jobs."""
+        return self.root / "results"
+
+    @property
     def sources(self) -> Path:
         """Return the folder in which the sources of jobs are prepared, with the mirrors of repositories."""
         return self.root / "sources"

@@ -30,8 +30,12 @@ class Taker(Protocol):
         """Keep a regular file. Its real size may differ from what is told: another process may still write it."""
         ...
 
+    def link(self, name: str, target: str) -> None:
+        """Note a link that was wanted; nobody follows it."""
+        ...
+
     def refuse(self, name: str, why: str) -> None:
-        """Note that something that was wanted cannot be taken, such as a link."""
+        """Note that something that was wanted cannot be taken, such as a FIFO."""
         ...
 
     def roots(self) -> list[str]:

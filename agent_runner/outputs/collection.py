@@ -87,6 +87,10 @@ class OutputsTaker:
         """Return the paths that hold all that is wanted."""
         return self.patterns.roots()
 
+    def link(self, name: str, target: str) -> None:
+        """Refuse a link: what it leads to may be outside."""
+        self.refuse(name, "is a link")
+
     def refuse(self, name: str, why: str) -> None:
         """Note what cannot be taken."""
         self.note(f"{_visible(name)}: {why}")

@@ -14,16 +14,19 @@ from sandbox.filesystem.settled import in_thread
 
 
 @contextlib.asynccontextmanager
-async def staged_here(source_dir: Path, name: str, max_bytes: int) -> AsyncIterator[OutputsPlace]:
+async def staged_here(
+    source_dir: Path, name: str, max_bytes: int, cache_dir: Path | None
+) -> AsyncIterator[OutputsPlace]:
     """Give a place for the outputs of one attempt, which is removed afterwards.
 
     Args:
         source_dir: Where places are made, as for sources; what killed processes left there is removed.
         name: Unique among the attempts that run.
         max_bytes: The operator's bound.
+        cache_dir: Where results are kept; None keeps and uses none.
     """
     async with SourceFolder(source_dir).place(f"outputs-{name}") as folder:
-        yield OutputsPlace(folder / "contents", max_bytes)
+        yield OutputsPlace(folder / "contents", max_bytes, cache_dir=cache_dir)
 
 
 async def put_outputs(outputs: OutputsRecord, place: OutputsPlace, target: Path) -> None:

@@ -7,7 +7,7 @@ import select
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -39,6 +39,14 @@ if TYPE_CHECKING:
     from sandbox.base import Capabilities
 
 
+class Keeping(NamedTuple):
+    """What becomes of what the job leaves."""
+
+    outputs_dir: Path
+    cache: bool
+    """Its result is kept, and one that is kept may stand for it."""
+
+
 @click.command(epilog="Example: runner run-local --file job.yaml")
 @click.option(
     "--file", "-f", "file", required=True, metavar="FILE", help="Job file; - reads standard input."
@@ -61,6 +69,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Where the job's outputs are put (default: outputs, beside the job file).",
 )
+@click.option("--no-cache", is_flag=True, help="Run the job even if an equal one has succeeded.")
 @trigger_options
 @click.option("--dry-run", is_flag=True, help="Show what would run, and run nothing.")
 @click.option(
@@ -83,6 +92,7 @@ def run_local(  # noqa: PLR0913 - one per option
     check_secrets: bool,
     as_json: bool,
     outputs_dir: Path | None,
+    no_cache: bool,
 ) -> int:
     """Run one job file here, without the daemon; exit with the command's exit code."""
     from agent_runner.hardening import harden  # noqa: PLC0415 - as late as it is needed
@@ -101,11 +111,11 @@ def run_local(  # noqa: PLR0913 - one per option
         from daemon.cli import dry_run as dry  # noqa: PLC0415
 
         return dry.dry_run(chosen, search, check_secrets=check_secrets, as_json=as_json)
-    target = outputs_dir or document.base_dir / "outputs"
+    keeping = Keeping(outputs_dir or document.base_dir / "outputs", cache=not no_cache)
     if triggers.auto_continue:
         return run_with_triggered(ctx, chosen, search, triggers, quiet=quiet)
-    outcome = _run(ctx, chosen, search, target, triggers=triggers, quiet=quiet)
-    _report(outcome, target, quiet=quiet)
+    outcome = _run(ctx, chosen, search, keeping, triggers=triggers, quiet=quiet)
+    _report(outcome, keeping.outputs_dir, quiet=quiet)
     return exit_status(outcome.end_reason, outcome.exit_code)
 
 
@@ -113,7 +123,7 @@ def _run(  # noqa: PLR0913 - as the command
     ctx: click.Context,
     place: Place,
     search: SecretSearch,
-    outputs_dir: Path,
+    keeping: Keeping,
     *,
     triggers: TriggerFlags,
     quiet: bool,
@@ -137,7 +147,8 @@ def _run(  # noqa: PLR0913 - as the command
         kind=place.kind,
         container=place.container_settings(),
         consent=ask_person if search.ask else None,
-        outputs_dir=outputs_dir,
+        outputs_dir=keeping.outputs_dir,
+        cache_dir=state.results if keeping.cache else None,
         max_output_bytes=int(str(place.config["outputs.max_bytes"].value)),
         tier=str(place.config["local.sandbox_tier"].value),
         allow_plain=place.config["local.allow_unsandboxed"].value is True,

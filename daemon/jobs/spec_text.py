@@ -10,7 +10,7 @@ from typing import Any
 
 from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SourceSpec
 from agent_runner.outcome import EndReason
-from agent_runner.outputs_spec import OutputsSpec
+from agent_runner.outputs_spec import CacheSpec, OutputsSpec
 from agent_runner.project_names import DEFAULT_PROJECT
 from agent_runner.sandbox_spec import SandboxSpec
 from agent_runner.workflow_spec import WorkflowSpec
@@ -24,6 +24,7 @@ SPARED = frozenset(
         "max_attempts",
         "masking",
         "container_image",
+        "cache",
         "condition",
         "workflow",
         "trigger_secrets",
@@ -112,6 +113,8 @@ def _decode(text: str) -> JobSpec:
     if (outputs := values.get("outputs")) is not None:
         values["outputs"] = OutputsSpec(**{**outputs, "paths": tuple(outputs["paths"])})
     values["depends_on"] = tuple(values.get("depends_on", ()))
+    if (cache := values.get("cache")) is not None:
+        values["cache"] = CacheSpec(inputs=tuple(cache["inputs"]), key=cache["key"])
     if (retries := values.get("retries")) is not None:
         values["retries"] = _decode_retries(retries)
     if (concurrency := values.get("concurrency")) is not None:

@@ -108,8 +108,10 @@ class ContainerCollection:
             self._taker.take(name, member.mode & 0o777, member.size, file.read)
         elif member.islnk():
             self._second_names.append(name)
+        elif member.issym():
+            self._taker.link(name, member.linkname)
         else:
-            self._taker.refuse(name, "is a link" if member.issym() else "is no regular file")
+            self._taker.refuse(name, "is no regular file")
 
 
 class _Archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -84,8 +85,12 @@ class TreeCollection:
             os.close(fd)
 
     def _offer(self, folder: int, entry: os.DirEntry[str], name: str) -> None:
+        if entry.is_symlink():
+            with contextlib.suppress(OSError):  # it is gone, or something else by now
+                self.taker.link(name, os.readlink(entry.name, dir_fd=folder))
+            return
         if not entry.is_file(follow_symlinks=False):
-            self.taker.refuse(name, "is a link" if entry.is_symlink() else "is no regular file")
+            self.taker.refuse(name, "is no regular file")
             return
         try:
             fd = os.open(entry.name, _FILE, dir_fd=folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 from tests.e2e.instance import Instance
@@ -109,3 +110,45 @@ def test_outputs_larger_than_the_operator_allows(instance: Instance) -> None:
     assert done.returncode == 0, done.stderr
     assert "big: with it there are more than 1,000 bytes" in done.stdout.decode()
     assert found(instance.root / "outputs") == {"small": ("x\n", 0o644)}
+
+
+CACHED = """
+name: cached
+job_command: "echo ran; cat main.c >app; chmod 755 app"
+source_type: {kind}
+source_{where}: {source}
+outputs: [app]
+cache: {{inputs: ["*.c"]}}
+"""
+HIT = "runner: cache: hit: nothing is run; job"
+
+
+def test_results_that_are_used_again(started: Instance) -> None:
+    """By run-local and by the daemon, of a copy and of a repository: what one has done the other need not do."""
+    source = started.root / "source"
+    source.mkdir()
+    (source / "main.c").write_text("int main;\n")
+    git = ["git", "-C", str(source), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *words], check=True)
+    for kind, where, place in (("copy", "path", source), ("git", "url", f"file://{source}")):
+        job_file = started.job_file(CACHED.format(kind=kind, where=where, source=place))
+        run_local = ("run-local", "--quiet", "--file", job_file)
+        assert started.ok(*run_local).endswith("ran\n")
+        job_id = started.ok("jobs", "submit", "--file", job_file).strip()
+        ended = started.wait(job_id)
+        assert (ended["state"], ended["exit_code"]) == ("SUCCEEDED", 0)
+        assert started.log(job_id).decode().startswith(HIT)
+        target = started.root / kind
+        started.ok("jobs", "outputs", job_id, "--download", str(target))
+        assert found(target) == {"app": ("int main;\n", 0o755)}
+        (started.root / "outputs" / "app").unlink()
+        assert started.ok(*run_local).startswith(HIT)
+        assert found(started.root / "outputs") == {"app": ("int main;\n", 0o755)}
+        assert started.ok(*run_local, "--no-cache").endswith("ran\n")
+    (source / "readme").write_text("new")
+    (source / "main.c").write_text("int other;\n")
+    job_file = started.job_file(CACHED.format(kind="copy", where="path", source=source))
+    line = started.ok("run-local", "--quiet", "--file", job_file).splitlines()[0]
+    assert line.startswith("runner: cache: miss: changed since job ")
+    assert "inputs (main.c)" in line
