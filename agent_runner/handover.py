@@ -18,6 +18,7 @@ lock, the first as anonymous memory instead of a pipe.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Mapping
@@ -56,6 +57,10 @@ class Handover:
 
     def stopping(self) -> None:
         """Tell whoever must know that this process begins to leave; may be called twice. A daemon knows."""
+
+    async def lost(self) -> None:
+        """Return when what the process keeps on disk is not its own any more; never, where the daemon watches that."""
+        await asyncio.Event().wait()
 
     def _answer(self, answer: Mapping[str, Any]) -> None:
         if self._ready_fd < 0:

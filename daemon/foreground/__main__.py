@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import gc
 
+from agent_runner.hardening import harden
+
 if __name__ == "__main__":
+    harden()  # what was handed over is open already
     gc.disable()  # imports make no garbage; whoever is ready turns it on
 
 import agent_runner.plain_asyncio  # noqa: F401 - before whatever imports asyncio
@@ -23,7 +26,6 @@ from types import TracebackType
 from agent_runner import process_logs
 from agent_runner.errors import AgentRunnerError
 from agent_runner.handover import receive
-from agent_runner.hardening import harden
 from daemon.foreground.service import ServiceHandover
 from daemon.local.children import AGENT_RUNNER
 from sandbox.masking.masker import Masker
@@ -33,7 +35,6 @@ logger = logging.getLogger("daemon.foreground")
 
 def main(role: str) -> int:
     """Run until told to leave; return the exit code."""
-    harden()
     env = dict(os.environ)  # noqa: TID251 - the one read of this process
     try:
         handover = ServiceHandover(receive(env, alone=True), role)

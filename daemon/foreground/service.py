@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from agent_runner.handover import Handover
 from daemon.local.service_manager import notify
 from daemon.local.session_files import write_endpoints
+from daemon.local.state_watch import await_loss
 from daemon.paths import StateDir
 from daemon.supervisor import pid_files
 
@@ -44,7 +46,16 @@ class ServiceHandover(Handover):
             self._stopping = True
             notify(self._notify_socket, "STOPPING=1")
 
+    async def lost(self) -> None:
+        """Return when the state directory was removed or replaced below this process; a missing token file is made again."""
+        lock_fd = os.open(self.state.lock, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            await await_loss(self.state, str(self.payload["token"]), lock_fd, 0)
+        finally:
+            os.close(lock_fd)
+
     def close(self) -> None:
-        """Remove the files; called last, under the lock."""
-        self.state.endpoints.unlink(missing_ok=True)
-        pid_files.remove(self._pid_file, self._identity)
+        """Remove the files; called last, under the lock. Those in a state directory that was replaced are another's."""
+        if pid_files.read(self._pid_file) == self._identity:
+            self.state.endpoints.unlink(missing_ok=True)
+            pid_files.remove(self._pid_file, self._identity)

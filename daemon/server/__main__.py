@@ -81,9 +81,12 @@ async def _serve(handover: Handover, config: ServerConfig) -> int:
     gc.freeze()
     gc.enable()
     handover.ready({"listen": server.listen, "socket": str(config.socket)})
-    await _first(told[0].wait(), orphaned.wait())
+    await _first(told[0].wait(), orphaned.wait(), handover.lost())
     handover.stopping()
-    if not told[0].is_set():
+    lost = not told[0].is_set() and not orphaned.is_set()
+    if lost:
+        logger.error("the state directory is gone; stopping", extra={"action": "state_dir_lost"})
+    elif not told[0].is_set():
         logger.warning("the daemon has died", extra={"action": "daemon_died"})
         await _first(told[0].wait(), server.wait_disconnected(), asyncio.sleep(ORPHAN_WAIT_S))
     stopping = asyncio.create_task(server.stop(STOP_GRACE_S))
@@ -93,7 +96,7 @@ async def _serve(handover: Handover, config: ServerConfig) -> int:
     finally:
         hurried.cancel()
     logger.info("stopped", extra={"action": "server_stopped"})
-    return 0
+    return 1 if lost else 0
 
 
 async def _hurried(told: asyncio.Event, server: JobServer) -> None:

@@ -154,6 +154,15 @@ def test_a_killed_agent_runner_starts_again_where_it_was(staging: Staging):
     assert (job["state"], job["attempt"]) == ("SUCCEEDED", 2)
 
 
+def test_a_server_without_its_state_directory_stops(staging: Staging):
+    """It does not accept what nobody would find again."""
+    server = staging.server()
+    server.state.rename(staging.root / "elsewhere")
+    assert server.wait() == 1
+    assert "state_dir_lost" in server.actions()
+    assert server.hear()[-1] == "STOPPING=1"
+
+
 def test_the_name_of_another_is_taken_over_once(staging: Staging):
     """The later start wins; the earlier leaves with a code after which a service manager does not start it again."""
     staging.server()

@@ -18,7 +18,7 @@ DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").iterdir())
 ENV_FILES = sorted((DEPLOY / "config").glob("*.env"))
 VARIABLES = {setting.env: setting for setting in SETTINGS}
-OTHER_VARIABLES = {"RUNNER_STATE_DIR", "RUNNER_CONFIG"}
+OTHER_VARIABLES = {"RUNNER_STATE_DIR", "XDG_CONFIG_HOME"}
 # systemd.unit(5), systemd.service(5), systemd.exec(5), systemd.kill(5), of systemd 252.
 DIRECTIVES = {
     "Unit": {"After", "Description", "Wants"},
