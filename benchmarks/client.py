@@ -80,7 +80,7 @@ class Server:
     """A connection to one job server."""
 
     def __init__(self, target: Mapping[str, str]) -> None:
-        self._channel = grpc.aio.insecure_channel(target["endpoint"])
+        self._channel = _channel(target)
         self._stub: Any = job_service_pb2_grpc.JobServiceStub(self._channel)
         self._metadata = (("authorization", f"Bearer {target['token']}"),)
 
@@ -249,6 +249,13 @@ async def _watched(
     async with AsyncExitStack() as stack:
         servers = [Server(target) for target in targets]
         yield [(server, await stack.enter_async_context(server.ends())) for server in servers]
+
+
+def _channel(target: Mapping[str, str]) -> grpc.aio.Channel:
+    if "tls_ca" not in target:
+        return grpc.aio.insecure_channel(target["endpoint"])
+    credentials = grpc.ssl_channel_credentials(Path(target["tls_ca"]).read_bytes())
+    return grpc.aio.secure_channel(target["endpoint"], credentials)
 
 
 def _request(argv: Sequence[str], env: Mapping[str, str] | None = None) -> pb.SubmitJobRequest:

@@ -11,6 +11,7 @@ from benchmarks.client_process import ClientProcess
 from benchmarks.goals import Goal, Group, Plan, Reading
 from benchmarks.installation import Installation
 from benchmarks.machine import own_cpu_ms
+from benchmarks.staging import Staging
 
 PLAIN = ("--sandbox-tier", "plain", "--allow-unsandboxed")
 IN_FLIGHT = 16
@@ -21,7 +22,7 @@ def reading(jobs: int, seconds: float, floor: float, detail: str = "") -> Readin
     return Reading(jobs / seconds / floor, f"{jobs / seconds:.0f}/s of {floor:.0f}/s{detail}")
 
 
-def jobs_seconds(client: ClientProcess, installation: Installation, jobs: int) -> float:
+def jobs_seconds(client: ClientProcess, installation: Installation | Staging, jobs: int) -> float:
     """Return how long jobs that do nothing take, one call per job."""
     target = installation.target
     answer = client.ask("each", target=target, argv=[floors.TRUE], jobs=jobs, in_flight=IN_FLIGHT)
