@@ -6,6 +6,7 @@ following links, within bounds, and checked before anybody else sees them.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -63,7 +64,7 @@ class FollowUp:
             has_use = triggers is not None or self.spec.workflow is not None
             output = await self._output() if has_use else ""
         except TriggersRefusedError as error:
-            self.write(f"runner: {error}\n".encode())
+            self._say(str(error))
             return _refused(outcome, str(error))
         if triggers is None and not output:
             return outcome
@@ -75,15 +76,14 @@ class FollowUp:
             return None
         warnings: list[str] = []
         try:
-            workflows = check_document(_object(content), warnings.append)
-            passing_on = self._passing_on()
-            workflows = tuple(_safe(workflow, passing_on) for workflow in workflows)
-            graphs_of(workflows, (self.spec.name, self.job_id))
-            files, workflows = await self._files(workflows, passing_on)
+            # On a thread: a hostile file can have many texts to search.
+            workflows = await asyncio.to_thread(self._checked, content, warnings.append)
+            files, workflows = await self._files(workflows)
+            await asyncio.to_thread(self._passing_on().check, dict(files), "")
         except TriggersRefusedError as error:
             raise TriggersRefusedError(TRIGGERS, str(error)) from None
         for warning in warnings[:MAX_WARNINGS]:
-            self.write(f"runner: {TRIGGERS}: {warning}\n".encode())
+            self._say(f"{TRIGGERS}: {warning}")
         if not any(workflow.jobs or workflow.variables for workflow in workflows):
             return None
         return Triggers(_document(workflows), files)
@@ -94,7 +94,7 @@ class FollowUp:
             return ""
         try:
             output = check_output(_object(content))
-            self._passing_on().check(output, "")
+            await asyncio.to_thread(self._passing_on().check, output, "")
         except TriggersRefusedError as error:
             raise TriggersRefusedError(WORKFLOW_OUTPUT, str(error)) from None
         return vars_json(output) if any(output.values()) else ""
@@ -107,11 +107,24 @@ class FollowUp:
         except TransferRefusedError as error:
             raise TriggersRefusedError(path, str(error)) from None
 
+    def _checked(self, content: bytes, warn: Callable[[str], None]) -> tuple[AskedWorkflow, ...]:
+        passing_on = self._passing_on()
+        workflows = tuple(
+            _safe(workflow, passing_on) for workflow in check_document(_object(content), warn)
+        )
+        graphs_of(workflows, (self.spec.name, self.job_id))
+        return workflows
+
+    def _say(self, line: str) -> None:
+        """Write a line into the log, masked: it may hold what the job wrote."""
+        text = "".join(char if char.isprintable() else "?" for char in line)
+        self.write(f"runner: {self.masker.mask_text(text)}\n".encode())
+
     def _passing_on(self) -> PassingOn:
         return PassingOn(self.masker, self.values, plain=self.spec.env.values())
 
     async def _files(
-        self, workflows: tuple[AskedWorkflow, ...], passing_on: PassingOn
+        self, workflows: tuple[AskedWorkflow, ...]
     ) -> tuple[tuple[TriggerFile, ...], tuple[AskedWorkflow, ...]]:
         """Return the job files that jobs name, and the jobs, each with the name of its file."""
         found: dict[str, TriggerFile] = {}
@@ -120,8 +133,6 @@ class FollowUp:
             jobs = []
             for job in workflow.jobs:
                 file = await self._file_of(job, found)
-                if file is not None:
-                    passing_on.check(file.content, file.name)
                 jobs.append(replace(job, job_file=file.name if file else ""))
             named.append(replace(workflow, jobs=tuple(jobs)))
         return tuple(found.values()), tuple(named)

@@ -36,6 +36,7 @@ class PassingOn:
             TriggersRefusedError: It holds a secret elsewhere, or one without a reference.
         """
         env = {name: self._env(text, f"{place}.env.{name}") for name, text in job.env.items()}
+        self.check([*job.env, job.item_var], f"{place}.env")
         self.check({"job_name": job.name, "job_file": job.job_file, **job.fields}, place)
         if job.for_each:
             self.check({"for_each": list(job.for_each)}, place)

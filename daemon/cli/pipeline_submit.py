@@ -10,10 +10,10 @@ from agent_runner import wire
 from agent_runner.workflow_spec import WorkflowSpec, vars_json
 from daemon.cli.crew_run import pipelines_dir
 from daemon.cli.jobs import print_submitted, wait_for
-from daemon.cli.output import print_json, state_of
+from daemon.cli.output import note, print_json, state_of
 from daemon.cli.server_choice import connect
 from daemon.cli.verdict import exit_status
-from daemon.errors import RemoteError
+from daemon.errors import DaemonError, RemoteError
 from daemon.job_client.job_dicts import JobDict
 from daemon.jobs.ids import new_job_id
 from daemon.pipelines.pipeline_file import Pipeline
@@ -47,8 +47,12 @@ def submit_pipeline(
 
 def refreshed(ctx: click.Context, record: Record) -> Record:
     """Return a record with its jobs as they are now, and what they triggered; called per picture."""
-    with connect(ctx) as client:
-        jobs = _with_children(client, [client.get(job["id"]) for job in record["jobs"]])
+    try:
+        with connect(ctx) as client:
+            jobs = _with_children(client, [client.get(job["id"]) for job in record["jobs"]])
+    except DaemonError as error:
+        note(f"runner: as recorded, for {error}")
+        return record
     return {**record, "jobs": jobs}
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason, Outcome
-from agent_runner.workflow_spec import vars_json
+from agent_runner.workflow_spec import MAX_VARS_BYTES, vars_json
 from daemon.jobs.models import Job
 from daemon.jobs.states import JobState
 
@@ -51,12 +51,18 @@ def checked_output(job: Job, outcome: Outcome, outputs: Outputs) -> Outcome:
     if job.spec.workflow is None or not outcome.workflow_output:
         return replace(outcome, workflow_output="") if outcome.workflow_output else outcome
     mine = json.loads(outcome.workflow_output)["vars"]
-    for given in outputs(job.spec.workflow.id):
+    given_by_others = outputs(job.spec.workflow.id)
+    for given in given_by_others:
         theirs = {} if given.name == job.spec.name else json.loads(given.output)["vars"]
         for name in mine:
             if name in theirs and theirs[name] != mine[name]:
                 text = f"jobs {given.name} and {job.spec.name} give the variable {name} different values"
                 return failed(replace(outcome, workflow_output=""), text)
+    own = GivenOutput(job.id, job.spec.name, outcome.workflow_output)
+    merged = with_vars(job.spec, lambda _: (*given_by_others, own)).workflow
+    if merged is not None and len(merged.vars_json) > MAX_VARS_BYTES:
+        text = f"the variables of the workflow would be larger than {MAX_VARS_BYTES // 1024} KiB"
+        return failed(replace(outcome, workflow_output=""), text)
     return outcome
 
 

@@ -98,7 +98,7 @@ class LocalRun:
 
     async def _attempt(self, claim: Claim) -> None:
         job_id, attempt, _ = claim.lease
-        name = claim.spec.name
+        name = "".join(char if char.isprintable() else "?" for char in claim.spec.name)
         self._width = max(self._width, len(name))
         prefix = f"{name:{self._width}} | " if self._prefixed else ""
         outcome = await self._crew.run(

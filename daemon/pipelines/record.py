@@ -50,8 +50,8 @@ class Records:
         for path in reversed(self._paths()):
             if run_id is not None and path.name != f"{run_id}{SUFFIX}":
                 continue
-            record: Record = json.loads(path.read_bytes())
-            if run_id is not None or name is None or record["name"] == name:
+            record = _read(path)
+            if record is not None and (run_id is not None or name in (None, record["name"])):
                 return record
         what = (
             f"run {run_id}"
@@ -64,11 +64,21 @@ class Records:
 
     def has(self, name: str) -> bool:
         """Tell whether there is a record of a pipeline."""
-        return any(json.loads(path.read_bytes())["name"] == name for path in self._paths())
+        records = map(_read, self._paths())
+        return any(record is not None and record["name"] == name for record in records)
 
     def _paths(self) -> list[Path]:
         # The ids sort by time.
         return sorted(self._folder.glob(f"*{SUFFIX}")) if self._folder.is_dir() else []
+
+
+def _read(path: Path) -> Record | None:
+    """Return a record; None if it is damaged, or was removed meanwhile."""
+    try:
+        record: Record = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if "name" in record else None
 
 
 def new_record(

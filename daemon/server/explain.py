@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent_runner import wire
+from agent_runner.workflow_spec import ALWAYS, ANY_FAILED
 from daemon.clock import Clock
 from daemon.errors import JobNotFoundError, StoreUnusableError
 from daemon.jobs.log_files import LogFiles
@@ -36,6 +37,11 @@ MAX_HOLDERS = 20
 """Jobs that hold the slots which a job waits for and are named."""
 _MAX_LOOKS = 10
 _EVENTS = 1000
+_AWAITED = {
+    ANY_FAILED: "have ended, if one of them failed",
+    ALWAYS: "have ended",
+}
+"""What a job with a condition waits for."""
 
 
 class Explainer:
@@ -107,7 +113,7 @@ class Explainer:
         )
         first = found[0].text if found else "is about to be given to an agent-runner"
         response.summary = f"waits: {first}" if found else first
-        _set_next(response, _next_of_queued(found, ready_us, again=job.attempt > 0))
+        _set_next(response, _next_of_queued(job, found, ready_us))
 
     async def _explain_running(
         self, response: pb.ExplainJobResponse, job: Job, attempt: Attempt
@@ -171,12 +177,13 @@ class Explainer:
         return (steady_us or 0) + self._clock.now_us() - self._clock.steady_us()
 
 
-def _next_of_queued(waits: Sequence[Wait], ready_us: int | None, *, again: bool) -> NextStep:
+def _next_of_queued(job: Job, waits: Sequence[Wait], ready_us: int | None) -> NextStep:
     kinds = {wait.kind for wait in waits}
     if "dependency" in kinds:
-        return NextStep(text="it is queued when the jobs that it depends on have succeeded")
+        ends = _AWAITED.get(job.spec.condition, "have succeeded")
+        return NextStep(text=f"it is queued when the jobs that it depends on {ends}")
     if "time" in kinds:
-        text = "it is queued for its next attempt" if again else "it is queued"
+        text = "it is queued for its next attempt" if job.attempt else "it is queued"
         return NextStep(text=text, time_us=ready_us)
     if "group" in kinds:
         return NextStep(text="it may start when a job of its group ends")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from agent_runner import wire
 from agent_runner.errors import InvalidJobSpecError, TriggersRefusedError
-from agent_runner.job_spec import JobSpec
+from agent_runner.job_spec import MAX_SPEC_BYTES, JobSpec
 from agent_runner.outcome import Outcome, Triggers
 from agent_runner.secret_refs import check_refs
 from agent_runner.triggers.document import check_document, check_output
@@ -24,6 +26,11 @@ from daemon.triggers.inheritance import inherited
 from daemon.triggers.node_job import JobFileText, base_dir_of, files_by_name, node_job
 
 DOCUMENT = "triggers.json"
+MAX_DOCUMENT_CHARS = 2 << 20
+"""What an agent-runner writes anew can be longer than what the job wrote."""
+MAX_FILES_CHARS = 256 << 10
+
+logger = logging.getLogger(__name__)
 
 
 async def with_following(
@@ -38,9 +45,24 @@ async def with_following(
         if outcome.triggers is None:
             return outcome, []
         parent = await store.get(job_id)
-        return outcome, await asyncio.to_thread(following, parent, outcome)
+        return outcome, await asyncio.to_thread(_following, parent, outcome)
     except TriggersRefusedError as error:
         return failed(replace(outcome, workflow_output=""), str(error)), []
+
+
+def _following(parent: Job, outcome: Outcome) -> list[NewJob]:
+    try:
+        return following(parent, outcome)
+    except TriggersRefusedError:
+        raise
+    except Exception:
+        # Whatever a job has found: its end must be accepted, or it would be reported for ever.
+        logger.exception(
+            "triggers hit a defect", extra={"action": "triggers_crashed", "job_id": parent.id}
+        )
+        raise TriggersRefusedError(
+            DOCUMENT, "cannot be read; see the log of the job server"
+        ) from None
 
 
 def following(parent: Job, outcome: Outcome) -> list[NewJob]:
@@ -54,6 +76,7 @@ def following(parent: Job, outcome: Outcome) -> list[NewJob]:
     try:
         graphs = graphs_in(outcome.triggers, (parent.spec.name, parent.id))
         _check_depth(graphs, parent)
+        _check_work(graphs, outcome.triggers)
         files = files_by_name(dict(outcome.triggers.files), parent.spec)
         return [job for graph in graphs for job in _jobs(graph, parent, outcome, files)]
     except TriggersRefusedError as error:
@@ -66,6 +89,8 @@ def graphs_in(triggers: Triggers, parents: Sequence[str]) -> tuple[Graph, ...]:
     Raises:
         TriggersRefusedError: It breaks a rule.
     """
+    if len(triggers.document) > MAX_DOCUMENT_CHARS:
+        raise TriggersRefusedError("", "is too large")
     try:
         document = read_object(triggers.document.encode())
     except ValueError as error:
@@ -116,6 +141,15 @@ def _check_depth(graphs: Sequence[Graph], parent: Job) -> None:
         raise TriggersRefusedError("jobs", text)
 
 
+def _check_work(graphs: Sequence[Graph], triggers: Triggers) -> None:
+    """Bound what is to be parsed: a job file is read once for each job that names it."""
+    sizes = {name: len(content) for name, content in triggers.files}
+    total = sum(sizes.get(node.job_file, 0) for graph in graphs for node in graph.nodes)
+    if total > MAX_FILES_CHARS:
+        text = f"their job files are larger than {MAX_FILES_CHARS // 1024} KiB, each counted for each of its jobs"
+        raise TriggersRefusedError("jobs", text)
+
+
 def _check_output(outcome: Outcome) -> None:
     if outcome.workflow_output:
         try:
@@ -137,10 +171,7 @@ def _jobs(
             condition=node.condition,
             workflow=workflow,
         )
-        try:
-            spec.validate()
-        except InvalidJobSpecError as error:
-            raise TriggersRefusedError(f"jobs ({node.name}).{error.field}", error.problem) from None
+        _check_whole(spec, f"jobs ({node.name})")
         jobs.append(
             NewJob(
                 id=ids[node.name],
@@ -152,6 +183,21 @@ def _jobs(
             )
         )
     return jobs
+
+
+def _check_whole(spec: JobSpec, place: str) -> None:
+    """Check a finished job as a submit does: by the rules, and that it fits into its message."""
+    try:
+        spec.validate()
+        size = wire.job_spec_to_pb(spec).ByteSize()
+    except InvalidJobSpecError as error:
+        raise TriggersRefusedError(f"{place}.{error.field}", error.problem) from None
+    except ValueError:
+        raise TriggersRefusedError(
+            place, "holds a number that is too large for its field"
+        ) from None
+    if size > MAX_SPEC_BYTES:
+        raise TriggersRefusedError(place, "is larger than 1 MiB in all")
 
 
 def _workflow(graph: Graph, parent: Job, outcome: Outcome) -> WorkflowSpec:

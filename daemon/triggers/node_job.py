@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -93,6 +94,7 @@ def _own_fields(node: Node) -> dict[str, Any]:
     return fields
 
 
+@lru_cache(maxsize=8)
 def _given(content: bytes, name: str) -> frozenset[str]:
     try:
         return frozenset(flatten(read_tree(content, name)).data)

@@ -145,6 +145,17 @@ class TestWorkflowVariables:
         found = [json.loads(claim.spec.workflow.vars_json) for claim in claims]  # type: ignore[union-attr]
         assert found == [{"A": 1, "B": [2], "build.tag": "v1"}, {"A": 1}]
 
+    async def test_are_bounded_together(self, store: JobStore):
+        """What a job finds must fit into a variable of its environment."""
+        report = replace(SUCCESS, workflow_output=given({}, {"o": "x" * 40_000}))
+        await submitted_one(store, name="one", workflow=FLOW)
+        await finished(store, report)
+        await submitted_one(store, name="two", workflow=FLOW)
+        ended = await finished(store, report)
+
+        assert ended.end_reason is EndReason.WORKFLOW_FAILED
+        assert "larger than 64 KiB" in ended.message
+
     async def test_two_values_of_one_variable_fail_the_second_job(self, store: JobStore):
         """Both jobs are named, nothing is triggered, and repeating the report is harmless."""
         await submitted_one(store, name="one", workflow=FLOW)

@@ -104,6 +104,9 @@ REFUSED = [
     ({"resources": {"gpu": 1}}, "resources.gpu: unknown field"),
     ({"priority": 10**30}, "priority"),
     ({"job_file": "absent.yaml"}, "job_file: is missing"),
+    ({"outputs": {"paths": ["x"], "max_files": 10**30}}, "triggers.json: jobs (bad)"),
+    ({"retries": {"max": 10**30}}, "retries.max"),
+    ({"sandbox": {"pids": 10**30}}, "sandbox.pids"),
 ]
 
 
@@ -146,6 +149,16 @@ async def test_secrets_that_the_job_file_allows(client: Client):
     child = await client.get(parent.child_ids[0])
     assert dict(child.spec.env) == env
     assert list(child.spec.trigger_secrets) == ["prod/*:*"]
+
+
+async def test_job_files_are_read_within_a_bound(client: Client):
+    """A large file for many jobs is refused before it is parsed for each."""
+    agent = await FakeAgent(client).connect()
+    job = {"job_name": "x", "job_file": "x.yaml", "for_each": list(range(100))}
+    content = "job_command: x\n" + "# " + "x" * 5000
+    parent = await parent_of(client, agent, job, files={"x.yaml": content})
+
+    assert "their job files are larger than 256 KiB" in parent.message
 
 
 async def test_a_chain_of_triggers_ends(client: Client):

@@ -162,6 +162,20 @@ async def test_unknown_fields_are_said_in_the_log(tmp_path: Path):
     assert log == "runner: triggers.json: jobs.0 (a).colour: unknown field, not read\n"
 
 
+async def test_what_is_said_in_the_log_is_masked_and_one_line(tmp_path: Path):
+    """Names of fields are the job's own text."""
+    job = {"job_name": "a", "job_command": "true", f"{TOKEN}": 1, "x\ny\x1b[2J": 1}
+    outcome, log = await run({"jobs": [job]}, tmp_path)
+    named, _ = await run({"jobs": [{**job, "env": {TOKEN.replace("-", "_"): "1"}}]}, tmp_path)
+
+    assert outcome.succeeded
+    assert log.splitlines() == [
+        "runner: triggers.json: jobs.0 (a).***: unknown field, not read",
+        "runner: triggers.json: jobs.0 (a).x?y?[2J: unknown field, not read",
+    ]
+    assert named.succeeded  # a name that only resembles it is none
+
+
 async def test_variables_of_a_workflow(tmp_path: Path):
     """What a job gives is taken if it is part of a workflow; a secret in it is refused."""
     flow = WorkflowSpec(id="w")
