@@ -26,7 +26,7 @@ from daemon.jobs.models import (
     QueueChange,
     Renewal,
 )
-from daemon.jobs.queue_keys import group_key, project_of
+from daemon.jobs.queue_keys import group_key, project_of, workflow_key
 from daemon.jobs.request_ids import check_payload
 from daemon.jobs.rows import (
     STEADY_HOLD,
@@ -87,7 +87,8 @@ class JobWriter:
                 attempt = grant(started, offer.agent, now_us, expire_us)
                 connection.execute(statements.INSERT_ATTEMPT, attempt_values(attempt))
                 self._save(connection, started)
-                spec = with_vars(job.spec, partial(_workflow_outputs, connection))
+                outputs = partial(_workflow_outputs, connection, job.spec.project)
+                spec = with_vars(job.spec, outputs)
                 claims.append(Claim(lease=attempt.lease, spec=spec))
                 if job.spec.concurrency is not None:
                     break  # its group may have closed the jobs after it, and has opened others
@@ -137,7 +138,8 @@ class JobWriter:
         if attempt is None or not is_held(lease, attempt):
             raise lease_lost(lease)
         job = read_job(connection, lease.job_id)
-        outcome = checked_output(job, outcome, partial(_workflow_outputs, connection))
+        outputs = partial(_workflow_outputs, connection, job.spec.project)
+        outcome = checked_output(job, outcome, outputs)
         ended, ended_attempt = lifecycle.finished(
             job, attempt, outcome, self._clock.now_us(), self._clock.steady_us()
         )
@@ -321,8 +323,11 @@ def _states(
     }
 
 
-def _workflow_outputs(connection: sqlite3.Connection, workflow_id: str) -> list[GivenOutput]:
-    rows = read(connection, statements.LIST_WORKFLOW_OUTPUTS, (workflow_id,))
+def _workflow_outputs(
+    connection: sqlite3.Connection, project: str, workflow_id: str
+) -> list[GivenOutput]:
+    key = workflow_key(project, workflow_id)
+    rows = read(connection, statements.LIST_WORKFLOW_OUTPUTS, (key,))
     return [GivenOutput(*row) for row in rows]
 
 

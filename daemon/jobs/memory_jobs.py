@@ -13,6 +13,7 @@ from daemon.jobs.memory_events import MemoryEvents
 from daemon.jobs.memory_queue import MemoryQueue
 from daemon.jobs.memory_views import dependents_after
 from daemon.jobs.models import Attempt, Job, LeaseRef, NewJob, QueueChange
+from daemon.jobs.queue_keys import is_of
 from daemon.jobs.states import JobState
 from daemon.jobs.workflows import GivenOutput
 from daemon.tokens.memory_tokens import MemoryTokens
@@ -133,11 +134,13 @@ class MemoryJobs:
         if job.attempt:
             self._removed_logs[job.id] = job.attempt
 
-    def _workflow_outputs(self, workflow_id: str) -> list[GivenOutput]:
+    def _workflow_outputs(self, project: str, workflow_id: str) -> list[GivenOutput]:
         given = []
         for job_id, output in self._outputs.items():
             job = self._jobs[job_id]
-            if job.spec.workflow is not None and job.spec.workflow.id == workflow_id:
+            if not is_of(job.spec, (project,)) or job.spec.workflow is None:
+                continue
+            if job.spec.workflow.id == workflow_id:
                 given.append(GivenOutput(job_id, job.spec.name, output))
         return given
 

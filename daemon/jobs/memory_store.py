@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from agent_runner.outcome import Outcome, OutputFile
@@ -118,7 +119,7 @@ class MemoryJobStore(MemoryJobs):
             self._attempts.setdefault(job.id, []).append(attempt)
             self._live[job.id] = attempt
             self._save(started)
-            spec = with_vars(job.spec, self._workflow_outputs)
+            spec = with_vars(job.spec, partial(self._workflow_outputs, job.spec.project))
             claims.append(Claim(lease=attempt.lease, spec=spec))
 
         self._queue.take(offer, start, limit)
@@ -154,7 +155,8 @@ class MemoryJobStore(MemoryJobs):
             return self._jobs[lease.job_id]
         held = self._held(lease)
         job = self._jobs[lease.job_id]
-        outcome = checked_output(job, outcome, self._workflow_outputs)
+        outputs = partial(self._workflow_outputs, job.spec.project)
+        outcome = checked_output(job, outcome, outputs)
         ended, ended_attempt = lifecycle.finished(
             job, held, outcome, self._clock.now_us(), self._clock.steady_us()
         )

@@ -39,6 +39,11 @@ def request_key(project: str, request_id: str | None) -> str | None:
     return None if request_id is None else _within(project, request_id)
 
 
+def workflow_key(project: str, workflow_id: str) -> str:
+    """Return the id of a workflow so that jobs of no other project are part of it: ids are chosen by clients."""
+    return _within(project, workflow_id)
+
+
 def project_of(key: str) -> str:
     """Return the project of a text of ``queue_key``."""
     project, end, _ = key.partition(_END)

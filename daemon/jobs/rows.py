@@ -9,7 +9,7 @@ from agent_runner.job_spec import ConcurrencySpec
 from agent_runner.outcome import EndReason, LogSummary, SandboxRecord, SourceRecord, limits_from
 from daemon.errors import StoreUnusableError
 from daemon.jobs.models import AgentIdentity, Attempt, Job, JobEvent, NewJob
-from daemon.jobs.queue_keys import group_key, queue_key
+from daemon.jobs.queue_keys import group_key, queue_key, workflow_key
 from daemon.jobs.spec_text import decode_spec, encode_spec
 from daemon.jobs.states import JobState
 
@@ -101,7 +101,7 @@ def new_job_values(new: NewJob, job: Job) -> Row:
         new.retry_of,
         new.parent_id,
         new.depth,
-        "" if spec.workflow is None else spec.workflow.id,
+        "" if spec.workflow is None else workflow_key(spec.project, spec.workflow.id),
         *((group_key(spec), lane_key(group, labels)) if group is not None else (None, None)),
         *job_state_values(job),
     )

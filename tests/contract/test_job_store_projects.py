@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent_runner.errors import InvalidJobSpecError
 from agent_runner.job_spec import ConcurrencySpec
+from agent_runner.workflow_spec import WorkflowSpec
 from daemon.clock import FixedClock
 from daemon.jobs import statements
 from daemon.jobs.models import AgentOffer
@@ -15,7 +18,9 @@ from daemon.jobs.sqlite_store import SqliteJobStore
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from tests.contract.job_store_backends import (
+    LEASE_S,
     OFFER,
+    SUCCESS,
     claimed_ids,
     finished,
     new_job,
@@ -100,6 +105,19 @@ class TestGroups:
         )
         third = await submitted_one(store, concurrency=ConcurrencySpec(group="deploy"))
         assert await claimed_ids(store, OFFER) == [first, second, third]
+
+
+async def test_a_workflow_is_of_one_project(store: JobStore):
+    """Its id is chosen by clients: jobs of another project that have it neither give nor get variables."""
+    output = json.dumps({"vars": {"A": "1"}, "outputs": {}})
+    workflow = WorkflowSpec(id="nightly")
+    await submitted_one(store, project="web", workflow=workflow)
+    await finished(store, replace(SUCCESS, workflow_output=output))
+    for project, expected in (("default", {}), ("shop", {}), ("web", {"A": "1"})):
+        await submitted_one(store, project=project, workflow=workflow)
+        (claim,) = await store.claim(OFFER, 1, LEASE_S)
+        assert claim.spec.workflow is not None
+        assert json.loads(claim.spec.workflow.vars_json) == expected
 
 
 class TestDependencies:
