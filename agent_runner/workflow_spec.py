@@ -91,7 +91,7 @@ def check_vars(variables: object) -> dict[str, Any]:
         ValueError: They cannot; says why.
     """
     if not isinstance(variables, dict):
-        raise ValueError("must be an object of names and values")
+        raise ValueError("must be an object of names and values")  # noqa: TRY004 - as for the rest
     for name in variables:
         if not name or len(name) > MAX_VAR_NAME_CHARS or not name.isprintable():
             raise ValueError(f"a name must have 1 to {MAX_VAR_NAME_CHARS} printable characters")
