@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import resource
+import select
 import signal
 from collections.abc import Sequence
 
@@ -176,6 +177,9 @@ def _discard(pid: int) -> None:
 
 async def wait_gone(pidfds: Sequence[int], timeout_s: float) -> bool:
     """Wait until all these processes have ended; tell whether they did in time."""
+    pidfds = [pidfd for pidfd in pidfds if not _has_ended(pidfd)]
+    if not pidfds:
+        return True
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
     # A loop knows one reader per descriptor, and several callers may wait for one process.
@@ -212,6 +216,13 @@ async def kill_all(stats: Sequence[procfs.ProcStat], timeout_s: float) -> bool:
     finally:
         for pidfd in pidfds:
             os.close(pidfd)
+
+
+def _has_ended(pidfd: int) -> bool:
+    """Tell whether a process has ended at this moment, of whomever it is a child."""
+    look = select.poll()
+    look.register(pidfd, select.POLLIN)
+    return bool(look.poll(0))
 
 
 def _kill_group(pid: int) -> None:

@@ -2,8 +2,9 @@
 
 It writes ``{"child-pid": N, …}`` when the namespaces exist and ``{"exit-code": N}`` when the command has
 ended, the latter only if the command was reached at all: without it a failure was the sandbox's, not the
-command's. The descriptor is read to its end, because a closed pipe kills bubblewrap half way in
-its set-up and leaves a child that waits for ever.
+command's. The descriptor stays open to its end, because a closed pipe kills bubblewrap half way in
+its set-up and leaves a child that waits for ever. It is read when somebody asks: to be woken for
+each of three lines would cost a short command more than all that is made of them.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ class BubblewrapStatus:
         self._loop = loop
         self._buffer = b""
         self._open = True
+        self._watched = False
         self._reported = asyncio.Event()
         self.child_pid: int | None = None
         """The init of the PID namespace, as the host numbers it."""
         self.exit_code: int | None = None
         """What the command ended with; 128 + N for a signal. None: it was never reached."""
         os.set_blocking(fd, False)
-        loop.add_reader(fd, self.drain)
 
     @property
     def reported(self) -> bool:
@@ -37,13 +38,17 @@ class BubblewrapStatus:
 
     async def wait_reported(self, timeout_s: float) -> None:
         """Wait until the init is known or bubblewrap has nothing more to say, but not for long."""
+        self.drain()
+        if self._open and not self._watched:
+            self._watched = True
+            self._loop.add_reader(self._fd, self.drain)
         with contextlib.suppress(TimeoutError):
             # Not wait_for(), which forgets a cancellation that comes with the report (Python 3.11).
             async with asyncio.timeout(timeout_s):
                 await self._reported.wait()
 
     def drain(self) -> None:
-        """Read what there is. Called by the loop, and once more after bubblewrap has ended."""
+        """Read what there is. Called whenever somebody wants to know, and by the loop once somebody has waited."""
         while self._open:
             try:
                 data = os.read(self._fd, 4096)
@@ -58,7 +63,8 @@ class BubblewrapStatus:
         """Stop reading. Idempotent."""
         if self._open:
             self._open = False
-            self._loop.remove_reader(self._fd)
+            if self._watched:
+                self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._reported.set()
 

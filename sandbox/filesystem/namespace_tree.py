@@ -53,7 +53,6 @@ class NamespaceTree:
 
     def members(self) -> list[ProcStat]:
         """Return every process but the two of bubblewrap."""
-        self._status.drain()
         init = self._find_init()
         return [] if init is None else self._living(init)
 
@@ -142,6 +141,7 @@ class NamespaceTree:
         """Return the namespace's init, once it is known and while it may live."""
         if self._init is not None:
             return self._init
+        self._status.drain()
         pid = self._status.child_pid
         if pid is None:
             return None

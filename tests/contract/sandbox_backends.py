@@ -48,6 +48,8 @@ class Place:
     root: Path
     sandbox: Sandbox
     made: list[Sandbox] = field(default_factory=list)
+    warm: bool = False
+    """Whether a sandbox is built ahead, beside this one."""
 
     @property
     def job_uid(self) -> int:
@@ -184,6 +186,6 @@ async def open_place(request: pytest.FixtureRequest, root: Path) -> AsyncIterato
         SandboxRequest(name=f"test-{next(_names)}", min_tier=Tier.PLAIN)
     )
     try:
-        yield Place(tier_of(backend), provider, root, sandbox)
+        yield Place(tier_of(backend), provider, root, sandbox, warm=backend == WARM)
     finally:
         await provider.close()

@@ -29,6 +29,7 @@ from tests.contract.sandbox_backends import (
     read_until,
     running,
     until,
+    until_warm,
 )
 
 SLOTS = 8
@@ -226,7 +227,9 @@ async def test_a_command_that_cannot_be_started_leaves_nothing(real, monkeypatch
         return make()
 
     await real.run("true")
-    before = os.listdir("/proc/self/fd")
+    if real.warm:
+        await until_warm(real.provider)
+    before = os.listdir("/proc/self/fd"), process_tree._LIVE[:]
     with monkeypatch.context() as patched:
         patched.setattr(os, "pipe", exhausted)
         command = await real.start("true")
@@ -235,6 +238,5 @@ async def test_a_command_that_cannot_be_started_leaves_nothing(real, monkeypatch
         else:
             with pytest.raises(SandboxBrokenError, match="Too many open files"):
                 await command.wait()
-    assert process_tree._LIVE == []
-    assert os.listdir("/proc/self/fd") == before
+    assert (os.listdir("/proc/self/fd"), process_tree._LIVE) == before
     assert (await real.run("exit 3"))[1].exit_code == 3
