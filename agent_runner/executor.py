@@ -192,7 +192,7 @@ class AttemptRun:
 
     async def _takes_over(self, error: SandboxError) -> bool:
         """Tell whether another sandbox takes the place of the container that failed, after clearing its place."""
-        if self._control.reason is not None or self._written or self._has_run:
+        if self._control.reason is not None or self._has_run:
             return False
         if not self._fallback.is_possible(error, exec_asked=self._exec_asked):
             return False
@@ -219,6 +219,20 @@ class AttemptRun:
             return early_end(self._spec, self._control.reason)
         if self._equal_result is not None:
             return self._equal_result
+        env = await self._completed(env, sandbox)
+        watcher, cwd = self._request.watcher, sandbox.inside(self._spec.working_dir)
+        if watcher is not None:
+            await self._unless_stopped(watcher.before(sandbox, env, cwd))
+            if self._control.reason is not None:
+                return early_end(self._spec, self._control.reason)
+        outcome = await self._command_end(sandbox, env, cwd, left_s)
+        if watcher is not None:
+            await self._unless_stopped(watcher.after(sandbox))
+        outcome = await self._followed(sandbox, outcome)
+        return outcome if self._remains is None else await self._remains.after(sandbox, outcome)
+
+    async def _completed(self, env: dict[str, str], sandbox: Sandbox) -> dict[str, str]:
+        """Return all variables of the command; what it is to know is in the sandbox then, and in the log."""
         env = (
             job_environment(self._request.job_id, self._request.attempt, self._spec, sandbox) | env
         )
@@ -233,18 +247,17 @@ class AttemptRun:
             await hand_in(sandbox, self._spec.workflow)
         if may_register(self._spec, has_secrets=bool(self._values)):
             env |= await LateSecrets(self._masking.masker).open(sandbox, env)
-        watcher = self._request.watcher
-        if watcher is not None:
-            cwd = sandbox.inside(self._spec.working_dir)
-            await self._unless_stopped(watcher.before(sandbox, env, cwd))
-            if self._control.reason is not None:
-                return early_end(self._spec, self._control.reason)
+        return env
+
+    async def _command_end(
+        self, sandbox: Sandbox, env: dict[str, str], cwd: str, left_s: float
+    ) -> Outcome:
         self._exec_asked = True
         command = await sandbox.exec(
             ExecRequest(
                 argv=self._spec.argv,
                 env=env,
-                cwd=sandbox.inside(self._spec.working_dir),
+                cwd=cwd,
                 timeout_s=max(left_s, MIN_COMMAND_S),
                 idle_timeout_s=self._spec.idle_timeout_s,
                 grace_s=DEFAULT_GRACE_S,
@@ -255,13 +268,9 @@ class AttemptRun:
         stopper = CommandStopper(command, self._control)
         try:
             await self._pump(command)
-            outcome = self._ended(await command.wait())
+            return self._ended(await command.wait())
         finally:
             await stopper.close()
-        if watcher is not None:
-            await self._unless_stopped(watcher.after(sandbox))
-        outcome = await self._followed(sandbox, outcome)
-        return outcome if self._remains is None else await self._remains.after(sandbox, outcome)
 
     async def _followed(self, sandbox: Sandbox, outcome: Outcome) -> Outcome:
         """Return an end with what the command left for others."""
@@ -372,6 +381,7 @@ class AttemptRun:
     async def _pump(self, command: Command) -> None:
         stream = self._masking.log_stream()
         async for chunk in command.stream():
+            self._has_run = True
             if len(chunk) < MIN_THREAD_BYTES and COMMAND not in chunk:
                 self._write(stream.feed(chunk))
             else:

@@ -70,9 +70,7 @@ def parity(  # noqa: PLR0913 - one per option
     here, there = asyncio.run(_both(place, secrets, state))
     result = compare(here, there, spec.sandbox.container_only)
     code = _exit_code(here, there, result)
-    masker = Masker()  # a job may name a file as it likes
-    for ref, value in secrets.items():
-        masker.add(str(ref), value)
+    masker = _masker(secrets)
     for seen in (here, there):
         seen.changes = _names_hidden(seen.changes, masker)
         seen.outputs = _names_hidden(seen.outputs, masker)
@@ -83,6 +81,14 @@ def parity(  # noqa: PLR0913 - one per option
         for line in _lines(here, there, result, code):
             print(printable(masker.mask_text(line)))
     return code
+
+
+def _masker(secrets: dict[SecretRef, str]) -> Masker:
+    """Return what hides secrets in names of files, which a job chooses as it likes."""
+    masker = Masker()
+    for ref, value in secrets.items():
+        masker.add(str(ref), value)
+    return masker
 
 
 async def _both(

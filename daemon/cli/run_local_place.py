@@ -110,19 +110,7 @@ def choose_place(spec: JobSpec, flags: PlaceFlags, *, allow_unsandboxed: bool = 
     if kind != CONTAINER and (flags.image or flags.fallback in ("ask", "allow")):
         raise UsageError(f"--runner-image and --fallback are for containers; this is a {kind} run")
     fallback = flags.fallback or asked.fallback or str(config["local.fallback"].value)
-    default = config["local.container_image"]
-    image, origin = next(
-        (
-            (name, said_by)
-            for name, said_by in (
-                (flags.image, "flag"),
-                (spec.container_image, "job file"),
-                (str(default.value), default.origin),
-            )
-            if name
-        ),
-        ("", ""),
-    )
+    image, origin = _image(spec, flags, config["local.container_image"])
     chosen = replace(
         spec,
         container_image=image if kind == CONTAINER else spec.container_image,
@@ -133,6 +121,16 @@ def choose_place(spec: JobSpec, flags: PlaceFlags, *, allow_unsandboxed: bool = 
     except InvalidJobSpecError as error:
         raise UsageError(str(error)) from None
     return Place(spec=chosen, image=image, image_origin=origin, config=config)
+
+
+def _image(spec: JobSpec, flags: PlaceFlags, default: Value) -> tuple[str, str]:
+    """Return the name of the image, and who has named it; the first one who has."""
+    named = (
+        (flags.image, "flag"),
+        (spec.container_image, "job file"),
+        (str(default.value), default.origin),
+    )
+    return next((each for each in named if each[0]), ("", ""))
 
 
 async def ask_person(reason: str) -> bool:

@@ -64,13 +64,22 @@ def test_the_job_is_told_what_it_lacks(lone: Instance):
     assert run(lone).returncode == 8  # where there is to be a container, the secret is needed
 
 
-@pytest.mark.parametrize("image", ["nobody/nothing:7", EMPTY_IMAGE])
-def test_an_image_that_cannot_run_it(lone: Instance, container_engine: Path, image: str):
-    """One that is not there, and one in which nothing can be started."""
+@pytest.mark.parametrize(
+    ("image", "pull"),
+    [
+        ("nobody/nothing:7", "never"),
+        (EMPTY_IMAGE, "never"),
+        ("127.0.0.1:1/nobody/tool:7", "missing"),
+    ],
+)
+def test_an_image_that_cannot_run_it(lone: Instance, container_engine: Path, image: str, pull: str):
+    """One that is not there, one in which nothing can be started, and one whose registry is away."""
+    lone.extra_env["RUNNER_CONTAINER_PULL"] = pull
     lone.extra_env["RUNNER_CONTAINER_ENGINE"] = f"unix://{container_engine}/sock"
     lone.job_file(ALLOWED)
     done = run(lone, "--runner-image", image)
-    assert done.stdout.splitlines()[2:] == [b"0", b"plain", b"/job/src"], done.stderr
+    assert done.stdout.splitlines()[-3:] == [b"0", b"plain", b"/job/src"], done.stderr
+    assert b"NO CONTAINER" in done.stdout
     assert containers(container_engine) == []
 
 
