@@ -69,47 +69,55 @@ class ServerConfig:
         Raises:
             InvalidConfigError: One is missing or malformed.
         """
-
-        def text(name: str) -> str:
-            value = env.get(ENV_PREFIX + name, "")
-            if not value:
-                raise InvalidConfigError(f"{ENV_PREFIX}{name} is not set; the daemon sets it")
-            return value
-
-        def path(name: str) -> Path | None:
-            value = env.get(ENV_PREFIX + name, "")
-            return Path(value) if value else None
-
-        def number(name: str) -> float:
-            try:
-                value = float(text(name))
-            except ValueError:
-                raise InvalidConfigError(f"{ENV_PREFIX}{name} must be a number") from None
-            if not 0 < value < 1e9:  # noqa: PLR2004 - no NaN, no infinity
-                raise InvalidConfigError(f"{ENV_PREFIX}{name} must be positive")
-            return value
-
-        def bound(name: str) -> int:
-            value = text(name)
-            if not value.isdecimal() or len(value) > 18:  # noqa: PLR2004 - what SQLite can hold
-                raise InvalidConfigError(f"{ENV_PREFIX}{name} must be a whole number, or 0")
-            return int(value)
-
+        read = _EnvReader(env)
         return cls(
-            database=Path(text("DATABASE")),
-            log_dir=Path(text("LOG_DIR")),
-            socket=Path(text("SOCKET")),
-            listen=text("LISTEN"),
-            tls_certificate=path("TLS_CERTIFICATE"),
-            tls_key=path("TLS_KEY"),
-            tls_client_ca=path("TLS_CLIENT_CA"),
-            insecure=env.get(ENV_PREFIX + "INSECURE") == "true",
-            lease_s=number("LEASE_S"),
-            renew_s=number("RENEW_S"),
-            max_pending=int(number("MAX_PENDING")),
+            database=Path(read.text("DATABASE")),
+            log_dir=Path(read.text("LOG_DIR")),
+            socket=Path(read.text("SOCKET")),
+            listen=read.text("LISTEN"),
+            tls_certificate=read.path("TLS_CERTIFICATE"),
+            tls_key=read.path("TLS_KEY"),
+            tls_client_ca=read.path("TLS_CLIENT_CA"),
+            insecure=read.flag("INSECURE"),
+            lease_s=read.number("LEASE_S"),
+            renew_s=read.number("RENEW_S"),
+            max_pending=int(read.number("MAX_PENDING")),
             retention=RetentionLimits(
-                max_jobs=bound("MAX_JOBS"),
-                max_age_days=bound("MAX_AGE_DAYS"),
-                max_log_bytes=bound("MAX_LOG_BYTES"),
+                max_jobs=read.bound("MAX_JOBS"),
+                max_age_days=read.bound("MAX_AGE_DAYS"),
+                max_log_bytes=read.bound("MAX_LOG_BYTES"),
             ),
         )
+
+
+class _EnvReader:
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+
+    def text(self, name: str) -> str:
+        value = self._env.get(ENV_PREFIX + name, "")
+        if not value:
+            raise InvalidConfigError(f"{ENV_PREFIX}{name} is not set; the daemon sets it")
+        return value
+
+    def path(self, name: str) -> Path | None:
+        value = self._env.get(ENV_PREFIX + name, "")
+        return Path(value) if value else None
+
+    def flag(self, name: str) -> bool:
+        return self._env.get(ENV_PREFIX + name) == "true"
+
+    def number(self, name: str) -> float:
+        try:
+            value = float(self.text(name))
+        except ValueError:
+            raise InvalidConfigError(f"{ENV_PREFIX}{name} must be a number") from None
+        if not 0 < value < 1e9:  # noqa: PLR2004 - no NaN, no infinity
+            raise InvalidConfigError(f"{ENV_PREFIX}{name} must be positive")
+        return value
+
+    def bound(self, name: str) -> int:
+        value = self.text(name)
+        if not value.isdecimal() or len(value) > 18:  # noqa: PLR2004 - what SQLite can hold
+            raise InvalidConfigError(f"{ENV_PREFIX}{name} must be a whole number, or 0")
+        return int(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,8 +81,20 @@ def state_dir(root: Path, server: Client) -> str:
     return str(state)
 
 
-async def test_a_token_from_its_making_to_its_end(tmp_path, host):
-    """Made and revoked on the host of the server, used from another over mutual TLS; it is shown once."""
+@dataclass
+class Web:
+    """A server behind mutual TLS, its own host, and another one with a token of project web."""
+
+    server: Client
+    here: tuple[str, ...]
+    """Words that name the state directory of the server."""
+    there: Host
+    secret: str
+    own_certificate: Path
+
+
+@pytest.fixture
+async def web(tmp_path: Path, host: Host) -> AsyncIterator[Web]:
     authority = Authority(tmp_path)
     shown, own = authority.identity("server"), authority.identity("client")
     async with serving(
@@ -95,43 +108,47 @@ async def test_a_token_from_its_making_to_its_end(tmp_path, host):
         secret = made.out.strip()
         assert secret.startswith("rnr_")
         assert secret not in made.err
-        (listed,) = json.loads((await host.runner(*here, "tokens", "list", "--json")).out)
-        assert (listed["role"], listed["projects"]) == ("client", ["web"])
-        assert listed["last_use_time"] is None
+        env = {
+            "RUNNER_SERVER": f"localhost:{server.server.listen.rpartition(':')[2]}",
+            "RUNNER_TOKEN_FILE": host.file("token", secret),
+            "RUNNER_TLS_CA": str(authority.certificate),
+            "RUNNER_TLS_CERTIFICATE": str(own.certificate),
+            "RUNNER_TLS_KEY": str(own.key),
+        }
+        yield Web(server, here, Host(host.root, env), secret, own.certificate)
 
-        there = Host(
-            host.root,
-            {
-                "RUNNER_SERVER": f"localhost:{server.server.listen.rpartition(':')[2]}",
-                "RUNNER_TOKEN_FILE": host.file("token", secret),
-                "RUNNER_TLS_CA": str(authority.certificate),
-                "RUNNER_TLS_CERTIFICATE": str(own.certificate),
-                "RUNNER_TLS_KEY": str(own.key),
-            },
-        )
-        submitted = await there.runner("jobs", "submit", "--json", "--", "true")
-        assert json.loads(submitted.out)["project"] == "web"
-        other = ("jobs", "submit", "--project", "shop", "--", "true")
-        assert "not for project 'shop'" in (await there.refused(*other)).err
-        assert (await host.runner(*here, *other)).code == 0
-        (seen,) = json.loads((await there.runner("jobs", "list", "--json")).out)
-        assert seen["id"] == json.loads(submitted.out)["id"]
-        found = await host.runner(*here, "jobs", "list", "--project", "shop", "--json")
-        assert [job["project"] for job in json.loads(found.out)] == ["shop"]
-        ended = await there.refused("tokens", "list")
-        assert "may not call" in ended.err
-        ended = await there.refused("--tls-ca", str(own.certificate), "jobs", "list")
-        assert "no TLS with the job server" in ended.err
 
-        assert (await host.runner(*here, "tokens", "revoke", listed["id"])).code == 0
-        ended = await there.refused("jobs", "list")
-        assert "was revoked or has expired" in ended.err
-        assert secret not in ended.err
-        table = (await host.runner(*here, "tokens", "list")).out
-        assert listed["id"] in table
-        assert secret not in table
-        ended = await host.refused(*here, "tokens", "revoke", "tok-0")
-        assert ended.code == 3
+async def test_a_token_opens_its_project_from_another_host(host, web):
+    """And nothing else; a server that is not the right one does not get it."""
+    submitted = await web.there.runner("jobs", "submit", "--json", "--", "true")
+    assert json.loads(submitted.out)["project"] == "web"
+    other = ("jobs", "submit", "--project", "shop", "--", "true")
+    assert "not for project 'shop'" in (await web.there.refused(*other)).err
+    assert (await host.runner(*web.here, *other)).code == 0
+    (seen,) = json.loads((await web.there.runner("jobs", "list", "--json")).out)
+    assert seen["id"] == json.loads(submitted.out)["id"]
+    found = await host.runner(*web.here, "jobs", "list", "--project", "shop", "--json")
+    assert [job["project"] for job in json.loads(found.out)] == ["shop"]
+    ended = await web.there.refused("tokens", "list")
+    assert "may not call" in ended.err
+    ended = await web.there.refused("--tls-ca", str(web.own_certificate), "jobs", "list")
+    assert "no TLS with the job server" in ended.err
+
+
+async def test_a_token_is_listed_and_revoked(host, web):
+    """Without its secret, which was shown when it was made."""
+    (listed,) = json.loads((await host.runner(*web.here, "tokens", "list", "--json")).out)
+    assert (listed["role"], listed["projects"]) == ("client", ["web"])
+    assert listed["last_use_time"] is None
+    assert (await host.runner(*web.here, "tokens", "revoke", listed["id"])).code == 0
+    ended = await web.there.refused("jobs", "list")
+    assert "was revoked or has expired" in ended.err
+    assert web.secret not in ended.err
+    table = (await host.runner(*web.here, "tokens", "list")).out
+    assert listed["id"] in table
+    assert web.secret not in table
+    ended = await host.refused(*web.here, "tokens", "revoke", "tok-0")
+    assert ended.code == 3
 
 
 @pytest.mark.parametrize(
