@@ -12,7 +12,7 @@ import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent_runner.attempt_control import AttemptControl, CommandStopper
 from agent_runner.errors import (
@@ -26,7 +26,8 @@ from agent_runner.job_environment import job_environment
 from agent_runner.job_masking import JobMasking, sendable
 from agent_runner.job_spec import JobSpec
 from agent_runner.late_secrets import LateSecrets, may_register
-from agent_runner.outcome import EndReason, LogSummary, Outcome, SandboxRecord, SourceRecord
+from agent_runner.log_writer import LogWriter
+from agent_runner.outcome import EndReason, Outcome, SandboxRecord, SourceRecord
 from agent_runner.outputs_spec import OutputsPlace
 from agent_runner.sandbox_terms import sandbox_record, sandbox_request
 from agent_runner.secret_refs import SecretRef, refs_of, require, resolve, source_credentials
@@ -62,22 +63,6 @@ MIN_COMMAND_S = 0.001
 """What is left for a command whose preparation took nearly all of the time-out."""
 
 T = TypeVar("T")
-
-
-class LogWriter(Protocol):
-    """Where the masked bytes of one attempt go."""
-
-    def write(self, data: bytes) -> None:
-        """Take bytes, in order. Never blocks for long."""
-        ...
-
-    async def drained(self) -> None:
-        """Wait until more may be written; this is the back-pressure on the command."""
-        ...
-
-    def summary(self) -> LogSummary:
-        """Return length and digest of all that was written."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
