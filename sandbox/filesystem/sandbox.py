@@ -128,7 +128,7 @@ class FilesystemSandbox:
     async def download(self, path: str, limit_bytes: int) -> bytes:
         """Read a regular file below the job root; see ``Sandbox.download``."""
         # Asked of every job for files that few jobs leave: a thread would cost more than the answer.
-        if "/" not in path and not os.path.lexists(self._workspace.job / path):
+        if "/" not in path and not os.path.lexists(self._workspace.job / path):  # noqa: ASYNC240 - one call of the system
             raise FileNotFoundError(path)
         return await asyncio.to_thread(read_file, self._workspace.job, path, limit_bytes)
 
