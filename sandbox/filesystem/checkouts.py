@@ -7,8 +7,10 @@ result. Links are never followed, and no git is run: a configuration that a job 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +28,8 @@ _DEPTH = 4
 """How far below the job's root a checkout is looked for: /job/src/group/name/.git is."""
 _FOLDERS = 2000
 """How many folders are looked into, the shallow ones first."""
+_ENTRIES = 20_000
+"""How many entries of a folder are looked at; a job may make millions."""
 _MARKS = 5000
 _MOUNTS = 500
 """How many paths are read-only; bubblewrap takes 9,000 words, and each mount costs 0.1 ms. More are told only."""
@@ -90,7 +94,9 @@ def planted(job: Path, before: Checkouts) -> tuple[str, ...]:
     found = {path for path, mark in after.items() if before.marks.get(path) != mark}
     # What is no repository any more leads git to one above it.
     found |= {folder for folder in before.repositories if not is_repository(job, folder)}
-    return tuple(sorted(found)[:TOLD])
+    # What is in a folder only if there is room for it: a job that fills one hides no other.
+    inner = found.difference(before.watched, before.repositories)
+    return tuple(sorted([*sorted(found - inner), *sorted(inner)][:TOLD]))
 
 
 def _checkouts(job: Path, folders: list[str]) -> Checkouts:
@@ -107,9 +113,9 @@ def _checkouts(job: Path, folders: list[str]) -> Checkouts:
 def _marks(job: Path, watched: tuple[str, ...]) -> dict[str, Mark]:
     found: dict[str, Mark] = {}
     links: dict[str, bool] = {"": False}
-    top, pending = str(job), list(watched)
+    top, pending = str(job), deque(watched)
     while pending and len(found) < _MARKS:
-        path = pending.pop()
+        path = pending.popleft()
         if path.endswith(_SAMPLE) or _through_link(top, path, links):
             continue
         with contextlib.suppress(OSError):
@@ -118,7 +124,9 @@ def _marks(job: Path, watched: tuple[str, ...]) -> dict[str, Mark]:
             size, changed = (0, 0) if is_folder else (seen.st_size, seen.st_mtime_ns)
             found[path] = (seen.st_ino, seen.st_mode, size, changed)
             if is_folder:
-                pending += [below(path, name) for name in os.listdir(f"{top}/{path}")]  # noqa: PTH208
+                with os.scandir(f"{top}/{path}") as entries:
+                    listed = itertools.islice(entries, _MARKS)
+                    pending += [below(path, entry.name) for entry in listed]
     return found
 
 
@@ -134,11 +142,11 @@ def _look_into(folder: Path) -> tuple[bool, set[str]]:
     """Tell whether a folder is a checkout, and return the folders in it."""
     is_checkout, names = False, set()
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
+        for entry in itertools.islice(entries, _ENTRIES):
             if entry.is_dir(follow_symlinks=False):
                 names.add(entry.name)
-            if entry.name == GIT and not entry.is_symlink():
-                is_checkout = True
+    with contextlib.suppress(OSError):
+        is_checkout = not stat.S_ISLNK(os.lstat(folder / GIT).st_mode)
     return is_checkout, names
 
 

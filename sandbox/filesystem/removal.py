@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ALL = 0o700
+_BATCH = 10_000
+"""How many entries of a folder are known at a time."""
 
 
 def remove_tree(parent_fd: int, name: str) -> None:
@@ -87,17 +90,25 @@ def _empty(top: int) -> None:
 
 
 def _unlink_files(fd: int) -> list[str]:
-    """Remove what is no folder; return the names of the folders."""
-    folders = []
-    with os.scandir(fd) as entries:
-        listed = list(entries)
-    for entry in listed:
-        if entry.is_dir(follow_symlinks=False):
-            folders.append(entry.name)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(entry.name, dir_fd=fd)
-    return folders
+    """Remove what is no folder; return the names of the folders.
+
+    Of a folder with millions of files few are known at a time. What is removed while a folder is being read may hide others
+    from the reader, so such a folder is read again.
+    """
+    while True:
+        folders, batches, removed = [], 0, 0
+        with os.scandir(fd) as entries:
+            while batch := list(itertools.islice(entries, _BATCH)):
+                batches += 1
+                for entry in batch:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.name)
+                        continue
+                    removed += 1
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(entry.name, dir_fd=fd)
+        if batches <= 1 or not removed:
+            return folders
 
 
 def _move(source: int, name: str, target: int, new_name: str) -> None:

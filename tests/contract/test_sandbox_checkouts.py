@@ -154,6 +154,20 @@ def test_more_than_a_message_holds_is_cut(tmp_path):
     assert len(planted(tmp_path, found)) == TOLD
 
 
+def test_a_flood_hides_nothing(tmp_path):
+    """What is new beside a folder with more in it than is looked at, and told, is told too."""
+    (tmp_path / ".git" / "hooks").mkdir(parents=True)
+    found = find_checkouts(tmp_path)
+    for name in (".claude", ".zed"):
+        (tmp_path / name).mkdir()
+        for number in range(6000):
+            (tmp_path / name / f"a{number}").touch()
+    (tmp_path / ".git" / "commondir").write_text("../evil")
+    told = planted(tmp_path, found)
+    assert {".claude", ".git/commondir", ".zed"} < set(told)
+    assert len(told) == TOLD
+
+
 def listing(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Return the modes and contents below what is protected."""
     found = {}

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from sandbox.filesystem import removal
 from sandbox.filesystem.removal import is_mount, remove_tree
 
 
@@ -107,3 +108,17 @@ def test_a_mount_is_known_by_its_id(tmp_path, folder):
         finally:
             os.close(fd)
             os.close(root)
+
+
+def test_a_folder_of_many_files_is_read_in_pieces(tmp_path, folder, monkeypatch):
+    """A job may make millions: what is known of them at a time takes little memory, and none is forgotten."""
+    monkeypatch.setattr(removal, "_BATCH", 10)
+    top = tmp_path / "many"
+    (top / "below").mkdir(parents=True)
+    for each in (top, top / "below"):
+        for number in range(105):
+            (each / f"file-{number}").touch()
+        for number in range(25):
+            (each / f"folder-{number}").mkdir()
+    remove_tree(folder, "many")
+    assert not top.exists()
