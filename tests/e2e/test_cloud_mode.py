@@ -109,7 +109,13 @@ def test_containers_of_an_agent_runner_that_is_no_more(cloud: Instance, containe
     for job_id in ids:
         cloud.wait_log(job_id, b"up")
     assert len(owners(container_engine)) == 2
+    assert json.loads(cloud.ok("gc", "--dry-run", "--json")) == []
     kill_everything(cloud)
+    listed = json.loads(cloud.ok("gc", "--dry-run", "--json"))
+    for kind in ("container", "volume"):
+        rows = [row for row in listed if row["kind"] == kind]
+        assert {row["job_id"] for row in rows} == {*ids}
+        assert {row["action"] for row in rows} == {"would remove"}
     cloud.start("--agent-runners", "1", "--slots", "1")
     assert not any(owner.endswith("-2") for owner in owners(container_engine))
     assert "containers_kept" not in (cloud.state / "logs" / "daemon.log").read_text()
