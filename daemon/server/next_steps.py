@@ -28,7 +28,7 @@ _ENDS = {
     EndReason.GATE_FAILED: "failed: a gate refused the result",
     EndReason.AGENT_FAILED: "failed: no coding agent could do the work",
     EndReason.DEPENDENCY_FAILED: "failed: a job that it depends on did not succeed",
-    EndReason.SKIPPED: "was skipped: none of the jobs that it depends on failed",
+    EndReason.SKIPPED: "was skipped",
     EndReason.WORKFLOW_FAILED: "failed: what it left for other jobs could not be accepted",
 }
 
