@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -71,16 +72,26 @@ async def _stored(call: Any, count: int) -> None:
 
 
 async def _pieces(sha256: str, path: Path) -> AsyncIterator[pb.UploadArtifactRequest]:
-    """Yield the messages of one content."""
-    fd = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    """Yield the messages of one content; a small one is a single one."""
+    fd, size, data = await asyncio.to_thread(_begun, path)
     try:
-        size = os.fstat(fd).st_size
-        first = True
-        while (data := await asyncio.to_thread(os.read, fd, PIECE_BYTES)) or first:
-            if first:
-                yield pb.UploadArtifactRequest(sha256=sha256, size_bytes=size, data=data)
-            else:
-                yield pb.UploadArtifactRequest(data=data)
-            first = False
+        yield pb.UploadArtifactRequest(sha256=sha256, size_bytes=size, data=data)
+        sent = len(data)
+        while sent < size:
+            data = await asyncio.to_thread(os.read, fd, PIECE_BYTES)
+            if not data:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            yield pb.UploadArtifactRequest(data=data)
+            sent += len(data)
     finally:
         os.close(fd)
+
+
+def _begun(path: Path) -> tuple[int, int, bytes]:
+    """Return a descriptor of a content, its size and its first bytes."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return fd, os.fstat(fd).st_size, os.read(fd, PIECE_BYTES)
+    except OSError:
+        os.close(fd)
+        raise

@@ -9,6 +9,8 @@ rested for ``GRACE_S``; ``missing`` renews that, so a content that was found her
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -116,7 +118,7 @@ class BlobStore:
 
 
 class IncomingBlob:
-    """One content that arrives: ``write`` until that says that it is whole; ``close`` in any case, also meanwhile."""
+    """One content that arrives: ``write`` until that says that it is whole, ``keep``; ``close`` in any case, also meanwhile."""
 
     def __init__(self, path: Path, target: Path, size: int) -> None:
         self._path = path
@@ -134,7 +136,7 @@ class IncomingBlob:
         return self._target.name
 
     def write(self, data: bytes) -> bool:
-        """Take the next bytes. With the last of them the content is in its place, outlives the host, and True is returned.
+        """Take the next bytes; tell whether they were the last.
 
         Raises:
             UsageError: They are more than was said, or the content is not what its digest says.
@@ -146,15 +148,27 @@ class IncomingBlob:
         self._digest.update(data)
         if not self._left and self._digest.hexdigest() != self.sha256:
             raise UsageError("the data is not what sha256 says")
-        try:
-            with self._lock:
-                self._write(data)
-        except OSError as error:
-            raise ArtifactNotWrittenError(
-                f"the job server cannot store outputs ({error.strerror}): "
-                f"make room below {self._path.parent.parent}"
-            ) from error
+        with self._writing():
+            if self._fd == _NOT_OPEN:
+                self._path.parent.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+                self._fd = os.open(self._path, _NEW_FILE, 0o600)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
         return not self._left
+
+    def keep(self) -> None:
+        """Put the whole content in its place, where it outlives the host. Waits for the disk: several at once share that.
+
+        Raises:
+            ArtifactNotWrittenError: The disk is full or broken.
+        """
+        with self._writing():
+            os.fsync(self._fd)
+            for folder in reversed(self._target.parents[:3]):
+                folder.mkdir(mode=_PRIVATE, exist_ok=True)
+            self._path.rename(self._target)
+            _sync_folder(self._target.parent)
 
     def close(self) -> None:
         """Let go; removes what is not whole. Idempotent."""
@@ -165,21 +179,21 @@ class IncomingBlob:
                 self._fd = _NOT_OPEN
                 self._path.unlink(missing_ok=True)
 
-    def _write(self, data: bytes) -> None:
+    def _refuse_closed(self) -> None:
         if self._closed:
-            return
-        if self._fd == _NOT_OPEN:
-            self._path.parent.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-            self._fd = os.open(self._path, _NEW_FILE, 0o600)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._fd, rest) :]
-        if not self._left:
-            os.fsync(self._fd)
-            for folder in reversed(self._target.parents[:3]):
-                folder.mkdir(mode=_PRIVATE, exist_ok=True)
-            self._path.rename(self._target)
-            _sync_folder(self._target.parent)
+            raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with self._lock:
+                self._refuse_closed()
+                yield
+        except OSError as error:
+            raise ArtifactNotWrittenError(
+                f"the job server cannot store outputs ({error.strerror}): "
+                f"make room below {self._path.parent.parent}"
+            ) from error
 
 
 def _rests(path: Path, now_s: float) -> bool:

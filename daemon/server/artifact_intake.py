@@ -16,6 +16,8 @@ from daemon.server.convert import lease_from_pb
 from runner.v1 import agent_service_pb2 as pb
 
 MAX_PIECE_BYTES = 1 << 20
+MAX_KEEPING = 16
+"""Contents of one call that wait for the disk at once: each waits for milliseconds, all of them hardly longer."""
 
 
 class ArtifactIntake:
@@ -45,26 +47,20 @@ class ArtifactIntake:
         project = (await self._store.get(lease.job_id)).spec.project
         missing = await asyncio.to_thread(self._blobs.missing, project, first.digests)
         yield pb.UploadArtifactResponse(missing=missing)
-        blob: IncomingBlob | None = None
+        arrivals = _Arrivals()
         try:
             async for request in requests:
                 if request.sha256:
-                    if blob is not None:
-                        raise UsageError("a content begins before the one before is complete")
                     # Between two contents, so that who has lost the job does not fill the disk.
                     await self._store.check_lease(lease)
-                    blob = self._blobs.begin(project, request.sha256, request.size_bytes)
-                if blob is None:
-                    raise UsageError("data comes before the sha256 of its content")
-                if len(request.data) > MAX_PIECE_BYTES:
-                    raise UsageError(f"data must hold at most {MAX_PIECE_BYTES} bytes")
-                if await asyncio.to_thread(blob.write, request.data):
-                    await asyncio.to_thread(blob.close)
-                    yield pb.UploadArtifactResponse(stored=blob.sha256)
-                    blob = None
+                    arrivals.begin(self._blobs.begin(project, request.sha256, request.size_bytes))
+                await arrivals.take(request.data)
+                for sha256 in await arrivals.kept(MAX_KEEPING):
+                    yield pb.UploadArtifactResponse(stored=sha256)
+            for sha256 in await arrivals.kept(0):
+                yield pb.UploadArtifactResponse(stored=sha256)
         finally:
-            if blob is not None:
-                await asyncio.to_thread(blob.close)
+            await arrivals.end()
 
     async def check_stored(self, job_id: str, files: Iterable[OutputFile]) -> None:
         """Make sure that the contents of outputs are here, and stay until the end that refers to them is stored.
@@ -79,6 +75,69 @@ class ArtifactIntake:
             raise ArtifactMissingError(
                 f"{len(missing)} contents of outputs are not stored here: send them with UploadArtifact first"
             )
+
+
+class _Arrivals:
+    """The contents of one call: one that arrives, and those that are whole and wait for the disk together."""
+
+    def __init__(self) -> None:
+        self._blob: IncomingBlob | None = None
+        self._keeping: set[asyncio.Task[str]] = set()
+
+    def begin(self, blob: IncomingBlob) -> None:
+        """Begin a content.
+
+        Raises:
+            UsageError: The one before is not complete.
+        """
+        if self._blob is not None:
+            raise UsageError("a content begins before the one before is complete")
+        self._blob = blob
+
+    async def take(self, data: bytes) -> None:
+        """Take the next bytes; have their content kept if they were the last.
+
+        Raises:
+            UsageError: They are too many, or of no content.
+            ArtifactNotWrittenError: The disk is full or broken.
+        """
+        if self._blob is None:
+            raise UsageError("data comes before the sha256 of its content")
+        if len(data) > MAX_PIECE_BYTES:
+            raise UsageError(f"data must hold at most {MAX_PIECE_BYTES} bytes")
+        if await asyncio.to_thread(self._blob.write, data):
+            self._keeping.add(asyncio.create_task(asyncio.to_thread(_keep, self._blob)))
+            self._blob = None
+
+    async def kept(self, at_most: int) -> list[str]:
+        """Wait until at most so many wait for the disk; return the digests of those that are kept, each once.
+
+        Raises:
+            ArtifactNotWrittenError: One cannot be.
+        """
+        done = {task for task in self._keeping if task.done()}
+        while len(self._keeping - done) > at_most:
+            finished, _ = await asyncio.wait(
+                self._keeping - done, return_when=asyncio.FIRST_COMPLETED
+            )
+            done |= finished
+        self._keeping -= done
+        return [task.result() for task in done]
+
+    async def end(self) -> None:
+        """Let go of what is not complete, and wait for what is: its threads use the store."""
+        if self._blob is not None:
+            await asyncio.to_thread(self._blob.close)
+        if self._keeping:
+            await asyncio.wait(self._keeping)
+
+
+def _keep(blob: IncomingBlob) -> str:
+    try:
+        blob.keep()
+    finally:
+        blob.close()
+    return blob.sha256
 
 
 def check_files(files: tuple[OutputFile, ...]) -> None:

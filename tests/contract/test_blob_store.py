@@ -32,6 +32,7 @@ def put(blobs: BlobStore, content: bytes = CONTENT) -> str:
     half = len(content) // 2
     assert not half or not blob.write(content[:half])
     assert blob.write(content[half:])
+    blob.keep()
     blob.close()
     return sha256
 
@@ -60,6 +61,7 @@ def test_a_content_is_there_when_it_is_whole(blobs, tmp_path):
     blob.write(CONTENT[:-1])
     assert blobs.missing(P, [SHA256]) == [SHA256]
     assert blob.write(CONTENT[-1:])
+    blob.keep()
     blob.close()
 
     assert blobs.missing(P, [SHA256]) == []
@@ -126,7 +128,9 @@ def test_a_thread_that_writes_after_the_end(blobs, tmp_path):
     blob = blobs.begin(P, SHA256, len(CONTENT))
     blob.write(CONTENT[:5])
     blob.close()
-    blob.write(CONTENT[5:])
+    for late in (lambda: blob.write(CONTENT[5:]), blob.keep):
+        with pytest.raises(ArtifactNotWrittenError):
+            late()
     blob.close()
 
     assert files(tmp_path) == []
