@@ -35,7 +35,7 @@ def docker_line(
         words += ["--volume", f"{mount['Source']}:{mount['Target']}"]
     for name, value in env.items():
         words += ["--env", name if name in named_only else f"{name}={value}"]
-    command = [str(word) for word in config["Cmd"]]
+    command = [str(word) for word in (*config["Entrypoint"], *config["Cmd"])]
     return [*words, "--workdir", cwd, "--entrypoint", command[0], config["Image"], *command[1:]]
 
 

@@ -176,14 +176,15 @@ class Engine:
         return answer.status_code != _CONFLICT
 
     async def put_archive(
-        self, container: str, path: str, tar: AsyncIterable[bytes], subject: str
+        self, container: str, path: str, tar: AsyncIterable[bytes] | bytes, subject: str
     ) -> None:
         """Unpack a tar archive below a folder of a container."""
         await self.call(
             Operation.COPY_IN,
             "PUT",
             f"/containers/{container}/archive",
-            params={"path": path, "noOverwriteDirNonDir": "true"},
+            # Podman gives everything to root unless told otherwise.
+            params={"path": path, "noOverwriteDirNonDir": "true", "copyUIDGID": "false"},
             content=tar,
             headers={"Content-Type": "application/x-tar"},
             subject=subject,

@@ -22,13 +22,6 @@ from sandbox.errors import (
 from sandbox.limits import Limit
 from sandbox.process import exit_code_of
 
-_ABSENT_IMAGE = (
-    "no such image",
-    "not found",
-    "manifest unknown",
-    "pull access denied",
-    "invalid reference format",
-)
 _REFUSED_TREE = (
     "cannot overwrite",
     "not a directory",
@@ -36,9 +29,9 @@ _REFUSED_TREE = (
     "read-only",
     "file exists",
 )
+_TAKEN_AWAY = "could not find the file"
 _NO_SHELL = "exec /bin/sh failed"
 _KILLED = 137
-_NOT_FOUND = 404
 
 
 class Operation(enum.StrEnum):
@@ -57,6 +50,13 @@ class Operation(enum.StrEnum):
     COPY_OUT = "give files"
 
 
+_HERE_NOT = ("no such image", "invalid reference format")
+_NOWHERE = (*_HERE_NOT, "not found", "manifest unknown", "pull access denied")
+_ABSENT_IMAGE = {
+    Operation.CREATE: _HERE_NOT,  # much else can be not found then
+    Operation.INSPECT_IMAGE: _NOWHERE,
+    Operation.PULL: _NOWHERE,
+}
 _BEFORE_START = frozenset(
     {
         Operation.CREATE,
@@ -121,10 +121,9 @@ def _error_for(
     if status is None:
         return EngineGoneError(f"the container engine did not {operation}: {message}")
     text = message.lower()
-    asks_for_image = operation in {Operation.CREATE, Operation.PULL, Operation.INSPECT_IMAGE}
-    if asks_for_image and any(sign in text for sign in _ABSENT_IMAGE):
+    if any(sign in text for sign in _ABSENT_IMAGE.get(operation, ())):
         return ImageMissingError(f"there is no image {subject}: {message}")
-    if operation is Operation.COPY_OUT and status == _NOT_FOUND:
+    if operation is Operation.COPY_OUT and _TAKEN_AWAY in text:
         # It was there a moment ago: the job takes it away.
         return TransferRefusedError(f"{subject}: {message}")
     if operation is Operation.COPY_IN and any(sign in text for sign in _REFUSED_TREE):

@@ -19,6 +19,7 @@ SANDBOX_LABEL = "runner.sandbox"
 STATE_LABEL = "runner.state_directory"
 CACHE_LABEL = "runner.cache"
 _SHM_BYTES = 64 << 20
+_PROCESSES = 32 << 10
 _GENTLE = 500
 """Of the out-of-memory score: jobs go before the engine and before us."""
 
@@ -96,6 +97,7 @@ def job(  # noqa: PLR0913  # the parts of one container, by name
     mounts: Sequence[Mapping[str, Any]],
     marks: Mapping[str, str],
     extra_hosts: Sequence[str] = (),
+    podman: bool = False,
 ) -> dict[str, Any]:
     """Return a container that runs one command behind all walls that an engine has.
 
@@ -104,8 +106,9 @@ def job(  # noqa: PLR0913  # the parts of one container, by name
     """
     return {
         "Image": image,
-        "Entrypoint": [],
-        "Cmd": [*words],
+        # Podman takes the image's where there is none.
+        "Entrypoint": [*words[:1]],
+        "Cmd": [*words[1:]],
         "User": f"{JOB_UID}:{JOB_UID}",
         "WorkingDir": "/",
         "Hostname": "job",
@@ -117,9 +120,9 @@ def job(  # noqa: PLR0913  # the parts of one container, by name
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": {
             **_walls(),
-            **_bounds(fuses),
+            **_bounds(fuses, podman=podman),
             "NetworkMode": "none" if network is Network.OFF else settings.network,
-            "Tmpfs": _scratch(settings.scratch_bytes),
+            "Tmpfs": _scratch(settings.scratch_bytes, owned=not podman),
             "Mounts": [*mounts],
             "ExtraHosts": [*extra_hosts],
         },
@@ -140,7 +143,9 @@ def _walls() -> dict[str, Any]:
     }
 
 
-def _bounds(fuses: Fuses) -> dict[str, Any]:
+def _bounds(fuses: Fuses, *, podman: bool) -> dict[str, Any]:
+    # Podman's own default may be more than it may give; the group of the container is what bounds.
+    processes = [{"Name": "nproc", "Soft": _PROCESSES, "Hard": _PROCESSES}] if podman else []
     return {
         "Memory": fuses.memory_bytes,
         "MemorySwap": fuses.memory_bytes,
@@ -152,11 +157,13 @@ def _bounds(fuses: Fuses) -> dict[str, Any]:
             {"Name": "core", "Soft": 0, "Hard": 0},
             {"Name": "nofile", "Soft": fuses.open_files, "Hard": fuses.open_files},
             {"Name": "fsize", "Soft": fuses.file_bytes, "Hard": fuses.file_bytes},
+            *processes,
         ],
     }
 
 
-def _scratch(size: int) -> dict[str, str]:
+def _scratch(size: int, *, owned: bool) -> dict[str, str]:
     options = f"rw,nosuid,nodev,exec,size={size}"
-    own = f"{options},mode=0700,uid={JOB_UID},gid={JOB_UID}"
+    # Podman knows no owner of such a folder; nobody else is in the container.
+    own = f"{options},mode=0700,uid={JOB_UID},gid={JOB_UID}" if owned else f"{options},mode=1777"
     return {TMP: f"{options},mode=1777", "/run": f"{options},mode=0755", HOME: own}

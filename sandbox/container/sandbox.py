@@ -308,6 +308,7 @@ class ContainerSandbox:
             mounts=self._workplace.mounts,
             marks=self._marks,
             extra_hosts=extra_hosts(self._request, parts.settings),
+            podman=parts.engine.is_podman,
         )
         return nesting.changed(config, parts.nesting, parts.settings)
 

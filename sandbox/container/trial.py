@@ -38,6 +38,7 @@ async def try_walls(
         fuses=fuses,
         mounts=[],
         marks=marks,
+        podman=engine.is_podman,
     )
     container = f"runner-{name}"
     try:

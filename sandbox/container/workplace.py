@@ -20,6 +20,7 @@ from sandbox.container.unpack import (
     path_parts,
     single_file,
 )
+from sandbox.container.workspace_image import workspace_archive
 from sandbox.env import JOB_ROOT
 from sandbox.errors import SandboxBrokenError, TransferRefusedError
 
@@ -66,6 +67,11 @@ class Workplace:
         """Make both. Called once; after a failure ``remove`` is."""
         config = hardening.holder(holder_image, self._mounts, self._marks)
         await self._engine.create(self._holder, config)
+        if self._engine.is_podman:
+            # It fills a volume when a container starts, and this one never does.
+            for target in (mount["Target"] for mount in self._mounts):
+                folders = workspace_archive(target.lstrip("/"))
+                await self._engine.put_archive(self._holder, target, folders, target)
 
     async def put(self, packer: Packer, source: Path, parts: tuple[str, ...]) -> None:
         """Copy a folder of this host below the job root."""

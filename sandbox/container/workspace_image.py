@@ -37,19 +37,23 @@ async def workspace_image(engine: Engine) -> str:
             Operation.CREATE,
             "POST",
             "/images/create",
-            params={"fromSrc": "-", "repo": REPOSITORY, "tag": TAG},
-            content=_archive(),
+            # Podman overlooks a tag of its own.
+            params={"fromSrc": "-", "repo": name},
+            content=workspace_archive(),
             headers={"Content-Type": "application/x-tar"},
             subject=name,
         )
     return (await inspect(engine, name)).id
 
 
-def _archive() -> bytes:
+def workspace_archive(top: str = "") -> bytes:
+    """Return the empty folders, with their owners and modes; only what is at or below ``top``, as it is seen from there."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, owner, mode in _FOLDERS:
-            entry = tarfile.TarInfo(name)
+            if top and name.partition("/")[0] != top:
+                continue
+            entry = tarfile.TarInfo(name.removeprefix(top).lstrip("/") or ".")
             entry.type, entry.mode = tarfile.DIRTYPE, mode
             entry.uid = entry.gid = owner
             tar.addfile(entry)

@@ -86,7 +86,7 @@ def empty_root() -> bytes:
 def import_image(path: Path, name: str, root: bytes, *changes: str) -> None:
     """Make an image of a root file system."""
     wanted = "".join(f"&changes={quote(change)}" for change in changes)
-    url = f"/images/create?fromSrc=-&repo=runner-test&tag={name}{wanted}"
+    url = f"/images/create?fromSrc=-&repo=runner-test:{name}{wanted}"
     status, said = ask(path, "POST", url, root)
     if status != http.HTTPStatus.OK or b'"error"' in said:
         raise SystemExit(f"no image {name}: {said!r}")

@@ -31,6 +31,7 @@ from sandbox.limits import Limit
         (Operation.PULL, 500, "Get https://r/v2/: connection refused", SandboxBrokenError),
         (Operation.CREATE, 400, "invalid reference format", ImageMissingError),
         (Operation.CREATE, 409, "the name is in use", SandboxBrokenError),
+        (Operation.CREATE, 500, "container-init binary not found on the host", SandboxBrokenError),
         (Operation.START, 500, "OCI runtime create failed", SandboxBrokenError),
         (
             Operation.COPY_IN,
