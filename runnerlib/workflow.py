@@ -66,21 +66,14 @@ def trigger_job(  # noqa: PLR0913, PLR0917 - one per field of the format
         "depends_on": list(depends_on or ()),
         "condition": condition,
     }
-    given = {
-        "env": dict(env or {}),
+    given: Dict[str, Any] = {
+        "env": dict(env) if env else None,
         "job_file": job_file,
-        "for_each": for_each,
         "item_var": item_var,
     }
-    job.update(
-        {
-            name: value
-            for name, value in given.items()
-            if value or (name == "for_each" and value is not None)
-        }
-    )
-    job.update({name: value for name, value in fields.items() if value is not None})
-    _pending.append(job)
+    given["for_each"] = for_each if for_each is None else list(for_each)
+    given.update(fields)
+    _pending.append({**job, **{name: value for name, value in given.items() if value is not None}})
 
 
 def flush_triggers(workflow: Optional[str] = None) -> str:
