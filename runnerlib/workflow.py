@@ -58,16 +58,13 @@ def trigger_job(  # noqa: PLR0913, PLR0917 - one per field of the format
     """
     if not job_name or not isinstance(job_name, str):
         raise ValueError("a triggered job needs a name")
-    for name, value in (env or {}).items():
-        if not isinstance(value, str):
-            raise ValueError("env[{!r}] must be text".format(name))  # noqa: TRY004 - as for the name
     job: Dict[str, Any] = {
         "job_name": job_name,
         "depends_on": list(depends_on or ()),
         "condition": condition,
     }
     given: Dict[str, Any] = {
-        "env": dict(env) if env else None,
+        "env": _texts(env),
         "job_file": job_file,
         "item_var": item_var,
     }
@@ -119,6 +116,13 @@ def workflow_vars() -> Dict[str, Any]:
     if inline:
         return dict(json.loads(inline))
     return _read(fact("WF_VARS_FILE") or os.path.join(job_root(), VARS)) or {}
+
+
+def _texts(env: Optional[Mapping[str, str]]) -> Optional[Dict[str, str]]:
+    for name, value in (env or {}).items():
+        if not isinstance(value, str):
+            raise ValueError("env[{!r}] must be text".format(name))  # noqa: TRY004 - as for the name
+    return dict(env) if env else None
 
 
 def _note(kind: str, name: str, value: Any) -> None:
