@@ -16,6 +16,7 @@ from tests.contract.engine_keeper import busybox_root
 UNUSED = {
     "site-packages",
     "dist-packages",
+    "ensurepip",
     "test",
     "tests",
     "idlelib",
@@ -24,8 +25,6 @@ UNUSED = {
 }
 UNUSED_PREFIX = "config-"
 """Of the folder with the static library."""
-ENSUREPIP_WHEELS = Path("/usr/share/python-wheels")
-"""Where Debian has what `python3 -m venv` installs."""
 
 
 def python_root(objects: Iterable[Path]) -> bytes:
@@ -35,8 +34,7 @@ def python_root(objects: Iterable[Path]) -> bytes:
     extensions = [path for path in library.glob("lib-dynload/*.so") if "tkinter" not in path.name]
     content = io.BytesIO(busybox_root())
     with tarfile.open(fileobj=content, mode="a", dereference=True) as tar:
-        for folder in filter(Path.exists, (library, ENSUREPIP_WHEELS)):
-            tar.add(folder, str(folder).lstrip("/"), filter=_used)
+        tar.add(library, str(library).lstrip("/"), filter=_used)
         for path in {interpreter, *_needed([interpreter, *extensions, *objects])}:
             tar.add(path, str(path).lstrip("/"), filter=_plain)
         link = tarfile.TarInfo("usr/bin/python3")

@@ -127,6 +127,8 @@ def containers(engine: Engine) -> Iterator[list[str]]:
         engine.call("DELETE", f"/containers/{container}?force=1&v=1")
 
 
+# With the building of the image, which takes three quarters of a minute of an idle machine.
+@pytest.mark.timeout(400)
 def test_a_job_runs_between_containers_of_the_image(
     engine: Engine, containers: list[str], tmp_path: Path
 ):

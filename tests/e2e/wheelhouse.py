@@ -13,8 +13,8 @@ NOT_OF_THE_WHEEL = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json"}
 
 
 def fill(folder: Path) -> None:
-    """Put a wheel of each dependency of the product into a folder."""
-    left, seen = ["runner"], {"runner"}
+    """Put a wheel of each dependency of the product into a folder, and of what installs them."""
+    left, seen = ["runner", "pip"], {"runner", "pip"}
     while left:
         found = distribution(left.pop())
         if found.metadata["Name"] != "runner":
