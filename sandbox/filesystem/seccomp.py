@@ -30,6 +30,11 @@ UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
 _SOCKET_TYPE = 0xF
 """The kind of a socket without the flags that it is made with."""
 _STREAM, _PACKETS = 1, 5
+_UNUSUAL = (4, 5, 6, 10)
+"""Kinds of sockets of IP that lead to RDS, SCTP, DCCP and packets of the link."""
+_PROTOCOLS = (0, 1, 6, 17, 58, 262)
+"""What is usual, ICMP, TCP, UDP, ICMPv6 and MPTCP; the kernel loads a module for each other one that is asked for."""
+_NETLINK_ROUTE = 0
 
 REFUSED = (
     # Mounts, roots and namespaces.
@@ -105,19 +110,30 @@ def _by_arguments(machine: Machine, families: frozenset[int]) -> list[bytes]:
     for request in (_TIOCSTI, _TIOCLINUX):
         pushes += [_jump(_EQUAL, request, 0, 1), _refuse(errno.EPERM)]
     as_usual = _only_when(0, (0, _ADDR_NO_RANDOMIZE, _ASK_PERSONALITY), errno.EPERM)
-    sockets = _only_when(0, sorted(families - {NETLINK}), errno.EAFNOSUPPORT, last=False)
-    if NETLINK in families:
-        # NETLINK_ROUTE alone, which tells the addresses.
-        sockets += [_jump(_EQUAL, NETLINK, 0, 3), *_load_argument(2), _jump(_EQUAL, 0, 0, 1)]
-        sockets += [_return(_ALLOW)]
     return [
         *_on(machine, "clone", [*spaces, _return(_ALLOW)]),
         *_on(machine, "unshare", [*also_time, _return(_ALLOW)]),
         *_on(machine, "ioctl", [*pushes, _return(_ALLOW)]),
         *_on(machine, "personality", as_usual),
-        *_on(machine, "socket", [*sockets, _refuse(errno.EAFNOSUPPORT)]),
+        *_on(machine, "socket", _sockets(families)),
         *_on(machine, "socketpair", _connected_pairs(any_type=UNIX in families)),
     ]
+
+
+def _sockets(families: frozenset[int]) -> list[bytes]:
+    """Return what lets sockets of these families be made: of IP those of its usual protocols, of netlink what tells the addresses."""
+    usual: list[bytes] = []
+    for kind in _UNUSUAL:
+        usual += [_jump(_EQUAL, kind, 0, 1), _refuse(errno.ESOCKTNOSUPPORT)]
+    usual = [*_load_argument(1), _both(_SOCKET_TYPE), *usual]
+    usual += _only_when(2, _PROTOCOLS, errno.EPROTONOSUPPORT)
+    route = _only_when(2, (_NETLINK_ROUTE,), errno.EAFNOSUPPORT)
+    answers = {UNIX: [_return(_ALLOW)], INET: usual, INET6: usual, NETLINK: route}
+    steps = [*_load_argument(0)]
+    for family in sorted(families):
+        answer = answers[family]
+        steps += [_jump(_EQUAL, family, 0, len(answer)), *answer]
+    return [*steps, _refuse(errno.EAFNOSUPPORT)]
 
 
 def _connected_pairs(*, any_type: bool) -> list[bytes]:
@@ -164,14 +180,12 @@ def _on(machine: Machine, name: str, then: list[bytes]) -> list[bytes]:
     return [_jump(_EQUAL, machine.calls[name], 0, len(then)), *then]
 
 
-def _only_when(
-    argument: int, values: tuple[int, ...] | list[int], number: int, *, last: bool = True
-) -> list[bytes]:
-    """Return what allows these values of an argument, and refuses all others unless that is not the end of it."""
+def _only_when(argument: int, values: tuple[int, ...], number: int) -> list[bytes]:
+    """Return what allows these values of an argument, and refuses all others."""
     steps = [*_load_argument(argument)]
     for value in values:
         steps += [_jump(_EQUAL, value, 0, 1), _return(_ALLOW)]
-    return [*steps, _refuse(number)] if last else steps
+    return [*steps, _refuse(number)]
 
 
 def _unless_equal(value: int, action: int) -> list[bytes]:

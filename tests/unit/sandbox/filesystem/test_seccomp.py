@@ -120,6 +120,18 @@ def test_what_is_always_refused(machine):
         ("personality", (0x0400000,), errno.EPERM),
         ("socket", (UNIX, 1, 0), 0),
         ("socket", (INET6, 2, 17), 0),
+        ("socket", (INET, 1 | 0x80800, 0), 0),
+        ("socket", (INET, 1, 262), 0),
+        ("socket", (INET, 2, 1), 0),
+        ("socket", (INET6, 3, 58), 0),
+        ("socket", (UNIX, 5, 0), 0),
+        ("socket", (INET, 5, 0), errno.ESOCKTNOSUPPORT),  # SCTP
+        ("socket", (INET, 1, 132), errno.EPROTONOSUPPORT),
+        ("socket", (INET6, 6 | 0x80000, 33), errno.ESOCKTNOSUPPORT),  # DCCP
+        ("socket", (INET, 10, 0x0300), errno.ESOCKTNOSUPPORT),  # AF_PACKET by its old name
+        ("socket", (INET, 1, 256), errno.EPROTONOSUPPORT),  # SMC
+        ("socket", (INET, 2, 136), errno.EPROTONOSUPPORT),  # UDP-Lite
+        ("socket", (INET6, 2, 115), errno.EPROTONOSUPPORT),  # L2TP
         ("socket", (NETLINK, 3, 0), 0),
         ("socket", (NETLINK, 3, 9), errno.EAFNOSUPPORT),
         ("socket", (40, 1, 0), errno.EAFNOSUPPORT),
