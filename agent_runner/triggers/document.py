@@ -171,6 +171,8 @@ class _Reader:
     def _job(self, given: Any, place: str) -> AskedJob:
         if not isinstance(given, dict):
             raise TriggersRefusedError(place, "must be an object")
+        # Other programs write null for what they leave out.
+        given = {key: value for key, value in given.items() if value is not None}
         if "job_name" not in given:
             raise TriggersRefusedError(f"{place}.job_name", "is missing")
         name = self.text(given, "job_name", place, "")

@@ -13,6 +13,7 @@ import click
 
 from agent_runner.errors import TriggersRefusedError
 from agent_runner.triggers.graph import PARENT, Node
+from agent_runner.workflow_spec import ANY_FAILED
 from daemon.cli.output import note, printable, state_of
 from daemon.errors import UsageError
 
@@ -119,16 +120,33 @@ def after_run(spec: JobSpec, job_id: str, outcome: Outcome, flags: TriggerFlags)
                 f"runner: triggers {names} (--triggers-dir writes them, --auto-continue runs them)"
             )
     else:
-        _write_all(nodes, specs, spec.name, flags.folder)
+        late = impossible(nodes, succeeded=outcome.succeeded)
+        for name in sorted(late):
+            note(f"runner: not written: {printable(name)}, whose condition cannot come true")
+        both = [
+            (node, one) for node, one in zip(nodes, specs, strict=True) if node.name not in late
+        ]
+        _write_all(both, spec.name, flags.folder)
     return outcome
 
 
-def _write_all(nodes: Sequence[Node], specs: Sequence[JobSpec], parent: str, folder: Path) -> None:
+def impossible(nodes: Sequence[Node], *, succeeded: bool) -> set[str]:
+    """Return the jobs that can never start after their parent has ended; nodes come after those that they depend on."""
+    late: set[str] = set()
+    for node in nodes:
+        ends = [succeeded if name == PARENT else None for name in node.depends_on]
+        ends += [False for name in node.depends_on if name in late]
+        if (not node.condition and False in ends) or (node.condition == ANY_FAILED and all(ends)):
+            late.add(node.name)
+    return late
+
+
+def _write_all(jobs: Sequence[tuple[Node, JobSpec]], parent: str, folder: Path) -> None:
     from daemon.jobfile.writing import job_file_text  # noqa: PLC0415
 
     folder.mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
-    for node, spec in zip(nodes, specs, strict=True):
+    for node, spec in jobs:
         stem = _stem(node.name, taken)
         path = folder / f"{stem}.yaml"
         temporary = folder / f".{stem}.new"

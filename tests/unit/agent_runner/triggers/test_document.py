@@ -36,6 +36,7 @@ BAD: list[tuple[str, str]] = [
     ('{"jobs": {}}', "jobs: must be a list"),
     ('{"jobs": [1]}', "jobs.0: must be an object"),
     ('{"jobs": [{}]}', "jobs.0.job_name: is missing"),
+    ('{"jobs": [{"job_name": null}]}', "jobs.0.job_name: is missing"),
     ('{"workflows": {}}', "workflows: must be a list"),
     ('{"workflows": ["x"]}', "workflows.0: must be an object"),
     ('{"workflow": []}', "workflow: must be an object"),
@@ -151,6 +152,13 @@ def test_for_each_makes_a_job_of_each_value() -> None:
     assert nodes["all"].depends_on == ("a[0]", "a[1]", "a[2]", "a[3]")
     assert nodes["first"].depends_on == ("a[0]",)
     assert [node.name for node in graph.nodes].index("all") > 3
+
+
+def test_null_means_left_out() -> None:
+    """As programs of the first generation write it."""
+    (graph,) = graphs(document(job(depends_on=None, env=None, condition=None, job_file=None)))
+
+    assert graph.nodes[0].depends_on == (PARENT,)
 
 
 def test_unknown_fields_are_a_warning() -> None:
