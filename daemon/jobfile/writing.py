@@ -54,6 +54,8 @@ def job_file_fields(spec: JobSpec) -> dict[str, Any]:
     if spec.not_before_us is not None:
         moment = datetime.fromtimestamp(spec.not_before_us / 1e6, UTC)
         fields["not_before"] = moment.isoformat().replace("+00:00", "Z")
+    if spec.cache is not None:
+        fields["cache"] = {"inputs": list(spec.cache.inputs), "key": spec.cache.key}
     if spec.trigger_secrets:
         fields["triggers"] = {"secrets": list(spec.trigger_secrets)}
     fields |= _retries(spec) | _masking(spec) | _outputs(spec)

@@ -9,7 +9,7 @@ import pytest
 
 from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SourceSpec
 from agent_runner.outcome import EndReason
-from agent_runner.outputs_spec import OutputsSpec
+from agent_runner.outputs_spec import CacheSpec, OutputsSpec
 from agent_runner.sandbox_spec import SandboxSpec
 from daemon.jobfile.loader import load_job_file
 from daemon.jobfile.writing import job_file_text
@@ -48,6 +48,7 @@ FULL = JobSpec(
     masking="values",
     outputs=OutputsSpec(paths=("dist/*", "!dist/x"), max_bytes=10, max_files=3),
     trigger_secrets=("prod/*:*",),
+    cache=CacheSpec(inputs=("src/**",), key="k"),
 )
 LEFT_OUT = {"depends_on", "condition", "workflow"}
 
