@@ -9,13 +9,16 @@ import json
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from agent_runner.job_spec import JobSpec
 from sandbox.base import Sandbox
 from sandbox.job_socket import FOLDER, Answer, Door, Listening, install
 from sandbox.masking.commands import MAX_LATE_BYTES
 from sandbox.masking.masker import Masker
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
 
 PROGRAM = "runnerlib"
 MODULE = "workflow"
@@ -89,6 +92,9 @@ async def _open(sandbox: Sandbox, answer: Answer) -> Door:
 
 
 def _installed() -> TemporaryDirectory[str]:
+    # Late: few jobs need it, and an agent-runner that rests is to be small.
+    from tempfile import TemporaryDirectory  # noqa: PLC0415
+
     folder = TemporaryDirectory(prefix="runner-lib-")
     install(Path(folder.name))
     return folder

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from agent_runner.job_spec import JOB_ROOT
 from agent_runner.workflow_spec import WorkflowSpec
 from sandbox.base import Sandbox
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
 
 VARS_FILE = "workflow-vars.json"
 OUTPUT_FILE = "workflow-output.json"
@@ -42,6 +45,9 @@ async def hand_in(sandbox: Sandbox, workflow: WorkflowSpec) -> None:
 
 
 def _written(text: str) -> TemporaryDirectory[str]:
+    # Late: few jobs need it, and an agent-runner that rests is to be small.
+    from tempfile import TemporaryDirectory  # noqa: PLC0415
+
     folder = TemporaryDirectory(prefix="runner-workflow-")
     path = Path(folder.name, VARS_FILE)
     path.write_text(text, encoding="utf-8")
