@@ -183,6 +183,7 @@ class WarmSlots:
         try:
             while len(self._waiting) < self._count:
                 await self._build(tier, network)
+                await asyncio.sleep(0)  # each takes the loop for a millisecond
         except (OSError, SandboxError) as error:
             logger.warning(
                 "No sandbox can be built ahead",

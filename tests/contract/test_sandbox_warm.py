@@ -25,13 +25,14 @@ from tests.waiting import wait_until
 EVERYTHING = r"""
 env | sort
 cat /proc/self/limits
-grep -E '^(Uid|Gid|Groups|Umask|Sig|Shd|Cap|NoNew|Seccomp|Cpus|Speculation)' /proc/self/status
-grep -vE '^(Vm|Rss|Hugetlb|vol|nonvol)' /proc/1/status
+grep -E '^(Uid|Gid|Groups|Umask|Sig[PBIC]|Shd|Cap|NoNew|Seccomp|Cpus|Speculation)' /proc/self/status
+grep -vE '^(State|SigQ|Vm|Rss|Hugetlb|vol|nonvol)' /proc/1/status
 cut -d' ' -f2,4-8 /proc/$$/stat
 ls -l /proc/self/fd | sed 's/.* -> //' | tr -d 0-9
 pwd; umask; hostname; id
 cut -d' ' -f3- /proc/self/mountinfo
-cat /proc/self/cgroup /proc/self/oom_score_adj /proc/net/dev
+cat /proc/self/cgroup /proc/self/oom_score_adj
+tail -n +3 /proc/net/dev | cut -d: -f1
 stat -c '%n %a %u %g %h' /job /job/* /tmp /home/* /dev/* /etc /etc/*
 """
 """What a command can find out about where it is."""
