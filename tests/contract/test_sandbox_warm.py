@@ -32,7 +32,7 @@ ls -l /proc/self/fd | sed 's/.* -> //' | tr -d 0-9
 pwd; umask; hostname; id
 cut -d' ' -f3- /proc/self/mountinfo
 cat /proc/self/cgroup /proc/self/oom_score_adj
-tail -n +3 /proc/net/dev | cut -d: -f1
+[ "$(readlink /proc/self/ns/net)" = "$HOST" ]; echo "own network: $?"
 stat -c '%n %a %u %g %h' /job /job/* /tmp /home/* /dev/* /etc /etc/*
 """
 """What a command can find out about where it is."""
@@ -109,8 +109,10 @@ async def test_it_is_the_sandbox_that_a_cold_start_makes(warm, reachable_dir, ne
         [*slot] = provider.parked_pids
         sandbox = await provider.create(SandboxRequest(name="n", network=network))
         assert set(provider.parked_pids).isdisjoint(slot)
-        output, result = await run(sandbox, EVERYTHING, {"A": "b c", "HOME": "/tmp"}, "/tmp")
+        env = {"A": "b c", "HOME": "/tmp", "HOST": os.readlink("/proc/self/ns/net")}
+        output, result = await run(sandbox, EVERYTHING, env, "/tmp")
         assert result.exit_code == 0
+        assert f"own network: {int(network is Network.OFF)}\n".encode() in output
         found.append([OWN.sub("", line) for line in output.decode().splitlines()])
     await cold.close()
     assert found[0] == found[1]
