@@ -134,6 +134,7 @@ def cloud(engine: RunningEngine) -> Iterator[Cloud]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_everything_is_accounted_for_whatever_dies(cloud: Cloud, tmp_path: Path):
     """Fifty jobs while an agent-runner and the engine are killed: each ends once, successfully, with a whole log."""
     events = tmp_path / "events"
