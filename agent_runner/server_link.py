@@ -6,7 +6,6 @@ Imports neither grpc nor ssl, because every agent-runner and every command that 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +83,8 @@ def is_loopback(host: str) -> bool:
     """Tell whether what is sent to a host cannot leave this machine."""
     if host.lower() == "localhost":
         return True
+    import ipaddress  # noqa: PLC0415 - most have a unix socket
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
