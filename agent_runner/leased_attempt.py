@@ -88,6 +88,8 @@ class LeasedAttempt:
             await asyncio.shield(self._clean_up(attempt))
             if settled:
                 spool.remove()
+                if self._spec.outputs.paths:
+                    await asyncio.to_thread(spool.remove_outputs)
             else:
                 spool.release()
 

@@ -57,7 +57,7 @@ class Remains:
             return None
         try:
             self._parts = await self._fingerprint(sandbox)
-        except (FingerprintEndedError, SandboxError) as error:
+        except (FingerprintEndedError, SandboxError, OSError) as error:
             self._say(f"runner: cache: not used: the inputs cannot be read: {error}")
             return None
         entry, said = await in_thread(partial(self._look, cache, self._parts))

@@ -168,7 +168,11 @@ class Spool:
         if self._path is not None:
             with contextlib.suppress(FileNotFoundError):
                 self._path.unlink()
-            _remove_outputs(self._path.with_suffix(OUTPUTS_SUFFIX))
+
+    def remove_outputs(self) -> None:
+        """Remove the contents of outputs; on a thread, after ``remove``. What a death leaves goes with the next start."""
+        if self.outputs is not None:
+            shutil.rmtree(self.outputs, ignore_errors=True)
 
     def recover(self, lease: Lease) -> Outcome | None:
         """Take over what an earlier process left: measure the log and return its outcome, if it had one."""
@@ -196,12 +200,7 @@ def remove_orphans(folder: Path) -> None:
     """Remove the contents of outputs that have no spool; called once, at start, after ``leftovers``."""
     for path in folder.glob(f"*{OUTPUTS_SUFFIX}"):
         if not path.with_suffix(SUFFIX).exists():
-            _remove_outputs(path)
-
-
-def _remove_outputs(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def leftovers(folder: Path) -> Iterator[tuple[Lease, Spool]]:

@@ -178,6 +178,8 @@ async def collect(sandbox: Sandbox, spec: JobSpec, taker: OutputsTaker) -> Outpu
     except (CollectionEndedError, SandboxError) as error:
         taker.cut_short = isinstance(error, CollectionStoppedError)
         taker.note(f"the rest is left out: {error}", first=True)
+    except OSError as error:
+        taker.note(f"the rest is left out: it cannot be read: {error.strerror}", first=True)
     except StagingFailedError as error:
         # The end of the attempt needs the room more.
         taker.staged.remove()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,22 @@ async def test_a_full_disk_keeps_nothing(sandbox, tmp_path):
 
     assert found.record.files == ()
     assert found.record.error == "the agent-runner's disk does not take them: Not a directory"
+
+
+async def test_a_folder_that_cannot_be_read(sandbox, tmp_path):
+    """The attempt keeps its end, and what came before."""
+    original = sandbox.collect
+
+    async def collect_in_part(path, taker):
+        await original(path, taker)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    sandbox.collect = collect_in_part
+
+    found = await collected(sandbox, tmp_path, "dist/**")
+
+    assert len(found.record.files) == 3
+    assert found.record.error.startswith("the rest is left out: it cannot be read: Input/output")
 
 
 @pytest.mark.parametrize(
