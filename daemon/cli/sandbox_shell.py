@@ -85,15 +85,19 @@ def shell(
 def _relay() -> PipeRelay | TerminalRelay:
     from daemon.cli.terminal_relay import PipeRelay, TerminalRelay  # noqa: PLC0415
 
-    on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    return TerminalRelay() if on_terminal else PipeRelay(sys.stdin.fileno(), shown_on(sys.stdout))
+    return TerminalRelay() if _on_terminal() else PipeRelay(0, shown_on(sys.stdout))
+
+
+def _on_terminal() -> bool:
+    """Tell whether a person types and looks. By number: either may be closed."""
+    return os.isatty(0) and os.isatty(1)
 
 
 def _with_shell(spec: JobSpec) -> JobSpec:
     """Return the job with a shell for its command, which a person has time in."""
     argv: tuple[str, ...] = next((path,) for path in _SHELLS if os.access(path, os.X_OK))
     env = dict(spec.env)
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    if _on_terminal():
         argv = (_LEADER, "--ctty", "--wait", *argv)
         env.setdefault("TERM", environ().get("TERM", "dumb"))
     return replace(spec, argv=argv, env=env, timeout_s=_LONGEST_S, idle_timeout_s=None)

@@ -71,6 +71,7 @@ class TerminalRelay:
         self._screen = screen
         self._master, self.stdin = os.openpty()
         """What the command reads and writes."""
+        os.set_blocking(self._master, False)
         self._wake, self._waker = os.pipe()
         self._thread = threading.Thread(target=self._carry, daemon=True)
 
@@ -105,22 +106,30 @@ class TerminalRelay:
             fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
 
     def _carry(self) -> None:
-        """Carry both ways until the command's end of its terminal is closed. The whole of the thread."""
-        sources = [self._ours, self._master, self._wake]
+        """Carry both ways until the command's end of its terminal is closed. The whole of the thread.
+
+        What was typed waits until the command takes it: one that writes and does not read must not wait for us.
+        """
+        typed, sources = b"", [self._ours]
         while True:
-            ready, _, _ = select.select(sources, [], [])
+            sinks = [self._master] if typed else []
+            listened = [self._master, self._wake, *([] if typed else sources)]
+            ready, takes, _ = select.select(listened, sinks, [])
             try:
                 if self._master in ready:
                     _write_all(self._screen, os.read(self._master, _PIECE_BYTES))
+                if takes:
+                    typed = typed[os.write(self._master, typed) :]
+            except BlockingIOError:
+                continue
             except OSError:  # the other end is closed; or nobody looks at this terminal any more
                 return
             if self._wake in ready:
-                sources = [self._master]
+                os.read(self._wake, 1)
+                typed, sources = b"", []
             elif self._ours in ready:
                 typed = os.read(self._ours, _PIECE_BYTES)
-                if not typed:
-                    sources.remove(self._ours)
-                _write_all(self._master, typed)
+                sources = sources if typed else []
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from tests.e2e.instance import RUNNER, Instance
 from tests.e2e.terminal import Terminal
+from tests.waiting import wait_until
 
 SECRET = "tok-" + "q" * 20
 JOB = """
@@ -76,11 +79,36 @@ def test_on_a_terminal(instance: Instance, job: str, tier: str) -> None:
     terminal.child.sendintr()
     terminal.child.sendline("echo interrupted: $?")
     terminal.wait_for("interrupted: 130")
+    # More than a terminal holds, to a command that writes more than that before it reads.
+    script = "head -c 300000 /dev/zero | tr '\\0' 'x'; head -c 200000 | wc -c"
+    terminal.child.sendline(
+        f"stty raw -echo; echo ra''w; {script}; stty sane; echo typed all of it"
+    )
+    terminal.wait_for("raw")
+    wait_until_taken(terminal, b"y" * 200_000)
+    terminal.wait_for("typed all of it")
     terminal.child.sendline("sleep 1000 &")
     terminal.child.sendline("exit 9")
     terminal.wait_for("left with 9")
     terminal.wait_for(" echo ")
     assert terminal.end() == 0
+
+
+def wait_until_taken(terminal: Terminal, data: bytes) -> None:
+    """Type as fast as it is taken, and look meanwhile."""
+    fd = terminal.child.child_fd
+    os.set_blocking(fd, False)
+    view = memoryview(data)
+
+    def all_typed() -> bool:
+        nonlocal view
+        with contextlib.suppress(BlockingIOError):
+            view = view[os.write(fd, view) :]
+        terminal.pump()
+        return not view
+
+    wait_until(all_typed, 60, terminal.pump)
+    os.set_blocking(fd, True)
 
 
 def test_no_descriptor_but_a_pipe_goes_through(instance: Instance) -> None:
@@ -91,7 +119,9 @@ def test_no_descriptor_but_a_pipe_goes_through(instance: Instance) -> None:
         here.send(f"{look}\n".encode())
         here.shutdown(socket.SHUT_WR)
         argv = [RUNNER, "sandbox", "shell"]
-        done = subprocess.run(argv, stdin=there, env=instance.env, capture_output=True, check=False)
+        done = subprocess.run(
+            argv, stdin=there.fileno(), env=instance.env, capture_output=True, check=False
+        )
     assert (done.returncode, done.stdout) == (1, b"0\n")
 
 
