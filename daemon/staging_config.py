@@ -76,7 +76,7 @@ def agent_staging(env: Mapping[str, str], flags: Mapping[str, object]) -> AgentS
     projects = values["agent_runner.projects"].value
     return AgentStaging(
         local=replace(local_config(env, flags), mode=_text(values, "agent_runner.mode")),
-        server=_text(values, "agent_runner.server"),
+        server=_absolute(_text(values, "agent_runner.server")),
         name=_text(values, "agent_runner.name") or host_name(),
         labels=labels if isinstance(labels, dict) else {},
         projects=projects if isinstance(projects, tuple) else (),
@@ -94,6 +94,12 @@ def host_name() -> str:
         re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip(".-_")[:MAX_NAME_CHARS]
         or "host"
     )
+
+
+def _absolute(address: str) -> str:
+    """Return an address that means the same in another folder: the process itself works in ``/``."""
+    path = address.removeprefix("unix:")
+    return address if path == address else f"unix:{Path(path).absolute()}"
 
 
 def _text(values: Mapping[str, Value], key: str) -> str:

@@ -71,3 +71,5 @@ def test_files_are_found_from_where_the_command_was_given():
     """The process itself works in another folder."""
     assert agent_staging({"RUNNER_TLS_CA": "ca.pem"}, {}).tls_ca == Path.cwd() / "ca.pem"
     assert agent_staging({}, {}).token_file is None
+    assert agent_staging({"RUNNER_SERVER": "unix:s.sock"}, {}).server == f"unix:{Path.cwd()}/s.sock"
+    assert agent_staging({"RUNNER_SERVER": "unix:/run/s"}, {}).server == "unix:/run/s"
