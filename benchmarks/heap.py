@@ -20,6 +20,7 @@ from benchmarks.goals import Goal, Group, Reading, UnavailableError
 from sandbox.base import ExecRequest, Sandbox, SandboxRequest, Tier
 from sandbox.errors import SandboxUnavailableError
 from sandbox.filesystem.provider import FilesystemProvider
+from sandbox.process import apply_process_defaults
 
 HEAP_BYTES = 600 << 20
 BLOCK = 10
@@ -93,6 +94,7 @@ async def measure(tier: Tier, root: Path, blocks: int) -> tuple[list[float], lis
 def main() -> int:
     """Print the two lists of times as JSON."""
     tier, root, blocks = sys.argv[1:]
+    apply_process_defaults()
     try:
         print(json.dumps(asyncio.run(measure(Tier.parse(tier), Path(root), int(blocks)))))
     except SandboxUnavailableError as error:

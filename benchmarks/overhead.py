@@ -1,7 +1,7 @@
 """P46, P47, P48: what one command costs behind the walls, beside the same walls by hand and beside no walls, and how fast a tree dies.
 
 Each tier is measured in a process of its own, first small, then with as much memory resident as a large agent-runner has. One of ours and
-one by hand in turn, so that whoever else uses the machine disturbs both alike; the CPU time of our own process is told beside it.
+one by hand in turn, so that whoever else uses the machine disturbs both alike; CPU time is told beside it, which others disturb least.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import mmap
+import resource
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from benchmarks.goals import Goal, Group, Reading, UnavailableError
 from sandbox.base import ExecRequest, Sandbox, SandboxRequest, Tier
 from sandbox.errors import SandboxUnavailableError
 from sandbox.filesystem.provider import FilesystemProvider
+from sandbox.process import apply_process_defaults
 
 HEAP_BYTES = 600 << 20
 TREE = 100
@@ -34,11 +36,15 @@ _PROJECT = Path(__file__).absolute().parent.parent
 
 
 class Sample(NamedTuple):
-    """Commands of one process: medians of the time that passes, and the CPU time of our process for each, all in ms."""
+    """Commands of one process: medians of the time that passes, and of CPU time, all in ms."""
 
     own: float
     floor: float
+    process_cpu: float
+    """Of the process that spawns, for one of ours."""
     own_cpu: float
+    """The same with the children that it has collected."""
+    floor_cpu: float
 
 
 class Overhead(Group):
@@ -59,8 +65,14 @@ class Overhead(Group):
         landlock, landlock_large, landlock_kill = self._ask(Tier.LANDLOCK)
         return [
             *(Reading(each.own / each.floor, _detail(each)) for each in (bwrap, bwrap_large)),
-            *(Reading(each.own - each.floor, _detail(each)) for each in (landlock, landlock_large)),
-            *(Reading(each.own) for each in (bwrap_kill, landlock_kill)),
+            *(
+                Reading(each.own - each.floor, _cpu_detail(each))
+                for each in (landlock, landlock_large)
+            ),
+            *(
+                Reading(each.own, f"{each.process_cpu:.0f} ms CPU in our process")
+                for each in (bwrap_kill, landlock_kill)
+            ),
         ]
 
     def _ask(self, tier: Tier) -> list[Sample]:
@@ -77,7 +89,15 @@ class Overhead(Group):
 
 
 def _detail(sample: Sample) -> str:
-    return f"{sample.own:.1f} of {sample.floor:.1f} ms; {sample.own_cpu:.1f} ms CPU in our process"
+    return (
+        f"{sample.own:.1f} of {sample.floor:.1f} ms; {sample.process_cpu:.1f} ms CPU in our process"
+    )
+
+
+def _cpu_detail(sample: Sample) -> str:
+    """Add the CPU time of both; not for bubblewrap, whose inner processes nobody collects after a bare one."""
+    cpu = f"all CPU {sample.own_cpu:.1f} of {sample.floor_cpu:.1f} ms"
+    return f"{_detail(sample)}; {cpu}"
 
 
 async def command(sandbox: Sandbox, *argv: str) -> None:
@@ -97,20 +117,28 @@ async def command(sandbox: Sandbox, *argv: str) -> None:
 
 async def compared(sandbox: Sandbox, floor: Callable[[], None], count: int) -> Sample:
     """Run some commands, and the floor as often, in turn."""
-    own, bare, cpu = list[float](), list[float](), list[float]()
+    samples = []
     for _ in range(WARM_UP + count):
-        cpu_start, start = time.process_time(), time.perf_counter()
+        before = _clocks()
         await command(sandbox, floors.TRUE)
-        cpu.append(time.process_time() - cpu_start)
-        middle = time.perf_counter()
+        between = _clocks()
         floor()
-        own.append(middle - start)
-        bare.append(time.perf_counter() - middle)
-    return Sample(*(statistics.median(times[WARM_UP:]) * 1000 for times in (own, bare, cpu)))
+        own, process_cpu, own_cpu = (b - a for a, b in zip(before, between, strict=True))
+        bare, _, floor_cpu = (b - a for a, b in zip(between, _clocks(), strict=True))
+        samples.append((own, bare, process_cpu, own_cpu, floor_cpu))
+    columns = zip(*samples[WARM_UP:], strict=True)
+    return Sample(*(statistics.median(column) * 1000 for column in columns))
 
 
-async def kill_ms(sandbox: Sandbox) -> float:
-    """Return how long it takes to kill a tree of processes in sessions of their own that ignore TERM."""
+def _clocks() -> tuple[float, float, float]:
+    """Return the time, the CPU time of this process, and the same with its children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    own = time.process_time()
+    return time.perf_counter(), own, own + children.ru_utime + children.ru_stime
+
+
+async def kill(sandbox: Sandbox) -> Sample:
+    """Kill a tree of processes in sessions of their own that ignore TERM."""
     script = f"trap '' TERM; for _ in $(seq {TREE}); do setsid sleep 1000 & done; echo up; wait"
     request = ExecRequest(
         argv=("/bin/sh", "-c", script), env={}, cwd=sandbox.inside("/job/src"), timeout_s=60
@@ -120,9 +148,10 @@ async def kill_ms(sandbox: Sandbox) -> float:
         break
     while len(await running.processes()) < TREE:  # noqa: ASYNC110 - nothing tells
         await asyncio.sleep(0.05)
-    start = time.perf_counter()
+    before = _clocks()
     await running.kill()
-    return (time.perf_counter() - start) * 1000
+    taken, process_cpu, _ = ((b - a) * 1000 for a, b in zip(before, _clocks(), strict=True))
+    return Sample(taken, 0, process_cpu, 0, 0)
 
 
 async def measure(tier: Tier, root: Path, count: int) -> list[Sample]:
@@ -141,16 +170,17 @@ async def measure(tier: Tier, root: Path, count: int) -> list[Sample]:
             heap[offset] = 1
         large = await compared(sandbox, floor, count)
         heap.close()
-        kill = statistics.median([await kill_ms(sandbox) for _ in range(3)])
+        kills = sorted([await kill(sandbox) for _ in range(3)])
     finally:
         await provider.close()
         stack.close()
-    return [small, large, Sample(kill, 0, 0)]
+    return [small, large, kills[1]]
 
 
 def main() -> int:
     """Print the samples as JSON."""
     tier, root, count = sys.argv[1:]
+    apply_process_defaults()  # as the agent-runner does: no program that sets limits is in front of a command then
     try:
         print(json.dumps(asyncio.run(measure(Tier.parse(tier), Path(root), int(count)))))
     except (SandboxUnavailableError, UnavailableError) as error:
