@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from agent_runner.container_policy import ContainerPolicy
+from agent_runner.errors import AgentRunnerError
 from daemon.config import LocalConfig, environ
 from daemon.errors import InvalidConfigError
 from daemon.local.children import local_children
@@ -25,7 +28,9 @@ def renewed(
     """
     try:
         values = {**document["config"], **request["config"]}
-        config = LocalConfig(**values, secrets=())
+        # It came as JSON, in which a policy is an object.
+        containers = ContainerPolicy.from_json(json.dumps(values.get("containers") or {}))
+        config = LocalConfig(**{**values, "containers": containers}, secrets=())
         parse_listen(config.listen)
         added = {str(name): str(value) for name, value in request.get("secrets", {}).items()}
         secrets = document["secrets"] | added
@@ -35,7 +40,7 @@ def renewed(
         if request.get("store"):
             store = {name: str(request["store"][name]) for name in ("path", "key")}
             bytes.fromhex(store["key"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, AgentRunnerError) as error:
         raise InvalidConfigError(f"the request for a restart is malformed: {error}") from error
     first = {child["name"]: child for child in document["children"]}
     children = [first.get(child["name"], child) | {"env": child["env"]} for child in fresh]
