@@ -101,7 +101,8 @@ class FollowUp:
 
     async def _read(self, path: str, limit_bytes: int) -> bytes | None:
         try:
-            return await self.sandbox.download(path, limit_bytes)
+            # An empty one was made for a job that could not make it itself.
+            return await self.sandbox.download(path, limit_bytes) or None
         except FileNotFoundError:
             return None
         except TransferRefusedError as error:

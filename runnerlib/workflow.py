@@ -136,18 +136,27 @@ def _note(kind: str, name: str, value: Any) -> None:
 def _read(path: str) -> Optional[Dict[str, Any]]:
     try:
         with open(path, encoding="utf-8") as file:
-            document = json.load(file)
+            text = file.read()
     except FileNotFoundError:
         return None
+    if not text:
+        return None
+    document = json.loads(text)
     if not isinstance(document, dict):
         raise ValueError("{} holds no object".format(path))  # noqa: TRY004 - the file is wrong
     return document
 
 
 def _write(path: str, document: Mapping[str, Any]) -> None:
-    """Write a file so that it is whole or as it was."""
+    """Write a file so that it is whole or as it was, where that can be."""
     text = json.dumps(document, indent=2, sort_keys=True)
-    fd, temporary = tempfile.mkstemp(prefix=".workflow-", dir=os.path.dirname(path))
+    try:
+        fd, temporary = tempfile.mkstemp(prefix=".workflow-", dir=os.path.dirname(path))
+    except PermissionError:
+        # Where the workspace itself cannot be written, the file is there, and only that can be.
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+        return
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(text + "\n")

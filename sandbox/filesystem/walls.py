@@ -10,6 +10,8 @@ from sandbox.filesystem.landlock import DEVICE, READ, Rule, Ruleset, kernel_abi,
 from sandbox.filesystem.system_files import ETC_ENTRIES, SYSTEM_FOLDERS
 from sandbox.filesystem.workspace import Workspace
 
+LEFT_BY_JOBS = ("triggers.json", "workflow-output.json", ".workflow.lock")
+"""What a command may leave for the runner directly below the job root; empty means nothing."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
@@ -33,16 +35,20 @@ class LandlockWalls:
     def ruleset(self, workspace: Workspace, network: Network) -> Ruleset:
         """Return the rules for the next command of a sandbox; the caller closes them.
 
-        ``job`` itself can only be read: rights reach down, so a writable ``job`` would make ``ci``
-        writable too. Its other children are writable.
+        With trusted files in ``ci``, ``job`` itself can only be read: rights reach down, so a writable ``job`` would make
+        ``ci`` writable too. Its other children are writable, among them the files by which a job speaks to the runner.
         """
         rules = Ruleset(self.abi, deny_tcp=network is Network.OFF)
         try:
             for rule in self._rules:
                 rules.add(rule)
             full = writable(self.abi)
-            rules.allow_path(workspace.job, READ)
-            for path in (str(workspace.home), str(workspace.tmp), *_writable_children(workspace)):
+            job = [str(workspace.job)]
+            if any(workspace.ci.iterdir()):
+                rules.allow_path(workspace.job, READ)
+                _make_files(workspace)
+                job = _writable_children(workspace)
+            for path in (str(workspace.home), str(workspace.tmp), *job):
                 rules.allow_path(path, full)
         except BaseException:
             rules.close()
@@ -53,6 +59,21 @@ class LandlockWalls:
         """Give the descriptors back. Idempotent."""
         while self._rules:
             os.close(self._rules.pop().path_fd)
+
+
+def _make_files(workspace: Workspace) -> None:
+    """Make the files that the job could not make itself."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    for name in LEFT_BY_JOBS:
+        try:
+            fd = os.open(workspace.job / name, flags, 0o600)
+        except FileExistsError:
+            continue
+        try:
+            if workspace.job_uid is not None:
+                os.fchown(fd, workspace.job_uid, workspace.job_uid)
+        finally:
+            os.close(fd)
 
 
 def _writable_children(workspace: Workspace) -> list[str]:

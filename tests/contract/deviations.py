@@ -19,10 +19,6 @@ SANDBOX_DEVIATIONS: dict[tuple[str, str], str] = {
         "test_failed_removal_loses_no_kill",
     ): "its workspace is a volume of the engine: nothing on this host can make it stay",
     (LANDLOCK, "test_host_processes_are_invisible"): _VISIBLE,
-    (
-        LANDLOCK,
-        "test_job_root_itself_is_writable",
-    ): "rights reach down, so ci would be writable too",
     (LANDLOCK, "test_job_paths_are_the_documented_ones"): "Landlock cannot mount",
     (
         LANDLOCK,

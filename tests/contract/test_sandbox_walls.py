@@ -246,6 +246,15 @@ async def test_ci_is_read_only(real, tmp_path):
     assert (ci / "check").read_text() == "echo checked\n"
 
 
+async def test_what_is_left_for_the_runner_can_be_written_beside_trusted_files(real, tmp_path):
+    """Where the job root itself could not be written without opening the trusted folder, these files are there."""
+    (tmp_path / "check").write_text("x")
+    await real.sandbox.upload(tmp_path, "ci")
+    await real.run('echo left >"$RUNNER_JOB_ROOT/triggers.json"')
+
+    assert await real.sandbox.download("triggers.json", 100) == b"left\n"
+
+
 async def test_host_processes_are_invisible(every):
     """A command sees no process but its own tree."""
     output, _ = await every.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")

@@ -210,3 +210,22 @@ def test_a_killed_watcher_leaves_no_file_to_run_again(instance: Instance) -> Non
     instance.ok("watch", str(folder), "--once")
 
     assert "LOST" in (folder / "failed" / "long.yaml.result.json").read_text()
+
+
+@pytest.mark.parametrize("trusted", ["", "    ci_source: {type: copy, path: scripts}\n"])
+def test_jobs_speak_to_the_runner_behind_rules_of_the_kernel_too(
+    instance: Instance, trusted: str
+) -> None:
+    """In the Landlock tier, with trusted files that nobody can change, and without."""
+    instance.extra_env["RUNNER_SANDBOX_TIER"] = "landlock"
+    (instance.root / "scripts").mkdir()
+    (instance.root / "scripts" / "f").write_text("trusted\n")
+    path = instance.job_file(
+        "jobs:\n  a:\n" + trusted + "    command: echo x > $RUNNER_CI_SOURCE_DIR/f; "
+        "runnerlib set-var A 1; runnerlib trigger b --job-command 'cat $RUNNER_CI_SOURCE_DIR/f; runnerlib vars A'\n"
+    )
+    done = instance.run("pipeline", "run", path, "-q")
+
+    lines = done.stdout.decode().splitlines()
+    assert lines[-1] == "b | 1", done.stderr.decode()
+    assert ("b | trusted" in lines) == bool(trusted)
