@@ -144,8 +144,8 @@ async def test_malformed_listen_is_refused(tmp_path, listen):
 
 async def test_foreign_address_is_refused(tmp_path):
     """An address of another host is no taken port."""
+    config = server_config(tmp_path, listen="192.0.2.1:50051", insecure=True)
     with pytest.raises(StartFailedError, match=r"cannot listen on 192\.0\.2\.1:50051: (?!.*taken)"):
-        config = server_config(tmp_path, listen="192.0.2.1:50051", insecure=True)
         await JobServer(config, TOKEN).start()
 
 
