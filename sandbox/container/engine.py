@@ -168,6 +168,16 @@ class Engine:
             also=(_NOT_FOUND, _CONFLICT),
         )
 
+    async def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
+        """Make a volume, if it is not there."""
+        await self.call(
+            Operation.CREATE,
+            "POST",
+            "/volumes/create",
+            json={"Name": name, "Labels": {**labels}},
+            also=(_CONFLICT,),
+        )
+
     async def remove_volume(self, name: str) -> bool:
         """Remove a volume, if it is there; tell whether it is gone, and not in use still."""
         answer = await self.call(

@@ -30,7 +30,8 @@ _REFUSED_TREE = (
     "file exists",
 )
 _TAKEN_AWAY = "could not find the file"
-_NO_SHELL = "exec /bin/sh failed"
+_NO_SHELL = ("exec /bin/sh failed", "failed to exec pid1")
+"""In the words of the init of Docker, and of that of Podman."""
 _KILLED = 137
 
 
@@ -148,7 +149,7 @@ def conclude(end: ContainerEnd) -> ExecResult | SandboxError:
             )
         )
     if not end.started and not end.killed and not end.oom_killed:
-        if _NO_SHELL in end.said:
+        if any(sign in end.said for sign in _NO_SHELL):
             return _never_began(
                 CommandNotStartedError(
                     "the image has no /bin/sh, which every command is started by"
