@@ -120,6 +120,14 @@ class ScriptedServer(rpc.JobServiceServicer):
         end = pb.LogEnd(length=len(log), complete=True)
         yield pb.ReadLogResponse(attempt=number, offset=offset, end=end)
 
+    def ListArtifacts(self, request, context):
+        """Have no outputs."""
+        return pb.ListArtifactsResponse()
+
+    def ReadArtifact(self, request, context) -> Iterator[pb.ReadArtifactResponse]:
+        """Have no outputs."""
+        _abort(context, grpc.StatusCode.NOT_FOUND, "ARTIFACT_NOT_FOUND")
+
     def _enter(self, name: str, context: Any) -> None:
         self.calls.append(name)
         if self.refusals:
