@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from agent_runner.attempt_control import AttemptControl, StopReason
@@ -20,14 +21,18 @@ from agent_runner.one_shot import (
     obeying_signals,
     open_sandboxes,
     own_name,
+    put_outputs,
     sandbox_found,
+    staged_outputs,
     sweep,
 )
 from agent_runner.outcome import LogSummary, Outcome
+from agent_runner.outputs_spec import OutputsPlace
 from agent_runner.secret_source import SecretSource
 from sandbox.base import Capabilities, SandboxProvider
 from sandbox.errors import SandboxError
 
+MAX_FOLDER_CHARS = 100
 MAX_LINE_BYTES = 64 << 10
 """Of a line that has no end yet: it is written as it is, so that nobody waits for it for ever."""
 
@@ -88,19 +93,38 @@ class Crew:
     ) -> Outcome:
         """Run one attempt to its end and clean up after it; called for many at once."""
         log = PrefixedLog(self._output, prefix)
-        request = AttemptRequest(
-            job_id=job_id, attempt=attempt, spec=spec, source_dir=self._shot.source_dir
-        )
-        with self._controlled() as control:
-            run = AttemptRun(self._provider, request, secrets, log, control, self._shot.consent)
-            try:
-                return await run.run()
-            finally:
-                log.close()
-                with contextlib.suppress(
-                    SandboxError
-                ):  # the provider tries again when it is closed
-                    await run.clean_up()
+        async with staged_outputs(self._shot, job_id, spec) as place:
+            request = AttemptRequest(
+                job_id=job_id,
+                attempt=attempt,
+                spec=spec,
+                source_dir=self._shot.source_dir,
+                outputs=place,
+            )
+            with self._controlled() as control:
+                run = AttemptRun(self._provider, request, secrets, log, control, self._shot.consent)
+                try:
+                    outcome = await run.run()
+                    await self._put_outputs(spec, outcome, place, log)
+                    return outcome
+                finally:
+                    log.close()
+                    # The provider tries again when it is closed.
+                    with contextlib.suppress(SandboxError):
+                        await run.clean_up()
+
+    async def _put_outputs(
+        self, spec: JobSpec, outcome: Outcome, place: OutputsPlace | None, log: PrefixedLog
+    ) -> None:
+        """Put the outputs of one job into a folder of its name; what cannot be is said, and keeps no other job."""
+        if self._shot.outputs_dir is None:
+            return
+        folder = self._shot.outputs_dir / folder_name(spec.name)
+        try:
+            await put_outputs(outcome, place, folder)
+        except OSError as error:
+            text = f"runner: outputs: {error.filename or folder}: {error.strerror}\n"
+            log.write(text.encode("utf-8", "replace"))
 
     def stop(self, reason: StopReason, grace_s: float) -> None:
         """Ask for the end of all that runs, and let nothing start; repeating it can only make it more urgent."""
@@ -119,6 +143,12 @@ class Crew:
             yield control
         finally:
             self._controls.discard(control)
+
+
+def folder_name(job_name: str) -> str:
+    """Return what the folder for a job's outputs is called."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", job_name).strip(".-")
+    return plain[:MAX_FOLDER_CHARS] or "job"
 
 
 @contextlib.asynccontextmanager

@@ -224,7 +224,7 @@ async def _attempt(
     provider = open_sandboxes(shot, own_name(os.getpid()))
     try:
         on_start(await sandbox_found(provider))
-        async with _staged_outputs(shot) as place:
+        async with staged_outputs(shot, shot.job_id, shot.spec) as place:
             request = AttemptRequest(
                 job_id=shot.job_id,
                 attempt=1,
@@ -242,7 +242,8 @@ async def _attempt(
                     SandboxError
                 ):  # the provider tries again, and says what stays
                     await run.clean_up()
-            await _put_outputs(shot, outcome, place)
+            if shot.outputs_dir is not None:
+                await put_outputs(outcome, place, shot.outputs_dir)
             return outcome
     finally:
         await provider.close()
@@ -250,19 +251,27 @@ async def _attempt(
             shot.workspaces.rmdir()
 
 
-def _staged_outputs(shot: OneShot) -> AbstractAsyncContextManager[OutputsPlace | None]:
-    if shot.outputs_dir is None or not (shot.spec.outputs.paths or shot.spec.cache):
+def staged_outputs(
+    shot: OneShot, job_id: str, spec: JobSpec
+) -> AbstractAsyncContextManager[OutputsPlace | None]:
+    """Give a place for the outputs of one attempt; None if there are none."""
+    if shot.outputs_dir is None or not (spec.outputs.paths or spec.cache):
         return contextlib.nullcontext()
     from agent_runner.outputs.kept_here import staged_here  # noqa: PLC0415 - few jobs have outputs
 
-    return staged_here(shot.source_dir, shot.job_id, shot.max_output_bytes, shot.cache_dir)
+    return staged_here(shot.source_dir, job_id, shot.max_output_bytes, shot.cache_dir)
 
 
-async def _put_outputs(shot: OneShot, outcome: Outcome, place: OutputsPlace | None) -> None:
-    if shot.outputs_dir is not None and place is not None and outcome.outputs.files:
-        from agent_runner.outputs.kept_here import put_outputs  # noqa: PLC0415 - few jobs have any
+async def put_outputs(outcome: Outcome, place: OutputsPlace | None, folder: Path) -> None:
+    """Put the outputs of one attempt into a folder.
 
-        await put_outputs(outcome.outputs, place, shot.outputs_dir)
+    Raises:
+        OSError: One cannot be written; names it.
+    """
+    if place is not None and outcome.outputs.files:
+        from agent_runner.outputs.kept_here import put_here  # noqa: PLC0415 - few jobs have any
+
+        await put_here(outcome.outputs, place, folder)
 
 
 def open_sandboxes(shot: OneShot, name: str) -> SandboxProvider:

@@ -29,7 +29,7 @@ async def staged_here(
         yield OutputsPlace(folder / "contents", max_bytes, cache_dir=cache_dir)
 
 
-async def put_outputs(outputs: OutputsRecord, place: OutputsPlace, target: Path) -> None:
+async def put_here(outputs: OutputsRecord, place: OutputsPlace, target: Path) -> None:
     """Write collected outputs into a folder, in place of files of the same names; ends before a cancellation is passed on.
 
     Raises:

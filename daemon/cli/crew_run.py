@@ -35,7 +35,7 @@ MAX_PARALLEL = 64
 class CrewRun:
     """One invocation that runs jobs here."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the command line says
         self,
         state: StateDir,
         search: SecretSearch,
@@ -43,8 +43,10 @@ class CrewRun:
         max_parallel: int,
         quiet: bool,
         place: Place,
+        outputs_dir: Path,
     ) -> None:
-        """Take what the command line says."""
+        """Take what the command line says; each job's outputs go into a folder of its name below ``outputs_dir``."""
+        self._outputs_dir = outputs_dir
         self._state = state
         self._search = search
         self._max_parallel = max_parallel
@@ -107,6 +109,9 @@ class CrewRun:
             owner_label=self._state.id,
             kind=place.kind,
             container=place.container_settings(),
+            outputs_dir=self._outputs_dir,
+            max_output_bytes=int(str(place.config["outputs.max_bytes"].value)),
+            cache_dir=self._state.results,
             tier=str(place.config["local.sandbox_tier"].value),
             allow_plain=place.config["local.allow_unsandboxed"].value is True,
         )

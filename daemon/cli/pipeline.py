@@ -63,7 +63,8 @@ def run(  # noqa: PLR0913 - one per option
 
     if wait and not submit:
         raise UsageError("--wait is for --submit: a run here always ends with its jobs")
-    loaded = _loaded(read_job_file(file), to_run_here=not submit)
+    document = read_job_file(file)
+    loaded = _loaded(document, to_run_here=not submit)
     variables = loaded.variables | _variables(given)
     if submit:
         from daemon.cli.pipeline_submit import submit_pipeline  # noqa: PLC0415
@@ -79,6 +80,7 @@ def run(  # noqa: PLR0913 - one per option
         quiet=quiet,
         as_json=as_json,
         allow_unsandboxed=allow_unsandboxed,
+        outputs_dir=document.base_dir / "outputs",
     )
 
 

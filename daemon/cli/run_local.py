@@ -113,7 +113,9 @@ def run_local(  # noqa: PLR0913 - one per option
         return dry.dry_run(chosen, search, check_secrets=check_secrets, as_json=as_json)
     keeping = Keeping(outputs_dir or document.base_dir / "outputs", cache=not no_cache)
     if triggers.auto_continue:
-        return run_with_triggered(ctx, chosen, search, triggers, quiet=quiet)
+        return run_with_triggered(
+            ctx, chosen, search, triggers, quiet=quiet, outputs_dir=keeping.outputs_dir
+        )
     outcome = _run(ctx, chosen, search, keeping, triggers=triggers, quiet=quiet)
     _report(outcome, keeping.outputs_dir, quiet=quiet)
     return exit_status(outcome.end_reason, outcome.exit_code)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent_runner.errors import TriggersRefusedError
-from agent_runner.triggers.graph import PARENT, Node
 from agent_runner.workflow_spec import ANY_FAILED
 from daemon.cli.output import note, printable, state_of
 from daemon.errors import UsageError
@@ -20,6 +19,7 @@ from daemon.errors import UsageError
 if TYPE_CHECKING:
     from agent_runner.job_spec import JobSpec
     from agent_runner.outcome import Outcome
+    from agent_runner.triggers.graph import Node
     from daemon.cli.run_local_place import Place
     from daemon.cli.secret_search import SecretSearch
 
@@ -75,8 +75,14 @@ def trigger_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_triggers
 
 
-def run_with_triggered(
-    ctx: click.Context, place: Place, search: SecretSearch, flags: TriggerFlags, *, quiet: bool
+def run_with_triggered(  # noqa: PLR0913 - as the command
+    ctx: click.Context,
+    place: Place,
+    search: SecretSearch,
+    flags: TriggerFlags,
+    *,
+    quiet: bool,
+    outputs_dir: Path,
 ) -> int:
     """Run a job and whatever it triggers; return the worst exit code.
 
@@ -90,7 +96,14 @@ def run_with_triggered(
     # There are no jobs of other ids here.
     spec = replace(place.spec, depends_on=(), condition="")
     job = NewJob(id=new_job_id(), spec=spec, request_id=None, payload_sha256="")
-    run = CrewRun(state_of(ctx), search, max_parallel=flags.max_parallel, quiet=quiet, place=place)
+    run = CrewRun(
+        state_of(ctx),
+        search,
+        max_parallel=flags.max_parallel,
+        quiet=quiet,
+        place=place,
+        outputs_dir=outputs_dir,
+    )
     return worst_code(run.run([job], lambda _: None))
 
 
@@ -132,6 +145,8 @@ def after_run(spec: JobSpec, job_id: str, outcome: Outcome, flags: TriggerFlags)
 
 def impossible(nodes: Sequence[Node], *, succeeded: bool) -> set[str]:
     """Return the jobs that can never start after their parent has ended; nodes come after those that they depend on."""
+    from agent_runner.triggers.graph import PARENT  # noqa: PLC0415 - few jobs trigger any
+
     late: set[str] = set()
     for node in nodes:
         ends = [succeeded if name == PARENT else None for name in node.depends_on]
@@ -168,6 +183,8 @@ def _stem(name: str, taken: set[str]) -> str:
 
 
 def _comment(node: Node, parent: str) -> str:
+    from agent_runner.triggers.graph import PARENT  # noqa: PLC0415
+
     waits = ", ".join(printable(name if name != PARENT else parent) for name in node.depends_on)
     condition = node.condition or "all_success"
     return f"Triggered by {printable(parent)}.\nTo be run after: {waits} ({condition})"

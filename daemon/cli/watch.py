@@ -67,7 +67,14 @@ def watch(  # noqa: PLR0913 - one per option
     harden()
     watched = WatchedFolder(folder)
     watched.prepare()
-    run = CrewRun(state_of(ctx), search, max_parallel=max_parallel, quiet=quiet, place=place)
+    run = CrewRun(
+        state_of(ctx),
+        search,
+        max_parallel=max_parallel,
+        quiet=quiet,
+        place=place,
+        outputs_dir=folder / "outputs",
+    )
     watcher = _Watcher(run, watched, folder, max_parallel)
     if not quiet:
         note(f"runner: watching {printable(str(folder))}")

@@ -152,3 +152,22 @@ def test_results_that_are_used_again(started: Instance) -> None:
     line = started.ok("run-local", "--quiet", "--file", job_file).splitlines()[0]
     assert line.startswith("runner: cache: miss: changed since job ")
     assert "inputs (main.c)" in line
+
+
+PIPELINE = """
+name: two
+jobs:
+  lib: {job_command: echo a >f, outputs: [f]}
+  app: {job_command: echo b >f; ln -s f l, outputs: ['*'], depends_on: [lib]}
+"""
+
+
+def test_outputs_of_a_pipeline(instance: Instance) -> None:
+    """Each job's in a folder of its name."""
+    text = instance.ok("pipeline", "run", instance.job_file(PIPELINE, "two.yaml"))
+
+    assert "runner: outputs: not kept: l: is a link" in text
+    assert found(instance.root / "outputs") == {
+        "lib/f": ("a\n", 0o644),
+        "app/f": ("b\n", 0o644),
+    }
