@@ -325,8 +325,7 @@ class AttemptRun:
                 sandbox=self._sandbox,
                 credentials=self._credentials,
             ).run(self._spec)
-        place = self._request.outputs
-        if place is not None and (self._spec.outputs.paths or self._spec.cache):
+        if (place := self._request.outputs) and (self._spec.outputs.paths or self._spec.cache):
             from agent_runner.remains import Remains  # noqa: PLC0415 - as few jobs have any
 
             self._remains = Remains(
