@@ -26,6 +26,7 @@ from agent_runner.job_environment import job_environment
 from agent_runner.job_masking import JobMasking, sendable
 from agent_runner.job_spec import JobSpec
 from agent_runner.late_secrets import LateSecrets, may_register
+from agent_runner.left_files import look
 from agent_runner.log_writer import LogWriter
 from agent_runner.outcome import EndReason, Outcome, SandboxRecord, SourceRecord
 from agent_runner.outputs_spec import OutputsPlace
@@ -259,9 +260,10 @@ class AttemptRun:
 
     async def _followed(self, sandbox: Sandbox, outcome: Outcome) -> Outcome:
         """Return an end with what the command left for others."""
-        if outcome.end_reason is EndReason.CANCELLED:
+        cancelled = outcome.end_reason is EndReason.CANCELLED
+        if cancelled or not any(left := await look(sandbox, self._spec)):
             return outcome
-        # An agent-runner that rests is to be small.
+        # Few jobs leave anything, and what reads it takes long to import.
         from agent_runner.follow_up import FollowUp  # noqa: PLC0415
 
         return await FollowUp(
@@ -271,7 +273,7 @@ class AttemptRun:
             masker=self._masking.masker,
             values=self._values,
             write=self._write,
-        ).of(outcome)
+        ).of(outcome, left)
 
     async def _environment(self) -> dict[str, str] | None:
         """Return the job's variables with their references filled in and masked from here on; None as ``_unless_stopped``."""

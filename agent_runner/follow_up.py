@@ -14,10 +14,10 @@ from pathlib import PurePosixPath
 
 from agent_runner.errors import TriggersRefusedError
 from agent_runner.job_spec import JOB_ROOT, JobSpec
+from agent_runner.left_files import TRIGGERS_FILE, LeftFiles, read
 from agent_runner.outcome import EndReason, Outcome, TriggerFile, Triggers
 from agent_runner.secret_refs import SecretValues
 from agent_runner.triggers.document import (
-    MAX_BYTES,
     AskedJob,
     AskedWorkflow,
     check_document,
@@ -32,8 +32,6 @@ from sandbox.base import Sandbox
 from sandbox.errors import TransferRefusedError
 from sandbox.masking.masker import Masker
 
-TRIGGERS = "triggers.json"
-WORKFLOW_OUTPUT = OUTPUT_FILE
 MAX_FILE_BYTES = 256 << 10
 """Of one job file, as everywhere."""
 MAX_FILES_BYTES = 512 << 10
@@ -57,23 +55,18 @@ class FollowUp:
     write: Callable[[bytes], None]
     """Takes lines for the log, after all that the command printed."""
 
-    async def of(self, outcome: Outcome) -> Outcome:
+    async def of(self, outcome: Outcome, left: LeftFiles) -> Outcome:
         """Return the end of the attempt with what follows from it; a failed one if that breaks a rule."""
         try:
-            triggers = await self._triggers()
-            has_use = triggers is not None or self.spec.workflow is not None
-            output = await self._output() if has_use else ""
+            left.check()
+            triggers = None if left.triggers is None else await self._triggers(left.triggers)
+            output = "" if left.output is None else await self._output(left.output)
         except TriggersRefusedError as error:
             self._say(str(error))
             return _refused(outcome, str(error))
-        if triggers is None and not output:
-            return outcome
         return replace(outcome, triggers=triggers, workflow_output=output)
 
-    async def _triggers(self) -> Triggers | None:
-        content = await self._read(TRIGGERS, MAX_BYTES)
-        if content is None:
-            return None
+    async def _triggers(self, content: bytes) -> Triggers | None:
         warnings: list[str] = []
         try:
             # On a thread: a hostile file can have many texts to search.
@@ -81,32 +74,20 @@ class FollowUp:
             files, workflows = await self._files(workflows)
             await asyncio.to_thread(self._passing_on().check, dict(files), "")
         except TriggersRefusedError as error:
-            raise TriggersRefusedError(TRIGGERS, str(error)) from None
+            raise TriggersRefusedError(TRIGGERS_FILE, str(error)) from None
         for warning in warnings[:MAX_WARNINGS]:
-            self._say(f"{TRIGGERS}: {warning}")
+            self._say(f"{TRIGGERS_FILE}: {warning}")
         if not any(workflow.jobs or workflow.variables for workflow in workflows):
             return None
         return Triggers(_document(workflows), files)
 
-    async def _output(self) -> str:
-        content = await self._read(WORKFLOW_OUTPUT, MAX_BYTES)
-        if content is None:
-            return ""
+    async def _output(self, content: bytes) -> str:
         try:
             output = check_output(_object(content))
             await asyncio.to_thread(self._passing_on().check, output, "")
         except TriggersRefusedError as error:
-            raise TriggersRefusedError(WORKFLOW_OUTPUT, str(error)) from None
+            raise TriggersRefusedError(OUTPUT_FILE, str(error)) from None
         return vars_json(output) if any(output.values()) else ""
-
-    async def _read(self, path: str, limit_bytes: int) -> bytes | None:
-        try:
-            # An empty one was made for a job that could not make it itself.
-            return await self.sandbox.download(path, limit_bytes) or None
-        except FileNotFoundError:
-            return None
-        except TransferRefusedError as error:
-            raise TriggersRefusedError(path, str(error)) from None
 
     def _checked(self, content: bytes, warn: Callable[[str], None]) -> tuple[AskedWorkflow, ...]:
         passing_on = self._passing_on()
@@ -161,9 +142,15 @@ class FollowUp:
             place, f"has neither job_command nor job_file, and there is no file {paths[0]}"
         )
 
+    async def _read(self, path: str) -> bytes | None:
+        try:
+            return await read(self.sandbox, path, MAX_FILE_BYTES)
+        except TransferRefusedError as error:
+            raise TriggersRefusedError(path, str(error)) from None
+
     async def _job_file(self, path: str, so_far: int) -> TriggerFile | None:
         for folder in ("ci", _below_root(self.spec.code_dir)):
-            content = await self._read(str(PurePosixPath(folder, path)), MAX_FILE_BYTES)
+            content = await self._read(str(PurePosixPath(folder, path)))
             if content is None:
                 continue
             if so_far + len(content) > MAX_FILES_BYTES:

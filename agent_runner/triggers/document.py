@@ -19,7 +19,6 @@ from agent_runner.workflow_spec import (
     check_vars,
 )
 
-MAX_BYTES = 256 << 10
 MAX_JOBS = 100
 """Of all workflows of one document, after ``for_each``."""
 MAX_NAME_CHARS = 150
