@@ -37,13 +37,14 @@ from sandbox.base import (
 )
 from sandbox.collection import Taker
 from sandbox.ended_command import EndedCommand
-from sandbox.env import JOB_ROOT, base_env, command_env, has_bytes
+from sandbox.env import JOB_ROOT, base_env, command_env
 from sandbox.errors import (
     CommandNotStartedError,
     SandboxBrokenError,
     SandboxUnavailableError,
     TransferRefusedError,
 )
+from sandbox.job_path import path_parts
 from sandbox.process import exit_code_of
 
 KIND = "scripted"
@@ -223,11 +224,11 @@ class ScriptedSandbox:
         """Read the regular files of a host folder into memory."""
         self._refuse_destroyed()
         # Not on a thread, which would go on after a cancellation.
-        self._read_tree(source, PurePosixPath(_relative(target)), left_out)
+        self._read_tree(source, PurePosixPath(*path_parts(target)), left_out)
 
     async def download(self, path: str, limit_bytes: int) -> bytes:
         """Return a file from memory."""
-        content = self.files.get(str(PurePosixPath(_relative(path))))
+        content = self.files.get(str(PurePosixPath(*path_parts(path))))
         if content is None:
             raise FileNotFoundError(path)
         if len(content) > limit_bytes:
@@ -237,7 +238,7 @@ class ScriptedSandbox:
     async def collect(self, path: str, taker: Taker) -> None:
         """Offer the files in memory."""
         self._refuse_destroyed()
-        base = PurePosixPath(_relative(path))
+        base = PurePosixPath(*path_parts(path))
         for file in sorted(map(PurePosixPath, self.files)):
             if file.is_relative_to(base) and taker.wants(name := str(file.relative_to(base))):
                 content = self.files[str(file)]
@@ -339,10 +340,3 @@ class ScriptedProvider:
 
     def _forget(self, name: str) -> None:
         self.live.pop(name, None)
-
-
-def _relative(path: str) -> str:
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or not has_bytes(path):
-        raise TransferRefusedError(f"{path!r} is no path below the job root")
-    return path

@@ -20,11 +20,11 @@ from sandbox.container.pack import Packer
 from sandbox.container.promises import extra_hosts
 from sandbox.container.residents import Resident, Residents, Scope
 from sandbox.container.settings import ContainerSettings, Nesting
-from sandbox.container.unpack import path_parts
 from sandbox.container.workplace import Workplace
 from sandbox.ended_command import EndedCommand
 from sandbox.env import JOB_ROOT, JOB_UID, base_env, command_env
 from sandbox.errors import CommandNotStartedError, SandboxBrokenError, TransferRefusedError
+from sandbox.job_path import path_parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +133,9 @@ class ContainerSandbox:
         """Make the volume, and beside it the container of the first command. Called once, by the provider; after a failure ``destroy`` is."""
         if self._resident is not None:
             return
-        making = [self._workplace.make(holder_image)]
-        if self._engine.is_podman:  # whoever mounts a volume first makes it
-            await making.pop()
-        made = await asyncio.gather(*making, self._make_ahead(), return_exceptions=True)
+        made = await asyncio.gather(
+            self._workplace.make(holder_image), self._make_ahead(), return_exceptions=True
+        )
         for one in made:
             if isinstance(one, BaseException):
                 raise one

@@ -7,9 +7,7 @@ import enum
 import io
 import json
 import tarfile
-from pathlib import PurePosixPath
 
-from sandbox.env import has_bytes
 from sandbox.errors import TransferRefusedError
 
 ROOM_FOR_HEADERS = 256 << 10
@@ -19,18 +17,6 @@ _GO_TYPE_BITS = 0b1000_1111_0010_1000 << 16
 _GO_FOLDER = 1 << 31
 _GO_LINK = 1 << 27
 _SIMPLE = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE})
-
-
-def path_parts(path: str) -> tuple[str, ...]:
-    """Return the names of a path relative to the job root.
-
-    Raises:
-        TransferRefusedError: It is absolute, leaves the job root, or is one that no file system has.
-    """
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\0" in path or not has_bytes(path):
-        raise TransferRefusedError(f"{path!r} is no path below the job root")
-    return pure.parts
 
 
 class Kind(enum.Enum):

@@ -13,8 +13,8 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from sandbox.env import has_bytes
 from sandbox.errors import SandboxBrokenError, TransferRefusedError
+from sandbox.job_path import path_parts
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEPTH = 400
@@ -27,23 +27,11 @@ _NO_RANGE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP
 _NOT_BELOW = frozenset({errno.ELOOP, errno.ENOTDIR})
 
 
-def components(path: str) -> tuple[str, ...]:
-    """Return the names of a path relative to the job root.
-
-    Raises:
-        TransferRefusedError: It is absolute, leaves the job root, or is one that no file system has.
-    """
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\0" in path or not has_bytes(path):
-        raise TransferRefusedError(f"{path!r} is no path below the job root")
-    return pure.parts
-
-
 def open_folder(root: Path, path: str, *, owner: int | None = None, create: bool = False) -> int:
     """Return a descriptor of a folder below ``root``, made with its parents if ``create``."""
     fd = os.open(root, _FOLDER)
     try:
-        for name in components(path):
+        for name in path_parts(path):
             if create:
                 _make_folder(fd, name, owner)
             below = os.open(name, _FOLDER, dir_fd=fd)
@@ -62,7 +50,7 @@ def open_folder(root: Path, path: str, *, owner: int | None = None, create: bool
 
 def read_file(root: Path, path: str, limit_bytes: int) -> bytes:
     """Return the content of a regular file below ``root``; see ``Sandbox.download``."""
-    names = components(path)
+    names = path_parts(path)
     if not names:
         raise TransferRefusedError(f"{path!r} is no file")
     try:

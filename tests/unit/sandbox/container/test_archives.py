@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from sandbox.container.pack import Packer
-from sandbox.container.unpack import check_file, check_folder, path_parts, single_file
+from sandbox.container.unpack import check_file, check_folder, single_file
 from sandbox.errors import TransferRefusedError
+from sandbox.job_path import path_parts
 
 LIMIT = 1000
 

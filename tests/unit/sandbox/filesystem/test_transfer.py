@@ -9,20 +9,21 @@ from pathlib import Path
 import pytest
 
 from sandbox.errors import TransferRefusedError
-from sandbox.filesystem.transfer import TreeCopy, components
+from sandbox.filesystem.transfer import TreeCopy
+from sandbox.job_path import path_parts
 
 
 @pytest.mark.parametrize("path", ["/a", "../a", "a/../b", "..", "a\0b", "/"])
 def test_paths_that_leave_are_refused(path):
     """Only names below the job root are accepted."""
     with pytest.raises(TransferRefusedError):
-        components(path)
+        path_parts(path)
 
 
 def test_paths_below_are_split():
     """Dots and doubled slashes mean nothing."""
-    assert components("src//./a b/c") == ("src", "a b", "c")
-    assert components(".") == ()
+    assert path_parts("src//./a b/c") == ("src", "a b", "c")
+    assert path_parts(".") == ()
 
 
 def test_the_folder_of_workspaces_is_skipped(tmp_path):
