@@ -56,10 +56,13 @@ class Delivery:
         """Start to send the log as it is written."""
         self._live = asyncio.create_task(self._send_live())
 
-    async def finish(self, outcome: Outcome | None) -> bool:
+    async def finish(self, outcome: Outcome | None, *, until_admitted: bool = True) -> bool:
         """Deliver the rest of the log, then the end; without an end, only the log.
 
         Returns True when the server has everything, False when it wants nothing of it.
+
+        Raises:
+            NotAdmittedError: The server does not let this agent-runner in, and that is not to be waited for.
         """
         self._spool.close_writing()
         await self._settle_live()
@@ -77,6 +80,8 @@ class Delivery:
                 )
                 return False
             except NotAdmittedError as error:
+                if not until_admitted:
+                    raise
                 await self._wait_admitted(error, backoff)
             except ServerUnavailableError:
                 await backoff.wait()

@@ -170,7 +170,12 @@ class Worker:
         """Deliver what an earlier process could not; before registering, because that ends its leases."""
         for lease, spool in leftovers(self._config.spool_dir):
             outcome = spool.recover(lease)
-            delivered = await Delivery(self._client, lease, spool, lambda: None).finish(outcome)
+            delivery = Delivery(self._client, lease, spool, lambda: None)
+            try:
+                delivered = await delivery.finish(outcome, until_admitted=False)
+            except NotAdmittedError as error:
+                # As at the first registration. The spool stays for a start that is let in.
+                raise ServerRefusedError(str(error)) from error
             logger.info(
                 "leftover delivered" if delivered else "leftover dropped",
                 extra={

@@ -11,11 +11,13 @@ from typing import Any
 import grpc
 import pytest
 
+from agent_runner.client import Lease
 from agent_runner.config import AgentRunnerConfig
 from agent_runner.errors import ServerRefusedError
 from agent_runner.grpc_client import GrpcDaemonClient
 from agent_runner.outcome import SandboxRecord
 from agent_runner.secret_source import GivenSecrets
+from agent_runner.spool import Spool
 from agent_runner.worker import Worker
 from daemon.clock import SystemClock
 from daemon.jobs.sqlite_store import SqliteJobStore
@@ -367,8 +369,17 @@ async def test_an_interrupted_attempt_does_not_count(rig: Rig, leave: str) -> No
     assert job.attempt == 2
 
 
-async def test_a_wrong_token_is_final_at_the_start(rig: Rig) -> None:
-    """An agent-runner that was never welcome says why instead of trying for ever."""
+@pytest.mark.parametrize("leftover", [False, True])
+async def test_a_wrong_token_is_final_at_the_start(rig: Rig, leftover: bool) -> None:
+    """An agent-runner that was never welcome says why instead of trying for ever, and keeps what it has to deliver."""
+    spools = rig.root / "spool-a"
+    spools.mkdir()
+    if leftover:
+        spool = Spool.create(spools, Lease(job_id="job", attempt=1, token="token"))
+        spool.write(b"said")
+        spool.release()
+    kept = [*spools.iterdir()]
     with pytest.raises(ServerRefusedError, match="UNAUTHENTICATED"):
         await rig.start_agent(token="wrong")
     rig.tasks.clear()
+    assert [*spools.iterdir()] == kept
