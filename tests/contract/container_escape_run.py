@@ -69,8 +69,9 @@ def tools() -> bytes:
     with tarfile.open(fileobj=content, mode="a") as tar:
         tar.dereference = True
         programs = [Path("/usr/bin/python3.11"), Path("/usr/bin/git")]
-        for path in [*programs, *_libraries([*programs, *PYTHON.glob("lib-dynload/*.so")])]:
-            tar.add(path, str(path).lstrip("/"))
+        libraries = _libraries([*programs, *PYTHON.glob("lib-dynload/*.so")])
+        for path in [*map(str, programs), *libraries]:
+            tar.add(path, path.lstrip("/"))
         link = tarfile.TarInfo("usr/bin/python3")
         link.type, link.linkname = tarfile.SYMTYPE, "python3.11"
         tar.addfile(link)

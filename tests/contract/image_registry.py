@@ -122,8 +122,8 @@ def running_registry() -> Iterator[Registry]:
             place, _, name = self.path.rpartition("/")
             said = self.headers.get("Authorization", "")
             if self.path.startswith("/token"):
-                body = json.dumps({"token": registry.token}).encode()
-                self._answer(200 if registry.gives_token(said) else 401, body)
+                token = json.dumps({"token": registry.token}).encode()
+                self._answer(200 if registry.gives_token(said) else 401, token)
                 return
             if not registry.admits(said):
                 self._answer(401, DENIED)

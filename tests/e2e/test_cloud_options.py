@@ -66,12 +66,12 @@ def test_what_jobs_find(cloud):
         job_id = instance.ok("jobs", "submit", "--file", str(instance.root / "job.yaml")).strip()
         job = instance.wait(job_id)
         assert job["state"] == "SUCCEEDED", (job, instance.log(job_id))
+        assert "processes" in job["sandbox"]["walls_not_held"]
         logs.append(instance.log(job_id).decode().splitlines())
     assert logs[0][0] == f"runner: fetching the image {registry.name}:1"
     assert logs[0][1].startswith("runner: fetched the image")
     assert logs[0][2:] == ["version 1", "1", "http://host.docker.internal:5010/a", "***", "1"]
     assert logs[1] == ["version 1", "2", *logs[0][4:]]
-    assert "processes" in job["sandbox"]["walls_not_held"]
     documents = json.loads(instance.ok("gc", "--dry-run", "--json"))
     kept = [each for each in documents if each["kind"] == "cache"]
     assert [(each["action"], each["path"][-8:]) for each in kept] == [("keep", "-default")]

@@ -16,7 +16,8 @@ def said(layer: str, status: str, current: int = 0, total: int = 0) -> PullProgr
 
 def test_a_line_per_some_seconds():
     """Two thousand events of two layers in eleven seconds are four lines."""
-    now, lines = 0.0, []
+    now = 0.0
+    lines: list[str] = []
     report = PullReport(IMAGE, lines.append, lambda: now)
     for layer in "ab":
         report.take(said(layer, "Pulling fs layer"))
