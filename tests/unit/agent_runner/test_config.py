@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_runner.container_policy import NESTINGS, ContainerPolicy, Registry
 from agent_runner.config import ENV_PREFIX, PULL_POLICIES, TIERS, AgentRunnerConfig
+from agent_runner.container_policy import NESTINGS, ContainerPolicy, Registry
 from agent_runner.errors import InvalidConfigError
 from sandbox.errors import SandboxUnavailableError
 
