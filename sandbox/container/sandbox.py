@@ -133,9 +133,10 @@ class ContainerSandbox:
         """Make the volume, and beside it the container of the first command. Called once, by the provider; after a failure ``destroy`` is."""
         if self._resident is not None:
             return
-        made = await asyncio.gather(
-            self._workplace.make(holder_image), self._make_ahead(), return_exceptions=True
-        )
+        making = [self._workplace.make(holder_image)]
+        if self._engine.is_podman:  # whoever mounts a volume first makes it
+            await making.pop()
+        made = await asyncio.gather(*making, self._make_ahead(), return_exceptions=True)
         for one in made:
             if isinstance(one, BaseException):
                 raise one

@@ -66,12 +66,16 @@ class Workplace:
     async def make(self, holder_image: str) -> None:
         """Make both. Called once; after a failure ``remove`` is."""
         config = hardening.holder(holder_image, self._mounts, self._marks)
+        if not self._engine.is_podman:
+            await self._engine.create(self._holder, config)
+            return
+        # Podman overlooks the labels of a mount, and fills a volume when a container starts, which this one never does.
+        for mount in self._mounts:
+            await self._engine.create_volume(mount["Source"], mount["VolumeOptions"]["Labels"])
         await self._engine.create(self._holder, config)
-        if self._engine.is_podman:
-            # It fills a volume when a container starts, and this one never does.
-            for target in (mount["Target"] for mount in self._mounts):
-                folders = workspace_archive(target.lstrip("/"))
-                await self._engine.put_archive(self._holder, target, folders, target)
+        for target in (mount["Target"] for mount in self._mounts):
+            folders = workspace_archive(target.lstrip("/"))
+            await self._engine.put_archive(self._holder, target, folders, target)
 
     async def put(self, packer: Packer, source: Path, parts: tuple[str, ...]) -> None:
         """Copy a folder of this host below the job root."""
