@@ -129,6 +129,7 @@ RULES: tuple[Rule, ...] = (
     _token("AIza", _DASHED, 35, alone=True),
     _rule(tuple(f"xox{kind}-" for kind in "abposre"), rb"xox[abposre]-", rb"[A-Za-z0-9-]", 20),
     _token("npm_", rb"[A-Za-z0-9]", 36, alone=True),
+    _token("rnr_", _DASHED, 40, alone=True),  # of this product itself
     _token("pypi-AgE", _DASHED, 50),
     _token("hf_", rb"[A-Za-z0-9]", 34, alone=True),
     _rule(

@@ -32,6 +32,7 @@ HIDDEN = [
     (f"AIza{BODY[:35]}", "AIza***"),
     (f"xoxb-{BODY}", "xoxb-***"),
     (f"npm_{BODY[:36]}", "npm_***"),
+    (f"rnr_{BODY[:40]}_-x", "rnr_***"),
     (f"pypi-AgE{BODY}{BODY}", "pypi-AgE***"),
     (f"hf_{BODY[:34]}", "hf_***"),
     (f"sk_live_{BODY}", "sk_live_***"),
@@ -64,7 +65,7 @@ HIDDEN = [
     (f"{BEGIN}\n{'QUJD' * 30}|rest", f"{BEGIN}***|rest"),
 ]
 SHOWN = [
-    "pip install sk-learn ghp_docs glpat-x hf_home npm_config_cache",
+    "pip install sk-learn ghp_docs glpat-x hf_home npm_config_cache rnr_token_file",
     f"task-{BODY[:32]} and disk-{BODY[:32]}",
     "https://host:8443/a ssh://git@host/x mail me@host git@host:o/r",
     "https://alice@host/ http://localhost:8080",
