@@ -177,32 +177,29 @@ def _discard(pid: int) -> None:
 
 async def wait_gone(pidfds: Sequence[int], timeout_s: float) -> bool:
     """Wait until all these processes have ended; tell whether they did in time."""
-    pidfds = [pidfd for pidfd in pidfds if not _has_ended(pidfd)]
-    if not pidfds:
-        return True
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
-    # A loop knows one reader per descriptor, and several callers may wait for one process.
-    left = {os.dup(pidfd) for pidfd in pidfds}
-
-    def ended(pidfd: int) -> None:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
-        left.discard(pidfd)
-        if not left:
-            done.set()
-
-    for pidfd in left:
-        loop.add_reader(pidfd, ended, pidfd)
-    try:
-        if left:
-            await asyncio.wait_for(done.wait(), timeout_s)
-    except TimeoutError:
-        return False
-    finally:
+    left = set(pidfds)
+    # One descriptor for all of them: the loop has no part in the end of each, and others may wait for the same ones.
+    with select.epoll() as ends:
         for pidfd in left:
-            loop.remove_reader(pidfd)
-            os.close(pidfd)
+            ends.register(pidfd, select.EPOLLIN | select.EPOLLONESHOT)
+
+        def look() -> None:
+            left.difference_update(pidfd for pidfd, _ in ends.poll(0))
+            if not left:
+                done.set()
+
+        look()
+        if not left:
+            return True
+        loop.add_reader(ends.fileno(), look)
+        try:
+            await asyncio.wait_for(done.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        finally:
+            loop.remove_reader(ends.fileno())
     return True
 
 
@@ -216,13 +213,6 @@ async def kill_all(stats: Sequence[procfs.ProcStat], timeout_s: float) -> bool:
     finally:
         for pidfd in pidfds:
             os.close(pidfd)
-
-
-def _has_ended(pidfd: int) -> bool:
-    """Tell whether a process has ended at this moment, of whomever it is a child."""
-    look = select.poll()
-    look.register(pidfd, select.POLLIN)
-    return bool(look.poll(0))
 
 
 def _kill_group(pid: int) -> None:

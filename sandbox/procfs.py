@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _READ_BYTES = 64 << 10
+_LINE_BYTES = 4 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def parse_stat(text: str) -> ProcStat:
 
 def read_stat(pid: int) -> ProcStat | None:
     """Return what a process is, or None when it is gone."""
-    text = _read(f"/proc/{pid}/stat")
+    text = _read(f"/proc/{pid}/stat", whole=False)
     return parse_stat(text.decode("utf-8", "replace")) if text else None
 
 
@@ -181,13 +182,16 @@ def reap_child(pid: int) -> None:
         return
 
 
-def _read(path: str) -> bytes | None:
+def _read(path: str, *, whole: bool = True) -> bytes | None:
+    """Return what is in a file, or None when its process is gone; not ``whole``: the first line of one that is short."""
     # Plain calls: this is read several times per command.
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
+        if not whole:
+            return os.read(fd, _LINE_BYTES)
         pieces = []
         while piece := os.read(fd, _READ_BYTES):
             pieces.append(piece)
