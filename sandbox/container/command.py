@@ -66,8 +66,7 @@ class ContainerCommand:
         self._started = asyncio.Event()
         self._signalling = asyncio.Lock()
         self._over = asyncio.Event()
-        self._terminating = self._killed = False
-        self._stopped = False
+        self._terminating = self._killed = self._stopped = False
         self._failure: SandboxError | None = None
         self._task = self._loop.create_task(self._see_to_the_end())
         self._bounds = TimeBounds(request, self._output, may_stop=self._may_stop, stop=self.stop)
