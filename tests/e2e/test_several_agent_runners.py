@@ -85,20 +85,21 @@ def test_one_that_dies_costs_only_its_own_jobs(instance: Instance):
 def test_a_result_of_one_that_is_no_more_is_delivered(instance: Instance):
     """The end of an attempt that lies in its spool arrives, with its whole log, when there are fewer after a crash."""
     instance.start("--agent-runners", "2", "--slots", "1")
-    ids = [instance.submit("echo up; sleep 3; echo done") for _ in range(2)]
+    until_told = "echo up; while [ ! -e go ]; do sleep 0.1; done; echo done"
+    ids = [instance.submit(until_told) for _ in range(2)]
     for job_id in ids:
         instance.wait_log(job_id, b"up")
     os.kill(instance.pid("job-server"), signal.SIGSTOP)  # nobody takes the ends
-    sealed = [f"spool*/{job_id}-1-*.spool" for job_id in ids]
-    wait_until(
-        lambda: all(
-            b'"end_reason"' in path.read_bytes()
-            for pattern in sealed
-            for path in instance.state.glob(pattern)
-        ),
-        30,
-        "both ends are in the spools",
-    )
+    for job_id in ids:
+        workspaces = StateDir(instance.state, instance.state).workspaces
+        (source,) = workspaces.glob(f"agent-runner*/{job_id}-1/job/src")
+        (source / "go").touch()
+
+    def sealed(job_id: str) -> bool:
+        spools = list(instance.state.glob(f"spool*/{job_id}-1-*.spool"))
+        return bool(spools) and all(b'"end_reason"' in path.read_bytes() for path in spools)
+
+    wait_until(lambda: all(map(sealed, ids)), 30, "both ends are in the spools")
     assert len(list((instance.state / "spool-2").iterdir())) == 1
     kill_everything(instance)
 
