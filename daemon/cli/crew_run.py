@@ -44,6 +44,7 @@ class CrewRun:
         quiet: bool,
         place: Place,
         outputs_dir: Path,
+        output_is_json: bool = False,
     ) -> None:
         """Take what the command line says; each job's outputs go into a folder of its name below ``outputs_dir``."""
         self._outputs_dir = outputs_dir
@@ -54,6 +55,7 @@ class CrewRun:
         self._place = place
         self._values: dict[SecretRef, str] = {}
         self._told: set[str] = set()
+        self._stream = sys.stderr if output_is_json else sys.stdout
 
     def run(self, jobs: Sequence[NewJob], changed: Callable[[Sequence[Job]], None]) -> list[Job]:
         """Run jobs and what they trigger; return all of them after their ends. Called once per process.
@@ -115,8 +117,8 @@ class CrewRun:
             tier=str(place.config["local.sandbox_tier"].value),
             allow_plain=place.config["local.allow_unsandboxed"].value is True,
         )
-        shown = shown_on(sys.stdout)
-        return crew(shot, lambda data: write_past_buffer(shown(data)), lambda _: None)
+        shown = shown_on(self._stream)
+        return crew(shot, lambda data: write_past_buffer(shown(data), self._stream), lambda _: None)
 
     async def run_in(
         self, members: Crew, jobs: Sequence[NewJob], changed: Callable[[Sequence[Job]], None]

@@ -39,7 +39,12 @@ def pipeline() -> None:
 )
 @click.option("--var", "given", metavar="NAME=VALUE", multiple=True, help="Set a variable.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the masked output and nothing else.")
-@click.option("--json", "as_json", is_flag=True, help="Print the record of the run at its end.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the record at the end, and the output of jobs on standard error.",
+)
 @search_options
 @click.option(
     "--allow-unsandboxed", is_flag=True, help="Run without walls if this host can build none."
@@ -184,7 +189,8 @@ def _run_here(  # noqa: PLR0913 - as the command
     new_jobs = new_jobs_of(loaded, variables, run_id)
     flags = PlaceFlags(sandbox="filesystem")
     place = choose_place(new_jobs[0].spec, flags, allow_unsandboxed=allow_unsandboxed)
-    jobs = CrewRun(state_of(ctx), search, place=place, **options).run(new_jobs, changed)
+    run = CrewRun(state_of(ctx), search, place=place, output_is_json=as_json, **options)
+    jobs = run.run(new_jobs, changed)
     if as_json:
         print_json(records.load(run_id))
     return worst_code(jobs)

@@ -7,7 +7,7 @@ import select
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import click
 
@@ -173,9 +173,9 @@ def _needed_at_once(place: Place) -> JobSpec:
     return replace(spec, env=kept)
 
 
-def write_past_buffer(data: bytes) -> None:
-    """Write past Python's buffer: a thread that waits in here must hold no lock when the process ends."""
-    fd, rest = sys.stdout.fileno(), memoryview(data)
+def write_past_buffer(data: bytes, stream: TextIO | None = None) -> None:
+    """Write to standard output, or another stream, past Python's buffer: a thread that waits in here must hold no lock when the process ends."""
+    fd, rest = (stream or sys.stdout).fileno(), memoryview(data)
     while rest:
         try:
             rest = rest[os.write(fd, rest) :]

@@ -79,8 +79,9 @@ def test_a_pipeline_ends_alike_here_and_submitted(instance: Instance) -> None:
     path = instance.job_file(PIPELINE)
     here = instance.run("pipeline", "run", path, "--json", "--var", "STAGE=dev")
     rows = json.loads(instance.ok("pipeline", "graph", path, "--json"))
-    output = here.stdout.decode()
+    output = here.stderr.decode()
 
+    assert json.loads(here.stdout)["jobs"] == rows
     assert here.returncode == 9, here.stderr.decode()
     assert ends(rows) == ENDS
     assert "build | built for dev\n" in output
