@@ -1,4 +1,4 @@
-"""``runner validate``: says what is wrong with job files, without running or submitting anything."""
+"""``runner validate``: says what is wrong with job files and pipelines, without running or submitting anything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from daemon.errors import InvalidJobFileError, UsageError
 @overlay_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def validate(*, files: tuple[str, ...], overlays: Overlays, as_json: bool) -> int:
-    """Check job files, YAML or JSON; - reads standard input. Exits with 2 if one is none.
+    """Check job files and pipelines, YAML or JSON; - reads standard input. Exits with 2 if one is none.
 
     Every problem is one line: FILE:LINE:COLUMN: FIELD: what is wrong. What is only known when the job runs is not
     looked at: whether a source, a secret or an agent-runner is there.
@@ -36,8 +36,14 @@ def validate(*, files: tuple[str, ...], overlays: Overlays, as_json: bool) -> in
 
 
 def _problems(name: str, overlays: Overlays) -> list[str]:
+    from daemon.pipelines.pipeline_file import is_pipeline, load_pipeline  # noqa: PLC0415 - pydantic
+
     try:
-        overlays.load(read_job_file(name))
+        document = read_job_file(name)
+        if is_pipeline(document.content, name) and not overlays.documents:
+            load_pipeline(document.content, name, document.base_dir, to_run_here=False)
+        else:
+            overlays.load(document)
     except (InvalidJobFileError, UsageError) as error:
         return str(error).splitlines()
     return []

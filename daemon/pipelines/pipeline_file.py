@@ -67,6 +67,14 @@ def load_pipeline(content: bytes, name: str, folder: Path, *, to_run_here: bool)
     )
 
 
+def is_pipeline(content: bytes, name: str) -> bool:
+    """Tell whether a file means to be one: it has ``jobs``. False for what cannot be read at all."""
+    try:
+        return "jobs" in read_tree(content, name).entries
+    except Problem:
+        return False
+
+
 class _Reader:
     """Reads one file and remembers where everything stands."""
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.e2e.instance import Instance
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+PROJECT = Path(__file__).parents[2]
+EXAMPLES = [*(PROJECT / "examples").rglob("*.yaml"), *(PROJECT / "jobs").glob("*.yaml")]
 
 
 def test_validate(instance: Instance) -> None:
@@ -48,7 +49,15 @@ def test_validate_reads_standard_input(instance: Instance) -> None:
     assert instance.ok("validate", "-", stdin=b"job_command: x\n") == "-: valid\n"
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.yaml")), ids=lambda path: path.name)
+def test_validate_knows_pipelines(instance: Instance) -> None:
+    """A file with ``jobs`` is one; their places are told, too."""
+    bad = instance.job_file("jobs:\n  a: {job_command: x, depends_on: [b]}\n", "bad.yaml")
+    done = instance.run("validate", bad)
+    assert done.returncode == 2
+    assert done.stderr.decode() == f"runner: {bad}:2:23: jobs.a.depends_on: there is no job 'b'\n"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES), ids=lambda path: path.name)
 def test_the_examples_are_valid(instance: Instance, path: Path) -> None:
     """What people copy is right."""
     instance.ok("validate", str(path))
