@@ -254,10 +254,12 @@ class ContainerCommand:
 
     def _result(self, state: dict[str, object]) -> ExecResult | SandboxError:
         own = launcher.own_exit_code(self._heard)
+        # The engine learns of a kill for memory a moment after it, the launcher at once.
+        short = launcher.SHORT_OF_MEMORY in self._said
         outcome = conclude(
             ContainerEnd(
                 exit_code=int(str(state["ExitCode"])) if own is None else own,
-                oom_killed=bool(state.get("OOMKilled")),
+                oom_killed=short or bool(state.get("OOMKilled")),
                 engine_error=str(state.get("Error") or ""),
                 started=self._started.is_set(),
                 said=self._heard,

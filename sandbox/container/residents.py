@@ -18,6 +18,7 @@ from sandbox.container.command import ContainerCommand
 from sandbox.container.engine import Engine
 from sandbox.container.frames import FrameError
 from sandbox.container.hardening import Fuses
+from sandbox.container.starting import Starting
 from sandbox.container.workplace import Workplace
 from sandbox.errors import SandboxBrokenError, SandboxError
 
@@ -53,11 +54,11 @@ class Resident:
         self._command: ContainerCommand | None = None
         self._watching: asyncio.Task[None] | None = None
 
-    async def start(self, container: str, attachment: Attachment) -> None:
-        """Start the launcher of a container that was made. Called once, before the first command."""
-        self._attachment = attachment
-        self.container = container
-        await self._engine.start(container)
+    async def start(self, starting: Starting) -> None:
+        """Wait for the launcher of a container that was made. Called once, before the first command."""
+        self._attachment = starting.attachment
+        self.container = starting.container
+        await starting.started
 
     def run(
         self, request: ExecRequest, env: Mapping[str, str], also_unset: Mapping[str, str]

@@ -12,7 +12,6 @@ from typing import Any
 from sandbox.base import Command, ExecRequest, SandboxInfo, SandboxRequest
 from sandbox.collection import Taker
 from sandbox.container import hardening, launcher, nesting
-from sandbox.container.attachment import Attachment
 from sandbox.container.command import ContainerCommand
 from sandbox.container.engine import Engine
 from sandbox.container.images import Image
@@ -20,6 +19,7 @@ from sandbox.container.pack import Packer
 from sandbox.container.promises import extra_hosts
 from sandbox.container.residents import Resident, Residents, Scope
 from sandbox.container.settings import ContainerSettings, Nesting
+from sandbox.container.starting import Starting
 from sandbox.container.workplace import Workplace
 from sandbox.ended_command import EndedCommand
 from sandbox.env import JOB_ROOT, JOB_UID, base_env, command_env
@@ -77,8 +77,8 @@ class ContainerSandbox:
             if self._resident is None
             else self._resident.workplace
         )
-        self._ahead: tuple[str, Attachment] | None = None
-        """The container that was made for the first command before that was known, by its id."""
+        self._ahead: Starting | None = None
+        """The container of the first command, before that is known."""
         self._containers: list[str] = []
         """By name: what is to be removed."""
         self._command: ContainerCommand | None = None
@@ -224,7 +224,7 @@ class ContainerSandbox:
             if self._command is not None:
                 await self._command.kill()
             if self._ahead is not None:
-                await self._ahead[1].close()
+                await self._ahead.give_up()
             if not await self._passed_on():
                 await self._workplace.remove(*self._containers)
             self._removed = True
@@ -251,30 +251,30 @@ class ContainerSandbox:
             await self._resident.let_go()
             await self._engine.remove(self._resident.container)
         self._resident = Resident(self._engine, self._workplace, self._marker)
-        await self._resident.start(*await self._next_container())
+        await self._resident.start(await self._next_container())
         return self._resident
 
     async def _start(self, request: ExecRequest, script: bytes) -> ContainerCommand:
-        container, attachment = await self._next_container()
+        starting = await self._next_container()
         # What the launcher needs is there when it begins to read.
-        feeding = asyncio.ensure_future(attachment.write(script))
+        feeding = asyncio.ensure_future(starting.attachment.write(script))
         try:
-            await self._engine.start(container)
+            await starting.started
         except BaseException:
             feeding.cancel()
-            await attachment.close()
+            await starting.attachment.close()
             raise
         return ContainerCommand(
             engine=self._engine,
-            container=container,
-            attachment=attachment,
+            container=starting.container,
+            attachment=starting.attachment,
             request=request,
             feeding=feeding,
             is_root=self._parts.nesting is Nesting.DIND,
         )
 
-    async def _next_container(self) -> tuple[str, Attachment]:
-        """Return a container that has not run, and its input and outputs; remove the one before."""
+    async def _next_container(self) -> Starting:
+        """Return a container whose launcher waits for a command, or will; remove the one before."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             return ahead
@@ -286,7 +286,7 @@ class ContainerSandbox:
     async def _make_ahead(self) -> None:
         self._ahead = await self._make()
 
-    async def _make(self) -> tuple[str, Attachment]:
+    async def _make(self) -> Starting:
         image = self._parts.image
         words = (
             launcher.words(self._marker)
@@ -296,7 +296,10 @@ class ContainerSandbox:
         name = f"runner-{self._name}-{next(self._numbers)}"
         self._containers.append(name)
         container = await self._engine.create(name, self._config(words))
-        return container, await self._engine.attach(container)
+        attachment = await self._engine.attach(container)
+        # It waits for its input, so it can be on its way while there is no source yet.
+        started = asyncio.ensure_future(self._engine.start(container))
+        return Starting(container, attachment, started)
 
     def _config(self, words: list[str]) -> dict[str, Any]:
         parts = self._parts

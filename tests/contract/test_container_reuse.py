@@ -52,11 +52,14 @@ class Project:
 @pytest.fixture
 async def project(container_engine):
     """A provider with two slots, which leaves nothing."""
-    provider = ContainerProvider(settings_for(container_engine, slots=2), owner_label=OWNER)
+    provider = ContainerProvider(
+        settings_for(container_engine, slots=2, cache_prefix=OWNER), owner_label=OWNER
+    )
     yield Project(provider)
     await provider.close()
     engine = Engine(settings_for(container_engine))
     await engine.connect()
+    assert await engine.remove_volume(f"{OWNER}-default")  # one of the jobs wants a cache
     mine = {"filters": label_filter(f"runner.owner={OWNER}")}
     assert await engine.get_json("/containers/json", all="true", **mine) == []
     assert not (await engine.get_json("/volumes", **mine))["Volumes"]
@@ -125,7 +128,8 @@ async def test_a_job_that_ends_badly_takes_its_container_along(project: Project)
     script = f"{PLACE}; (head -c 200m /dev/zero | tail) 2>&-; exit 0"
     request = ExecRequest(argv=("/bin/sh", "-c", script), env={}, cwd="/job/src")
     output, result = await finish(await sandbox.exec(request))
-    assert (output, result.exit_code, result.exceeded) == (hidden, 0, Limit.MEMORY)
+    assert (output, result.exceeded) == (hidden, Limit.MEMORY)
+    assert result.exit_code in {0, 137}  # the kernel may take the shell as well
     await sandbox.destroy()
     second, code = await project.run(f"{PLACE}; exit 3", limits=small)
     assert (second != first, code) == (True, 3)
