@@ -41,9 +41,12 @@ async def ignored_paths(git: Git, place: Path, source: Path) -> frozenset[str]:
     repository = place / "ignored.git"
     await git.run("init", "--quiet", "--bare", "--template=", "--", str(repository))
     await in_thread(partial(_borrow, top / ".git", repository))
+    # Never lists the second name. Of one alone git takes the folders for the beginning of every answer, and gives up
+    # ("not superset of prefix", 2.39) where it answers with one of these folders, because that is ignored.
+    names = (str(source), str(top / ".git"))
     answer = await git.run(
         *(f"--git-dir={repository}", f"--work-tree={top}", "--literal-pathspecs", "ls-files"),
-        *("--others", "--ignored", "--exclude-standard", "--directory", "-z", "--", str(source)),
+        *("--others", "--ignored", "--exclude-standard", "--directory", "-z", "--", *names),
         folder=top,
     )
     prefix = os.fsencode(source.relative_to(top)) + b"/" if source != top else b""

@@ -76,6 +76,13 @@ async def test_an_ignored_folder_itself(desk: Desk, repository: Repository) -> N
     assert await copied(desk, repository.path / "a" / "node_modules") == {"b"}
 
 
+async def test_a_folder_deep_in_an_ignored_one(desk: Desk, repository: Repository) -> None:
+    """However far below what is ignored it lies."""
+    (repository.path / ".gitignore").write_text("/out/\n")
+    write(repository, "out/a/b/c", "out/a/b/d/e", "out/a/other")
+    assert await copied(desk, repository.path / "out" / "a" / "b") == {"c", "d/e"}
+
+
 async def test_a_folder_that_is_no_repository(desk: Desk, tmp_path: Path) -> None:
     """Its own .gitignore counts all the same; without one everything is copied."""
     folder = tmp_path / "plain"
