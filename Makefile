@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos lint bench bench-peers clean lock
+.PHONY: help run test chaos lint dogfood bench bench-peers clean lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,11 @@ lint: $(DEV_STAMP) ## Run every linter, cheap to dear
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+# The jobs see of this host only /usr, so the interpreter is the system's, of the version of the virtual environment.
+dogfood: $(DEV_STAMP) ## Run every linter as jobs of this runner itself, behind its walls
+	@mkdir -p build/ci && cp -rlf $(BIN) $(VENV)/lib proto build/ci/
+	$(BIN)/runner pipeline run jobs/ci.yaml
 
 bench: $(DEV_STAMP) ## Measure against the floors of benchmarks/README.md
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
