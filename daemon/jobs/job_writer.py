@@ -333,4 +333,3 @@ def _workflow_outputs(
 
 def _lease_values(lease: LeaseRef) -> Row:
     return (lease.job_id, lease.attempt, lease.lease_token)
-

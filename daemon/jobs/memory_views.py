@@ -77,4 +77,3 @@ def next_moments(timed: Iterable[Job]) -> NextMoments:
         steady, moment_us = moment(job)
         first[steady] = min(moment_us, first.get(steady, moment_us))
     return NextMoments(wall_us=first.get(False), steady_us=first.get(True))
-

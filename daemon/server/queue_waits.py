@@ -69,7 +69,8 @@ def place_waits(job: Job, sessions: Sequence[AgentSession]) -> list[Wait]:
         return [Wait(kind=AGENT, text=text)]
     if not any(fits(job, session) for session in taking):
         return [Wait(kind="label", text=_label_text(job, taking))]
-    if job.spec.sandbox.kind == "container":  # which is above every tier, whatever other jobs get there
+    # A container is above every tier, whatever other jobs get there.
+    if job.spec.sandbox.kind == "container":
         return []
     wanted = Tier.parse(job.spec.sandbox.min)
     fitting = [session for session in taking if fits(job, session)]
