@@ -15,12 +15,14 @@ import agent_runner.plain_asyncio  # noqa: F401 - before whatever imports asynci
 # isort: split
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import secrets as secrets_module
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from agent_runner import handover as handovers
 from agent_runner import process_logs
@@ -165,24 +167,26 @@ async def _start(
     )
     if handover.alone:  # the server may be away for days yet
         _collect_garbage()
-    received = 0
-    loop = asyncio.get_running_loop()
+    told = partial(_told, config, handover, worker, itertools.count(1))
+    _on_signals(handover, told, lambda: worker.interrupt(ORPHANED_GRACE_S))
+    return worker
 
-    def told() -> None:
-        nonlocal received
-        received += 1
-        if received == 1:
+
+def _told(
+    config: AgentRunnerConfig, handover: Handover, worker: Worker, received: Iterator[int]
+) -> None:
+    """Drain, then cancel, then leave. Called for each signal; ``received`` counts them."""
+    match next(received):
+        case 1:
             handover.stopping()
             worker.drain()
             if config.drain_timeout_s is not None:
+                loop = asyncio.get_running_loop()
                 loop.call_later(config.drain_timeout_s, worker.interrupt, config.cancel_grace_s)
-        elif received == 2:  # noqa: PLR2004 - the second signal
+        case 2:
             worker.interrupt(config.cancel_grace_s)
-        else:
+        case _:
             worker.leave_now()
-
-    _on_signals(handover, told, lambda: worker.interrupt(ORPHANED_GRACE_S))
-    return worker
 
 
 def _collect_garbage() -> None:

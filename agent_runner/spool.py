@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -172,7 +171,7 @@ class Spool:
     def remove_outputs(self) -> None:
         """Remove the contents of outputs; on a thread, after ``remove``. What a death leaves goes with the next start."""
         if self.outputs is not None:
-            shutil.rmtree(self.outputs, ignore_errors=True)
+            _remove_folder(self.outputs)
 
     def recover(self, lease: Lease) -> Outcome | None:
         """Take over what an earlier process left: measure the log and return its outcome, if it had one."""
@@ -200,7 +199,14 @@ def remove_orphans(folder: Path) -> None:
     """Remove the contents of outputs that have no spool; called once, at start, after ``leftovers``."""
     for path in folder.glob(f"*{OUTPUTS_SUFFIX}"):
         if not path.with_suffix(SUFFIX).exists():
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_folder(path)
+
+
+def _remove_folder(path: Path) -> None:
+    # Loads the libraries of four archive formats, for the few jobs that have outputs.
+    import shutil  # noqa: PLC0415
+
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def leftovers(folder: Path) -> Iterator[tuple[Lease, Spool]]:

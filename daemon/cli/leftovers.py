@@ -12,7 +12,7 @@ import re
 import socket
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -153,34 +153,28 @@ def _of_start(
         keep = keep or "nothing tells which installation it belongs to"
     else:
         dead[installation + folder.name.removeprefix("agent-runner")] = guard
-    found = []
-    for path in _entries(folder):
-        attempt = _ATTEMPT.fullmatch(path.name)
-        if attempt:
-            found.append(
-                Leftover(
-                    kind="workspace",
-                    path=str(path),
-                    state_dir=label,
-                    guard=guard,
-                    job_id=attempt[1],
-                    attempt=int(attempt[2]),
-                    keep=keep,
-                    measure=_measured(path),
-                )
-            )
-    whole = _measured(folder)
-    rest = Measure(whole.size_bytes - sum(one.measure.size_bytes for one in found), whole.mtime_s)
+    rest = _measured(folder)
+    whole = Leftover(
+        kind="folder", path=str(folder), state_dir=label, guard=guard, keep=keep, measure=rest
+    )
+    found = _workspaces(whole)
+    size_bytes = rest.size_bytes - sum(one.measure.size_bytes for one in found)
+    return [*found, replace(whole, measure=Measure(size_bytes, rest.mtime_s))]
+
+
+def _workspaces(folder: Leftover) -> list[Leftover]:
+    """Return the workspaces in the folder of one start."""
     return [
-        *found,
-        Leftover(
-            kind="folder",
-            path=str(folder),
-            state_dir=label,
-            guard=guard,
-            keep=keep,
-            measure=rest,
-        ),
+        replace(
+            folder,
+            kind="workspace",
+            path=str(path),
+            job_id=attempt[1],
+            attempt=int(attempt[2]),
+            measure=_measured(path),
+        )
+        for path in _entries(Path(folder.path))
+        if (attempt := _ATTEMPT.fullmatch(path.name))
     ]
 
 

@@ -31,7 +31,14 @@ from daemon.clock import SystemClock
 from daemon.jobfile.dialect import SOURCE_PARTS, flatten
 from daemon.jobfile.flat_job import FlatJob
 from daemon.jobfile.flat_job import Path as FieldPath
-from daemon.jobfile.model import INNER_FIELDS, JobFields, MaskingFields, OutputFields, RetryFields
+from daemon.jobfile.model import (
+    INNER_FIELDS,
+    JobFields,
+    MaskingFields,
+    OutputFields,
+    RetryFields,
+    SandboxFields,
+)
 from daemon.jobfile.overlay import MAX_OVERLAYS, Overlay, lay_over, too_many
 from daemon.jobfile.problem import Problem, did_you_mean, invalid_job_file
 from daemon.jobfile.reading import read_tree
@@ -147,7 +154,6 @@ def _shape_problem(error: ErrorDetails, flat: FlatJob) -> Problem:
 
 
 def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec:
-    sandbox = fields.sandbox
     group = fields.concurrency
     return JobSpec(
         argv=_argv(fields),
@@ -160,25 +166,7 @@ def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec
         job_dir=fields.job_dir,
         timeout_s=fields.timeout_seconds,
         idle_timeout_s=fields.idle_timeout_seconds,
-        sandbox=SandboxSpec(
-            kind=sandbox.kind,
-            min=sandbox.min,
-            network="hosts" if isinstance(sandbox.network, list) else sandbox.network,
-            memory_bytes=sandbox.memory,
-            pids=sandbox.pids,
-            output_bytes=sandbox.output,
-            cpus=sandbox.cpus,
-            disk_bytes=sandbox.disk,
-            open_files=sandbox.open_files,
-            hosts=tuple(sandbox.network) if isinstance(sandbox.network, list) else (),
-            require=tuple(sandbox.require),
-            unprotected=not sandbox.protect,
-            fallback=sandbox.fallback if "fallback" in sandbox.model_fields_set else "",
-            container_only=tuple(sandbox.container_only),
-            reuse="" if sandbox.reuse == "off" else sandbox.reuse,
-            nested="" if sandbox.nested == "none" else sandbox.nested,
-            cache=sandbox.cache,
-        ),
+        sandbox=_sandbox(fields.sandbox),
         labels=fields.labels,
         project=fields.project,
         priority=fields.priority,
@@ -194,6 +182,28 @@ def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec
         cache=CacheSpec(inputs=tuple(fields.cache.inputs), key=fields.cache.key)
         if fields.cache
         else None,
+    )
+
+
+def _sandbox(sandbox: SandboxFields) -> SandboxSpec:
+    return SandboxSpec(
+        kind=sandbox.kind,
+        min=sandbox.min,
+        network="hosts" if isinstance(sandbox.network, list) else sandbox.network,
+        memory_bytes=sandbox.memory,
+        pids=sandbox.pids,
+        output_bytes=sandbox.output,
+        cpus=sandbox.cpus,
+        disk_bytes=sandbox.disk,
+        open_files=sandbox.open_files,
+        hosts=tuple(sandbox.network) if isinstance(sandbox.network, list) else (),
+        require=tuple(sandbox.require),
+        unprotected=not sandbox.protect,
+        fallback=sandbox.fallback if "fallback" in sandbox.model_fields_set else "",
+        container_only=tuple(sandbox.container_only),
+        reuse="" if sandbox.reuse == "off" else sandbox.reuse,
+        nested="" if sandbox.nested == "none" else sandbox.nested,
+        cache=sandbox.cache,
     )
 
 
