@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,25 @@ def workspace_mount(volume: str, marks: Mapping[str, str]) -> dict[str, Any]:
     """Return the mount of the volume that holds ``/job``; the engine makes it, with the content of a first image's ``/job``."""
     options = {"Labels": {**marks}}
     return {"Type": "volume", "Source": volume, "Target": JOB_ROOT, "VolumeOptions": options}
+
+
+def image_volumes(
+    paths: Iterable[str], taken: Iterable[str], marks: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return the mounts of the volumes that an image asks for, with labels, so that what an engine leaves that is killed is found.
+
+    Args:
+        paths: As the image writes them.
+        taken: Where something else is mounted.
+        marks: The labels.
+    """
+    targets = {posixpath.normpath(path) for path in paths} - {*taken, TMP, "/run", HOME}
+    options = {"Labels": {**marks}}
+    return [
+        {"Type": "volume", "Target": target, "VolumeOptions": options}
+        for target in sorted(targets)
+        if target.startswith("/")
+    ]
 
 
 def cache_mount(volume: str) -> dict[str, Any]:

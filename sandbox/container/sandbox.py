@@ -303,13 +303,17 @@ class ContainerSandbox:
 
     def _config(self, words: list[str]) -> dict[str, Any]:
         parts = self._parts
+        mounts = self._workplace.mounts
+        if not parts.engine.is_podman and parts.nesting is Nesting.NONE:
+            taken = [mount["Target"] for mount in mounts]
+            mounts = [*mounts, *hardening.image_volumes(parts.image.volumes, taken, self._marks)]
         config = hardening.job(
             parts.image.id,
             words,
             settings=parts.settings,
             network=self._request.network,
             fuses=parts.fuses,
-            mounts=self._workplace.mounts,
+            mounts=mounts,
             marks=self._marks,
             extra_hosts=extra_hosts(self._request, parts.settings),
             podman=parts.engine.is_podman,

@@ -15,6 +15,7 @@ import pytest
 from sandbox.base import Command, ExecRequest, Network, SandboxRequest
 from sandbox.container.command import ContainerCommand
 from sandbox.container.engine import Engine, label_filter
+from sandbox.container.hardening import OWNER_LABEL, SANDBOX_LABEL
 from sandbox.container.provider import ContainerProvider
 from sandbox.container.settings import PullPolicy
 from sandbox.errors import (
@@ -64,6 +65,24 @@ async def made_by(engine: Engine, owner: str) -> list[str]:
     return sorted([each["Names"][0] for each in containers] + [each["Name"] for each in volumes])
 
 
+async def test_volumes_of_an_image_are_known_by_their_owner(place: Place, engine: Engine):
+    """So what an engine leaves that dies in between is found; and they go with the sandbox."""
+
+    async def sandboxes() -> list[str]:
+        found = (await engine.get_json("/volumes"))["Volumes"] or []
+        own = [each["Labels"] for each in found if not each["Name"].startswith("runner-")]
+        assert all(OWNER_LABEL in labels for labels in own)
+        return [labels[SANDBOX_LABEL] for labels in own]
+
+    before = await sandboxes()
+    sandbox = await place.another()
+    command = await place.start("echo up; sleep 1000", sandbox=sandbox)
+    await read_until(command.stream(), b"up")
+    (_,) = set(await sandboxes()) - set(before)
+    await sandbox.destroy()
+    assert set(await sandboxes()) <= set(before)
+
+
 async def test_every_wall_is_up(place: Place):
     """A command is nobody, can become nobody else, and writes nowhere but in its own folders."""
     script = (
@@ -86,7 +105,9 @@ async def test_a_secret_is_neither_shown_nor_kept_by_the_engine(
     command = await place.start('echo "$TOKEN" | wc -c; sleep 1000', env={"TOKEN": CANARY})
     await read_until(command.stream(), b"\n")
     names = await made_by(engine, f"contract-{os.getpid()}")
-    assert len(names) == 3  # the command, the files, the volume
+    assert (
+        len(names) == 4
+    )  # the command, the files, the volume, and the one that the image asks for
     for name in names[:2]:
         assert CANARY not in json.dumps(await engine.get_json(f"/containers{name}/json"))
     found = subprocess.run(
