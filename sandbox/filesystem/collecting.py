@@ -104,16 +104,27 @@ class TreeCollection:
             elif self.owner is not None and facts.st_uid != self.owner:
                 self.taker.refuse(name, "does not belong to the job")
             else:
-                self.taker.take(
-                    name, facts.st_mode & 0o777, facts.st_size, lambda count: self._read(fd, count)
-                )
+                content = _Content(fd, facts.st_size, self.stop)
+                self.taker.take(name, facts.st_mode & 0o777, facts.st_size, content.read)
         finally:
             os.close(fd)
 
-    def _read(self, fd: int, count: int) -> bytes:
-        if self.stop.is_set():
+
+class _Content:
+    """The bytes of one file, no more of them than were announced: who survived a command may write on."""
+
+    def __init__(self, fd: int, size: int, stop: threading.Event) -> None:
+        self._fd = fd
+        self._left = size
+        self._stop = stop
+
+    def read(self, count: int) -> bytes:
+        """Return the next bytes; nothing at the end."""
+        if self._stop.is_set():
             raise SandboxBrokenError("the collection was stopped")
-        return os.read(fd, count)
+        piece = os.read(self._fd, min(count, self._left))
+        self._left -= len(piece)
+        return piece
 
 
 def _why_not(error: OSError) -> str:
