@@ -7,6 +7,7 @@ starts them. ENGINE is the folder of a running engine, which gets an image of th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -23,6 +24,7 @@ from daemon.jobfile.loader import load_job_file
 from sandbox.base import SandboxRequest
 from sandbox.container.provider import ContainerProvider
 from sandbox.env import JOB_UID
+from sandbox.process import become_subreaper
 from tests.contract.container_engine import settings_for
 from tests.contract.engine_keeper import busybox_root, import_image
 from tests.contract.escape_case import EscapeCase
@@ -121,8 +123,12 @@ async def run(root: Path, wanted: list[str]) -> dict[str, list[str]]:
 
 
 if __name__ == "__main__":
+    become_subreaper()  # of what the peers of cases leave
     engine = Path(sys.argv[1])
     for folder in (engine, engine / "data"):
         folder.chmod(0o711)  # steps of a case on the host are the job's user's
     import_image(engine / "sock", IMAGE, tools(), "ENV PATH=/usr/bin:/bin:/usr/sbin:/sbin")
     json.dump(asyncio.run(run(engine, sys.argv[2:])), sys.stdout)
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            continue

@@ -62,6 +62,7 @@ ESCAPE_DEVIATIONS: dict[tuple[str, str], str] = {
     (CONTAINER, "priv-16"): _ENGINE_FILTER,
     (CONTAINER, "priv-18"): _ENGINE_FILTER,
     (CONTAINER, "priv-51"): _ENGINE_FILTER,
+    (CONTAINER, "priv-52"): _ENGINE_FILTER,
     (LANDLOCK, "allow-01"): "there is no proxy without a network namespace: such jobs are refused",
     (LANDLOCK, "fsw-12"): _METADATA,
     (LANDLOCK, "fsw-13"): _METADATA,
