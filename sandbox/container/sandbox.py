@@ -83,7 +83,7 @@ class ContainerSandbox:
         """By name: what is to be removed."""
         self._command: ContainerCommand | None = None
         self._trusted = False
-        self._destroyed = self._removed = False
+        self._destroyed = self._removed = self._was_cut_off = False
         self._lock = asyncio.Lock()
         """Held while something is started, copied or removed, so that no two of them race."""
         self._copying: asyncio.Task[None] | None = None
@@ -226,9 +226,16 @@ class ContainerSandbox:
             if self._ahead is not None:
                 await self._ahead.give_up()
             if not await self._passed_on():
-                await self._workplace.remove(*self._containers)
+                await self._remove()
             self._removed = True
             self._on_destroyed(self._name)
+
+    async def _remove(self) -> None:
+        whole, self._was_cut_off = self.has_run and not self._was_cut_off, True
+        await self._workplace.remove(*self._containers)
+        # A removal or a creation that the engine did not survive can leave what no container knows any more.
+        if self._parts.image.volumes and not whole:
+            await self._workplace.remove_unnamed()
 
     async def _passed_on(self) -> bool:
         """Leave the container to the next job of its scope, if it can be; tell whether it was."""

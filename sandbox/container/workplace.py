@@ -10,7 +10,7 @@ from typing import Any
 from sandbox.collection import Taker
 from sandbox.container import hardening
 from sandbox.container.collecting import ContainerCollection
-from sandbox.container.engine import Engine
+from sandbox.container.engine import Engine, label_filter
 from sandbox.container.failure import Operation
 from sandbox.container.pack import Packer, Packing
 from sandbox.container.unpack import (
@@ -125,6 +125,16 @@ class Workplace:
                 return
             await asyncio.sleep(_VOLUME_WAIT_S)
         raise SandboxBrokenError(f"the volume {self._volume} cannot be removed: it is in use")
+
+    async def remove_unnamed(self) -> None:
+        """Remove volumes that an image asked for and whose container never came to be: the engine died in between."""
+        owner = hardening.OWNER_LABEL
+        mine = label_filter(f"{owner}={self._marks[owner]}")
+        found = (await self._engine.get_json("/volumes", filters=mine))["Volumes"] or ()
+        for each in found:
+            name = each["Labels"].get(hardening.SANDBOX_LABEL)
+            if name == self._marks[hardening.SANDBOX_LABEL]:
+                await self._engine.remove_volume(each["Name"])
 
     async def _facts(self, parts: tuple[str, ...]) -> str:
         headers = await self._engine.path_facts(self._holder, "/".join((JOB_ROOT, *parts)))
