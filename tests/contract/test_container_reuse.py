@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 
 import pytest
@@ -11,7 +12,7 @@ from sandbox.base import ExecRequest, Network, SandboxRequest, Wall
 from sandbox.container.engine import Engine, label_filter
 from sandbox.container.provider import ContainerProvider
 from sandbox.container.sandbox import ContainerSandbox
-from sandbox.errors import SandboxUnavailableError
+from sandbox.errors import SandboxBrokenError, SandboxUnavailableError
 from sandbox.limits import MIB, Limit, Limits
 from tests.contract.container_engine import settings_for
 from tests.contract.sandbox_backends import finish, read_until, running
@@ -198,6 +199,7 @@ async def test_a_container_that_was_killed_meanwhile(project: Project, container
     mine = {"filters": label_filter(f"runner.owner={OWNER}")}
     for each in await engine.get_json("/containers/json", **mine):
         await engine.kill(each["Id"], "KILL")
-        await engine.wait(each["Id"])
+        with contextlib.suppress(SandboxBrokenError):  # it was noticed and removed already
+            await engine.wait(each["Id"])
     await engine.close()
     assert await project.run("echo ok") == (b"ok\n", 0)
