@@ -16,6 +16,7 @@ from sandbox import procfs
 from sandbox.base import Command, ExecRequest, ExecResult, Sandbox, SandboxRequest, Tier
 from sandbox.container.provider import ContainerProvider
 from sandbox.errors import SandboxUnavailableError
+from sandbox.filesystem.lanes import JOB_UIDS
 from sandbox.filesystem.provider import FilesystemProvider
 from sandbox.scripted import ScriptedProvider
 from tests.contract.container_engine import settings_for
@@ -140,9 +141,9 @@ async def until_waiting() -> None:
 
 
 def open_backend(
-    backend: str, root: Path
+    backend: str, root: Path, job_uids: range = JOB_UIDS
 ) -> FilesystemProvider | ContainerProvider | ScriptedProvider:
-    """Return the provider of a backend; ``root`` is the engine's for containers."""
+    """Return the provider of a backend; ``root`` is the engine's for containers, ``job_uids`` are for those of root."""
     if backend == CONTAINER:
         return ContainerProvider(settings_for(root), owner_label=f"contract-{os.getpid()}")
     if backend == SCRIPTED:
@@ -152,6 +153,7 @@ def open_backend(
         owner_label=f"contract-{os.getpid()}",
         tier=Tier.parse(tier_of(backend)),
         allow_plain=True,
+        job_uids=job_uids,
         warm_slots=1 if backend == WARM else 0,
     )
 
@@ -166,7 +168,9 @@ async def until_warm(provider: FilesystemProvider) -> None:
     await until(lambda: provider.parked_pids, "a warm slot")
 
 
-async def open_place(request: pytest.FixtureRequest, root: Path) -> AsyncIterator[Place]:
+async def open_place(
+    request: pytest.FixtureRequest, root: Path, job_uids: range = JOB_UIDS
+) -> AsyncIterator[Place]:
     """Yield a place of the backend that the test is parametrised with; skip what is missing here."""
     backend: str = request.param
     test = request.node.originalname
@@ -175,7 +179,7 @@ async def open_place(request: pytest.FixtureRequest, root: Path) -> AsyncIterato
         request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
     if backend == CONTAINER:
         root = request.getfixturevalue("container_engine")
-    provider = open_backend(backend, root)
+    provider = open_backend(backend, root, job_uids)
     try:
         await provider.probe()
     except SandboxUnavailableError as error:

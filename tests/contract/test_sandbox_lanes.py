@@ -83,27 +83,36 @@ async def open_(request, reachable_dir):
         yield each
 
 
+OWN_UIDS = JOB_UIDS[-20:]
+"""The lowest that is free is taken, so nobody else comes as far as these."""
+
+
 def owner(place, sandbox) -> int:
     """Return whose the folders of a sandbox are."""
     return (place.root / sandbox.base_env["RUNNER_SANDBOX"] / "home").stat().st_uid
 
 
+@pytest.fixture(params=FILESYSTEM_BACKENDS)
+async def alone(request, reachable_dir):
+    """Every backend that runs processes, with users that no other test takes at the same time."""
+    async for each in open_place(request, reachable_dir, OWN_UIDS):
+        yield each
+
+
 @AS_ROOT
-async def test_sandboxes_that_live_at_once_have_different_users(real):
-    """Each has one that nobody else has; other runners of this host, as of other tests, may have some of them."""
-    others = [await real.another() for _ in range(4)]
-    uids = [owner(real, each) for each in (real.sandbox, *others)]
-    assert len(set(uids)) == len(uids)
-    assert set(uids) <= set(JOB_UIDS)
+async def test_sandboxes_that_live_at_once_have_different_users(alone):
+    """Each has the lowest user that is free; a destroyed one's is free again."""
+    others = [await alone.another() for _ in range(4)]
+    uids = [owner(alone, each) for each in (alone.sandbox, *others)]
+    assert uids == list(OWN_UIDS[:5])
     for sandbox, uid in zip(others, uids[1:], strict=True):
-        output, _ = await real.run("touch $HOME/f; cat /proc/self/uid_map", sandbox=sandbox)
-        home = real.root / sandbox.base_env["RUNNER_SANDBOX"] / "home"
+        output, _ = await alone.run("touch $HOME/f; cat /proc/self/uid_map", sandbox=sandbox)
+        home = alone.root / sandbox.base_env["RUNNER_SANDBOX"] / "home"
         assert ((home / "f").stat().st_uid, (home / "f").stat().st_gid) == (uid, uid), output
     await others[2].destroy()
     await others[0].destroy()
-    alive = {uids[0], uids[2], uids[4]}
-    later = [owner(real, await real.another()) for _ in range(3)]
-    assert len({*alive, *later}) == len(alive) + len(later)
+    again = [owner(alone, await alone.another()) for _ in range(3)]
+    assert again == [uids[1], uids[3], OWN_UIDS[5]]
 
 
 @AS_ROOT
