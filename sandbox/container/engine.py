@@ -17,7 +17,7 @@ import httpx2
 from sandbox.container.attachment import Attachment
 from sandbox.container.failure import Operation, classify
 from sandbox.container.settings import ContainerSettings, EngineAddress
-from sandbox.errors import EngineUnusableError, SandboxBrokenError
+from sandbox.errors import EngineUnusableError, SandboxBrokenError, TransferRefusedError
 
 OLDEST_API = (1, 40)
 NEWEST_API = (1, 47)
@@ -27,6 +27,7 @@ KILL_S = 10.0
 _NOT_MODIFIED = 304
 _NOT_FOUND = 404
 _CONFLICT = 409
+_FAILED = 500
 _UPGRADED = 101
 _FIRST_ERROR = 400
 
@@ -202,14 +203,19 @@ class Engine:
         )
 
     async def path_facts(self, container: str, path: str) -> httpx2.Headers | None:
-        """Return the headers about a path of a container; None if there is nothing."""
+        """Return the headers about a path of a container; None if there is nothing.
+
+        Raises:
+            TransferRefusedError: A job changes the path between two looks of the engine.
+        """
+        url, params = f"/containers/{container}/archive", {"path": path}
         answer = await self.call(
-            Operation.COPY_OUT,
-            "HEAD",
-            f"/containers/{container}/archive",
-            params={"path": path},
-            also=(_NOT_FOUND,),
+            Operation.COPY_OUT, "HEAD", url, params=params, also=(_NOT_FOUND, _FAILED)
         )
+        if answer.status_code == _FAILED:
+            # An answer to HEAD has no words: those to GET say whether it is the path or the engine.
+            async with self.stream(Operation.COPY_OUT, "GET", url, path, params=params):
+                raise TransferRefusedError(f"{path!r} is changed while it is looked at")
         return None if answer.status_code == _NOT_FOUND else answer.headers
 
     @asynccontextmanager

@@ -29,7 +29,14 @@ _REFUSED_TREE = (
     "read-only",
     "file exists",
 )
-_TAKEN_AWAY = "could not find the file"
+_CHANGES = (
+    "could not find the file",
+    "no such file",
+    "not a directory",
+    "too many levels of symbolic links",
+    "invalid argument",  # of readlink: a link a moment ago, now a folder
+)
+"""What the engine says of a path that a job changes between two of its looks."""
 _NO_SHELL = ("exec /bin/sh failed", "failed to exec pid1")
 """In the words of the init of Docker, and of that of Podman."""
 _KILLED = 137
@@ -124,8 +131,7 @@ def _error_for(
     text = message.lower()
     if any(sign in text for sign in _ABSENT_IMAGE.get(operation, ())):
         return ImageMissingError(f"there is no image {subject}: {message}")
-    if operation is Operation.COPY_OUT and _TAKEN_AWAY in text:
-        # It was there a moment ago: the job takes it away.
+    if operation is Operation.COPY_OUT and any(sign in text for sign in _CHANGES):
         return TransferRefusedError(f"{subject}: {message}")
     if operation is Operation.COPY_IN and any(sign in text for sign in _REFUSED_TREE):
         return TransferRefusedError(f"{subject}: {message}")

@@ -82,9 +82,9 @@ def test_on_a_terminal(instance: Instance, job: str, tier: str) -> None:
     # More than a terminal holds, to a command that writes more than that before it reads.
     script = "head -c 300000 /dev/zero | tr '\\0' 'x'; head -c 200000 | wc -c"
     terminal.child.sendline(
-        f"stty raw -echo; echo ra''w; {script}; stty sane; echo typed all of it"
+        f"stty raw -echo; echo un''cooked; {script}; stty sane; echo typed all of it"
     )
-    terminal.wait_for("raw")
+    terminal.wait_for("uncooked")
     wait_until_taken(terminal, b"y" * 200_000)
     terminal.wait_for("typed all of it")
     terminal.child.sendline("sleep 1000 &")
