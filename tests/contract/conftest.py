@@ -1,4 +1,4 @@
-"""Fixtures of the contract suites: each backend of the JobStore port, with a clock that a test moves."""
+"""Fixtures of the contract suites: each backend of the JobStore port, with a clock that a test moves; a client of an engine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 
 from daemon.clock import FixedClock
 from daemon.jobs.store import JobStore
+from sandbox.container.engine import Engine
+from tests.contract.container_engine import settings_for
 from tests.contract.job_store_backends import BACKENDS
 
 
@@ -25,3 +27,12 @@ async def store(
     await store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture
+async def engine(container_engine: Path) -> AsyncIterator[Engine]:
+    """A client of the engine that all tests share, to look at what a backend made."""
+    client = Engine(settings_for(container_engine))
+    await client.connect()
+    yield client
+    await client.close()

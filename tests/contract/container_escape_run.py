@@ -28,7 +28,7 @@ from sandbox.process import become_subreaper
 from tests.contract.container_engine import settings_for
 from tests.contract.engine_keeper import busybox_root, import_image
 from tests.contract.escape_case import EscapeCase
-from tests.contract.escape_run import ALONE, CASE_S, load
+from tests.contract.escape_run import CASE_S, load, several_at_a_time
 
 IMAGE = "escapes"
 NO_DUTY = frozenset({"n/a", "gap"})
@@ -106,18 +106,12 @@ async def run(root: Path, wanted: list[str]) -> dict[str, list[str]]:
     settings = settings_for(root, image=f"runner-test:{IMAGE}")
     provider = ContainerProvider(settings, owner_label=f"escape-{os.getpid()}")
     await provider.probe()
-    found: dict[str, list[str]] = {}
-    slots = asyncio.Semaphore(AT_ONCE)
 
-    async def one(case: Mapping[str, Any]) -> None:
-        async with slots:
-            found[case["id"]] = await judge(case, provider, root)
+    async def one(case: Mapping[str, Any]) -> list[str]:
+        return await judge(case, provider, root)
 
     chosen = [case for case in cases() if not wanted or case["id"] in wanted]
-    alone = [case for case in chosen if case.get("danger") in ALONE]
-    await asyncio.gather(*(one(case) for case in chosen if case not in alone))
-    for case in alone:
-        await one(case)
+    found = await several_at_a_time(chosen, one, AT_ONCE)
     await provider.close()
     return found
 

@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,26 @@ async def _kill_spawner(
     return problems
 
 
+async def several_at_a_time(
+    chosen: Sequence[Mapping[str, Any]],
+    one: Callable[[Mapping[str, Any]], Awaitable[list[str]]],
+    at_once: int,
+) -> dict[str, list[str]]:
+    """Run cases, each that would disturb others alone; return what is wrong with each."""
+    found: dict[str, list[str]] = {}
+    slots = asyncio.Semaphore(at_once)
+
+    async def limited(case: Mapping[str, Any]) -> None:
+        async with slots:
+            found[case["id"]] = await one(case)
+
+    alone = [case for case in chosen if case.get("danger") in ALONE]
+    await asyncio.gather(*(limited(case) for case in chosen if case not in alone))
+    for case in alone:
+        await limited(case)
+    return found
+
+
 async def run(tier: str, root: Path, wanted: list[str]) -> dict[str, list[str]]:
     """Run the cases that are wanted, or all, several at a time; return what is wrong with each."""
     label = f"escape-{os.getpid()}"
@@ -84,20 +104,14 @@ async def run(tier: str, root: Path, wanted: list[str]) -> dict[str, list[str]]:
         warm_slots=AT_ONCE if tier == WARM else 0,
     )
     await provider.probe()
-    found: dict[str, list[str]] = {}
-    slots = asyncio.Semaphore(AT_ONCE)
 
-    async def one(case: Mapping[str, Any]) -> None:
-        async with slots:
-            if tier == WARM:
-                await _some_time_for_a_slot(provider)
-            found[case["id"]] = await judge(case, provider, root)
+    async def one(case: Mapping[str, Any]) -> list[str]:
+        if tier == WARM:
+            await _some_time_for_a_slot(provider)
+        return await judge(case, provider, root)
 
     chosen = [case for case in load() if not wanted or case["id"] in wanted]
-    alone = [case for case in chosen if case.get("danger") in ALONE]
-    await asyncio.gather(*(one(case) for case in chosen if case not in alone))
-    for case in alone:
-        await one(case)
+    found = await several_at_a_time(chosen, one, AT_ONCE)
     await provider.close()
     return found
 

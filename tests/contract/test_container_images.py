@@ -9,7 +9,6 @@ import re
 import pytest
 
 from sandbox.base import ExecRequest, SandboxRequest
-from sandbox.container.engine import Engine
 from sandbox.container.images import obtain
 from sandbox.container.provider import ContainerProvider
 from sandbox.container.pull_report import PullProgress
@@ -28,15 +27,6 @@ def registry():
     """A registry with one image."""
     with running_registry() as running:
         yield running
-
-
-@pytest.fixture
-async def engine(container_engine):
-    """A client of the engine that all tests share."""
-    client = Engine(settings_for(container_engine))
-    await client.connect()
-    yield client
-    await client.close()
 
 
 async def run(provider: ContainerProvider, image: str) -> tuple[bytes, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.base import ExecRequest, Network, SandboxRequest, Wall
-from sandbox.container.engine import Engine, label_filter
+from sandbox.container.engine import label_filter
 from sandbox.container.provider import ContainerProvider
 from sandbox.container.settings import Nesting
 from sandbox.errors import SandboxError, SandboxUnavailableError
@@ -36,15 +36,6 @@ async def opened(container_engine):
     yield open_provider
     for provider in made:
         await provider.close()
-
-
-@pytest.fixture
-async def engine(container_engine):
-    """A client of the engine that all tests share."""
-    client = Engine(settings_for(container_engine))
-    await client.connect()
-    yield client
-    await client.close()
 
 
 async def run(provider: ContainerProvider, script: str, **asked: object) -> tuple[bytes, int]:

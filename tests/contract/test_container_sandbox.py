@@ -48,15 +48,6 @@ async def place(request, reachable_dir):
         yield each
 
 
-@pytest.fixture
-async def engine(container_engine):
-    """A client of our own, to look at what the backend made."""
-    client = Engine(settings_for(container_engine))
-    await client.connect()
-    yield client
-    await client.close()
-
-
 async def made_by(engine: Engine, owner: str) -> list[str]:
     """Return the names of all containers and volumes of an owner."""
     filters = {"filters": label_filter(f"runner.owner={owner}")}
