@@ -85,103 +85,121 @@ class HttpServer:
         return f"http://{user and user + '@'}127.0.0.1:{self.port}/{repository.path.name}"
 
 
+class _GitServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, root: Path, facts: HttpServer) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.root = root
+        self.facts = facts
+        facts.port = self.server_address[1]
+
+    def admits(self, authorization: str) -> bool:
+        """Tell whether a request may be served."""
+        pair = f"{self.facts.user}:{self.facts.password}"
+        expected = base64.b64encode(pair.encode()).decode()
+        return not self.facts.password or authorization == f"Basic {expected}"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers as git over HTTP does, with or without a password."""
+
+    server: _GitServer
+
+    def do_GET(self) -> None:
+        self._serve(b"")
+
+    def do_POST(self) -> None:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+        self._serve(body)
+
+    def _serve(self, body: bytes) -> None:
+        self.server.facts.requests.append(self.path)
+        if not self.server.admits(self.headers.get("Authorization", "")):
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if body:
+            self.server.facts.hold.wait(60)
+        path, _, query = self.path.partition("?")
+        if "/lfs/" in path:
+            self._serve_large(path, body)
+            return
+        self._serve_git(path, query, body)
+
+    def _serve_git(self, path: str, query: str, body: bytes) -> None:
+        env = ENV | {
+            "GIT_PROJECT_ROOT": str(self.server.root),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "REQUEST_METHOD": self.command,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(len(body)),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": "safe.directory",
+            "GIT_CONFIG_VALUE_0": "*",
+        }
+        done = subprocess.run(
+            ["git", "http-backend"], input=body, env=env, capture_output=True, check=False
+        )
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        headers = [line.partition(": ")[::2] for line in head.decode().split("\r\n")]
+        status = next((value for name, value in headers if name == "Status"), "200")
+        self.server.facts.sent_bytes += len(content)
+        self.send_response(int(status.split()[0]))
+        for name, value in headers:
+            if name and name != "Status":
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _serve_large(self, path: str, body: bytes) -> None:
+        """Answer as a server of git-lfs does: where each object is, then the object."""
+        if path.endswith("/batch"):
+            at = f"http://127.0.0.1:{self.server.facts.port}/lfs/"
+            objects = [
+                {**one, "actions": {"download": {"href": at + one["oid"]}}}
+                for one in json.loads(body)["objects"]
+            ]
+            content = json.dumps({"transfer": "basic", "objects": objects}).encode()
+        else:
+            (found,) = self.server.root.glob(f"*/.git/lfs/objects/*/*/{path.rpartition('/')[2]}")
+            content = found.read_bytes()
+            self.server.facts.large.append(path)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/vnd.git-lfs+json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+
 @contextmanager
-def serve(  # noqa: C901 - a handler is a class
-    root: Path, user: str = "", password: str = ""
-) -> Iterator[HttpServer]:
+def serve(root: Path, user: str = "", password: str = "") -> Iterator[HttpServer]:
     facts = HttpServer(0, user, password)
     facts.hold.set()
-    expected = base64.b64encode(f"{user}:{password}".encode()).decode()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._serve(b"")
-
-        def do_POST(self) -> None:
-            if self.headers.get("Transfer-Encoding") == "chunked":
-                body = b""
-                while size := int(self.rfile.readline(), 16):
-                    body += self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
-            else:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-            self._serve(body)
-
-        def _serve(self, body: bytes) -> None:
-            facts.requests.append(self.path)
-            if password and self.headers.get("Authorization") != f"Basic {expected}":
-                self.send_response(401)
-                self.send_header("WWW-Authenticate", 'Basic realm="git"')
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            if body:
-                facts.hold.wait(60)
-            path, _, query = self.path.partition("?")
-            if "/lfs/" in path:
-                self._serve_large(path, body)
-                return
-            env = ENV | {
-                "GIT_PROJECT_ROOT": str(root),
-                "GIT_HTTP_EXPORT_ALL": "1",
-                "PATH_INFO": path,
-                "QUERY_STRING": query,
-                "REQUEST_METHOD": self.command,
-                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-                "CONTENT_LENGTH": str(len(body)),
-                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-                "GIT_CONFIG_COUNT": "1",
-                "GIT_CONFIG_KEY_0": "safe.directory",
-                "GIT_CONFIG_VALUE_0": "*",
-            }
-            done = subprocess.run(
-                ["git", "http-backend"], input=body, env=env, capture_output=True, check=False
-            )
-            head, _, content = done.stdout.partition(b"\r\n\r\n")
-            headers = [line.partition(": ")[::2] for line in head.decode().split("\r\n")]
-            status = next((value for name, value in headers if name == "Status"), "200")
-            facts.sent_bytes += len(content)
-            self.send_response(int(status.split()[0]))
-            for name, value in headers:
-                if name and name != "Status":
-                    self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def _serve_large(self, path: str, body: bytes) -> None:
-            """Answer as a server of git-lfs does: where each object is, then the object."""
-            if path.endswith("/batch"):
-                at = f"http://127.0.0.1:{facts.port}/lfs/"
-                objects = [
-                    {**one, "actions": {"download": {"href": at + one["oid"]}}}
-                    for one in json.loads(body)["objects"]
-                ]
-                content = json.dumps({"transfer": "basic", "objects": objects}).encode()
-            else:
-                (found,) = root.glob(f"*/.git/lfs/objects/*/*/{path.rpartition('/')[2]}")
-                content = found.read_bytes()
-                facts.large.append(path)
-            self.send_response(200)
-            self.send_header("Content-Type", "application/vnd.git-lfs+json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def handle_one_request(self) -> None:
-            try:
-                super().handle_one_request()
-            except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    facts.port = server.server_address[1]
+    server = _GitServer(root, facts)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
