@@ -7,7 +7,7 @@ and the server's token are not here: they travel over an inherited pipe (see ``h
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -182,16 +182,9 @@ class AgentRunnerConfig:
             InvalidConfigError: A variable is missing or malformed; names it and the shape it must have.
         """
         read = _EnvReader(env)
-        tier = read.text("SANDBOX_TIER")
-        if tier not in TIERS:
-            raise read.error("SANDBOX_TIER", f"must be one of {', '.join(TIERS)}")
         name = read.text("NAME")
         if not AGENT_NAME.fullmatch(name):
             raise read.error("NAME", "must be 1 to 64 letters, digits, dots, dashes or underscores")
-        pull = read.text("CONTAINER_PULL")
-        if pull not in PULL_POLICIES:
-            raise read.error("CONTAINER_PULL", f"must be one of {', '.join(PULL_POLICIES)}")
-        certs = read.optional("CONTAINER_CERTS")
         slots = read.number("SLOTS")
         if not (slots.is_integer() and 1 <= slots <= MAX_SLOTS):
             raise read.error("SLOTS", f"must be a whole number from 1 to {MAX_SLOTS}")
@@ -208,12 +201,12 @@ class AgentRunnerConfig:
             mode=read.text("MODE"),
             slots=int(slots),
             warm_slots=read.count("WARM_SLOTS"),
-            sandbox_tier=tier,
+            sandbox_tier=read.one_of("SANDBOX_TIER", TIERS),
             allow_unsandboxed=read.flag("ALLOW_UNSANDBOXED"),
             container_engine=read.optional("CONTAINER_ENGINE"),
-            container_certs=Path(certs) if certs else None,
+            container_certs=read.path("CONTAINER_CERTS"),
             container_image=read.optional("CONTAINER_IMAGE"),
-            container_pull=pull,
+            container_pull=read.one_of("CONTAINER_PULL", PULL_POLICIES),
             containers=ContainerPolicy.from_json(read.optional("CONTAINERS")),
             labels=read.pairs("LABELS"),
             projects=tuple(filter(None, read.optional("PROJECTS").split(","))),
@@ -240,6 +233,12 @@ class _EnvReader:
 
     def optional(self, name: str) -> str:
         return self._env.get(ENV_PREFIX + name, "")
+
+    def one_of(self, name: str, known: Collection[str]) -> str:
+        value = self.text(name)
+        if value not in known:
+            raise self.error(name, f"must be one of {', '.join(known)}")
+        return value
 
     def path(self, name: str) -> Path | None:
         text = self.optional(name)

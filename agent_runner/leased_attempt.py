@@ -50,23 +50,7 @@ class LeasedAttempt:
             spool, problem = Spool.without_disk(), error
         delivery = Delivery(self._client, self.lease, spool, self._lose)
         attempt = AttemptRun(
-            self._provider,
-            AttemptRequest(
-                job_id=self.lease.job_id,
-                attempt=self.lease.attempt,
-                spec=self._spec,
-                source_dir=self._config.source_dir,
-                outputs=None
-                if spool.outputs is None
-                else OutputsPlace(
-                    spool.outputs,
-                    self._config.max_output_bytes,
-                    cache_dir=self._config.cache_dir,
-                ),
-            ),
-            self._secrets,
-            spool,
-            self.control,
+            self._provider, self._request(spool), self._secrets, spool, self.control
         )
         settled = False
         self._running = attempt
@@ -92,6 +76,20 @@ class LeasedAttempt:
                     await asyncio.to_thread(spool.remove_outputs)
             else:
                 spool.release()
+
+    def _request(self, spool: Spool) -> AttemptRequest:
+        outputs = None
+        if spool.outputs is not None:
+            outputs = OutputsPlace(
+                spool.outputs, self._config.max_output_bytes, cache_dir=self._config.cache_dir
+            )
+        return AttemptRequest(
+            job_id=self.lease.job_id,
+            attempt=self.lease.attempt,
+            spec=self._spec,
+            source_dir=self._config.source_dir,
+            outputs=outputs,
+        )
 
     async def processes(self) -> list[LiveProcess] | None:
         """Return what runs now, masked; None if the command does not run yet."""

@@ -97,9 +97,6 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
     Raises:
         InvalidJobSpecError: It names a reason to retry that only a newer peer knows.
     """
-    timeout_s = DEFAULT_TIMEOUT_S
-    if message.HasField("timeout"):
-        timeout_s = duration_from_pb(message.timeout)
     idle_timeout_s = None
     if message.HasField("idle_timeout"):
         idle_timeout_s = duration_from_pb(message.idle_timeout)
@@ -112,18 +109,16 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
         container_image=message.container_image,
         code_dir=message.code_dir or "/job/src",
         job_dir=message.job_dir,
-        timeout_s=timeout_s,
+        timeout_s=duration_from_pb(message.timeout)
+        if message.HasField("timeout")
+        else DEFAULT_TIMEOUT_S,
         idle_timeout_s=idle_timeout_s,
         sandbox=SandboxSpec(**_filled(message.sandbox, _SANDBOX_DEFAULTS)),
         labels=dict(message.labels),
         project=message.project,
         priority=message.priority,
         retries=_retries_from_pb(message.retries) if message.HasField("retries") else None,
-        concurrency=ConcurrencySpec(
-            group=message.concurrency.group, limit=message.concurrency.limit or 1
-        )
-        if message.HasField("concurrency")
-        else None,
+        concurrency=_concurrency_from_pb(message),
         depends_on=tuple(message.depends_on),
         not_before_us=time_from_pb(message.not_before_time)
         if message.HasField("not_before_time")
@@ -201,6 +196,13 @@ def _retries_to_pb(retries: RetryPolicy) -> job_pb2.RetryPolicy:
         exit_codes=retries.exit_codes,
         end_reasons=[_END_REASON_TO_PB[reason] for reason in retries.end_reasons],
     )
+
+
+def _concurrency_from_pb(message: job_pb2.JobSpec) -> ConcurrencySpec | None:
+    if not message.HasField("concurrency"):
+        return None
+    asked = message.concurrency
+    return ConcurrencySpec(group=asked.group, limit=asked.limit or 1)
 
 
 def _retries_from_pb(message: job_pb2.RetryPolicy) -> RetryPolicy:

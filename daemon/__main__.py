@@ -10,9 +10,22 @@ import gc
 import json
 import os
 import sys
+from typing import Any
 
 from agent_runner.hardening import harden
 from daemon.local.first_spawn import spawn_children
+
+
+def _launch_document(fd: int) -> dict[str, Any] | None:
+    with os.fdopen(fd, "rb") as pipe:
+        content = pipe.read()
+    if not content:
+        return None
+    document: dict[str, Any] = json.loads(content)
+    for name in ("lock_fd", "progress_fd"):
+        if document[name] >= 0:
+            os.set_inheritable(document[name], False)
+    return document
 
 
 def main(argv: list[str]) -> int:
@@ -23,14 +36,9 @@ def main(argv: list[str]) -> int:
     if "--launch-fd" not in options or "--instance" not in options:
         sys.stderr.write("runner: the daemon is started by `runner local start`\n")
         return 2
-    with os.fdopen(int(options["--launch-fd"]), "rb") as pipe:
-        content = pipe.read()
-    if not content:
+    document = _launch_document(int(options["--launch-fd"]))
+    if document is None:
         return 1  # whoever started us has gone
-    document = json.loads(content)
-    for name in ("lock_fd", "progress_fd"):
-        if document[name] >= 0:
-            os.set_inheritable(document[name], False)
     # The write end is never used nor closed: its end of file tells the children that we have died.
     life_in, _life_out = os.pipe()
     spared = frozenset[int]()

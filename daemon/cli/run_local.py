@@ -35,6 +35,7 @@ from daemon.errors import UsageError
 
 if TYPE_CHECKING:
     from agent_runner.job_spec import JobSpec
+    from agent_runner.one_shot import OneShot
     from agent_runner.outcome import Outcome
     from sandbox.base import Capabilities
 
@@ -116,9 +117,7 @@ def run_local(  # noqa: PLR0913 - one per option
         return run_with_triggered(
             ctx, chosen, search, triggers, quiet=quiet, outputs_dir=keeping.outputs_dir
         )
-    outcome = _run(ctx, chosen, search, keeping, triggers=triggers, quiet=quiet)
-    _report(outcome, keeping.outputs_dir, quiet=quiet)
-    return exit_status(outcome.end_reason, outcome.exit_code)
+    return _run(ctx, chosen, search, keeping, triggers=triggers, quiet=quiet)
 
 
 def _run(  # noqa: PLR0913 - as the command
@@ -129,19 +128,33 @@ def _run(  # noqa: PLR0913 - as the command
     *,
     triggers: TriggerFlags,
     quiet: bool,
-) -> Outcome:
-    from agent_runner.one_shot import OneShot, run_one_shot  # noqa: PLC0415
+) -> int:
+    from agent_runner.one_shot import run_one_shot  # noqa: PLC0415
+
+    shot = _shot(ctx, place, search, keeping)
+    shown = shown_on(sys.stdout)
+    outcome = run_one_shot(
+        shot,
+        lambda data: write_past_buffer(shown(data)),
+        lambda found: None if quiet else _announce(shot.spec, found),
+    )
+    outcome = after_run(shot.spec, shot.job_id, outcome, triggers)
+    _report(outcome, keeping.outputs_dir, quiet=quiet)
+    return exit_status(outcome.end_reason, outcome.exit_code)
+
+
+def _shot(ctx: click.Context, place: Place, search: SecretSearch, keeping: Keeping) -> OneShot:
+    from agent_runner.one_shot import OneShot  # noqa: PLC0415
     from agent_runner.secret_source import GivenSecrets  # noqa: PLC0415
     from daemon.cli.run_local_secrets import find_secrets  # noqa: PLC0415
     from daemon.jobs.ids import new_job_id  # noqa: PLC0415
 
     state = state_of(ctx)
     state.prepare()
-    spec = place.spec
     secrets = find_secrets(_needed_at_once(place), search)
-    shot = OneShot(
+    return OneShot(
         job_id=new_job_id(),
-        spec=spec,
+        spec=place.spec,
         secrets=GivenSecrets(secrets),
         workspaces=state.workspaces,
         source_dir=state.sources,
@@ -155,13 +168,6 @@ def _run(  # noqa: PLR0913 - as the command
         tier=str(place.config["local.sandbox_tier"].value),
         allow_plain=place.config["local.allow_unsandboxed"].value is True,
     )
-    shown = shown_on(sys.stdout)
-    outcome = run_one_shot(
-        shot,
-        lambda data: write_past_buffer(shown(data)),
-        lambda found: None if quiet else _announce(spec, found),
-    )
-    return after_run(spec, shot.job_id, outcome, triggers)
 
 
 def _needed_at_once(place: Place) -> JobSpec:

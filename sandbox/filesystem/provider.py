@@ -281,6 +281,7 @@ class FilesystemProvider:
     ) -> None:
         if _NAME.fullmatch(request.name) is None:
             raise SandboxBrokenError(f"{request.name!r} cannot be the name of a sandbox")
+        check_nested(request.nested)
         if capabilities.tier is Tier.PLAIN and not (
             self._allow_plain or request.min_tier is Tier.PLAIN
         ):
@@ -311,13 +312,7 @@ class FilesystemProvider:
         try:
             place = lane.pool.workspace(name)
             bounds = self._bounds(backend, request, place)
-            info = SandboxInfo(
-                kind=KIND,
-                tier=backend.tier,
-                walls_not_held=backend.walls_not_held(network),
-                limits=bounds.kept,
-            )
-            check_nested(request.nested)
+            info = _info(backend, network, bounds)
             check_required(request.require, info)
             link = backend.link if network is Network.ON else None
             terms = Terms(network=network, hosts=request.hosts, link=link, bounds=bounds)
@@ -396,3 +391,8 @@ class FilesystemProvider:
             for entry in os.scandir(self._root)
             if entry.name not in spared and not self._is_known(entry.name)
         ]
+
+
+def _info(backend: TierBackend, network: Network, bounds: Bounds) -> SandboxInfo:
+    walls = backend.walls_not_held(network)
+    return SandboxInfo(kind=KIND, tier=backend.tier, walls_not_held=walls, limits=bounds.kept)

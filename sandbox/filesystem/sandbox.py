@@ -78,13 +78,7 @@ class FilesystemSandbox:
         self._socket: JobSocket | None = None
         mounted = info.tier is Tier.BWRAP
         self._job_root = JOB_ROOT if mounted else str(workspace.job)
-        self._base_env = base_env(
-            name=workspace.name,
-            owner=owner_label,
-            job_root=self._job_root,
-            home=bubblewrap.HOME if mounted else str(workspace.home),
-            tmp=bubblewrap.TMP if mounted else str(workspace.tmp),
-        )
+        self._base_env = _inherited(workspace, owner_label, mounted=mounted)
 
     @property
     def name(self) -> str:
@@ -253,3 +247,14 @@ class FilesystemSandbox:
             copy.run(source, folder)
         finally:
             os.close(folder)
+
+
+def _inherited(workspace: Workspace, owner_label: str, *, mounted: bool) -> dict[str, str]:
+    """Return the variables that every command starts from."""
+    return base_env(
+        name=workspace.name,
+        owner=owner_label,
+        job_root=JOB_ROOT if mounted else str(workspace.job),
+        home=bubblewrap.HOME if mounted else str(workspace.home),
+        tmp=bubblewrap.TMP if mounted else str(workspace.tmp),
+    )
