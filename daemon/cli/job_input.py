@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -36,6 +37,12 @@ class Overlays:
 
     documents: Sequence[JobDocument]
     allow_secret_overrides: bool
+
+    def question(self, document: JobDocument) -> Iterator[bytes]:
+        """Return all that decides which job a file with these laid over it is, for ``run-local``."""
+        yield b"%d" % self.allow_secret_overrides
+        for each in (document, *self.documents):
+            yield from (os.fsencode(each.name), os.fsencode(each.base_dir), each.content)
 
     def load(self, document: JobDocument, *, to_run_here: bool = False) -> JobSpec:
         """Return the job of a file with these laid over it. Imports pydantic and a YAML parser.

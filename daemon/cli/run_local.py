@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import click
 
-from daemon.cli.job_input import Overlays, overlay_options, read_job_file
+from daemon.cli.job_input import JobDocument, Overlays, overlay_options, read_job_file
 from daemon.cli.output import note, printable, state_of
 from daemon.cli.run_local_place import (
     CONTAINER,
@@ -31,7 +31,7 @@ from daemon.cli.secret_search import SecretSearch, search_options
 from daemon.cli.terminal_filter import shown_on
 from daemon.cli.verdict import describe, exit_status
 from daemon.config import environ
-from daemon.errors import UsageError
+from daemon.errors import StateDirError, UsageError
 
 if TYPE_CHECKING:
     from agent_runner.job_spec import JobSpec
@@ -101,7 +101,7 @@ def run_local(  # noqa: PLR0913 - one per option
     if (check_secrets or as_json) and not dry_run:
         raise UsageError("--check-secrets and --json are for --dry-run")
     document = read_job_file(file)
-    spec = overlays.load(document, to_run_here=True)
+    spec = _job(ctx, document, overlays, keep=not dry_run)
     if env_passthrough:
         from daemon.cli.env_passthrough import pass_through  # noqa: PLC0415
 
@@ -118,6 +118,24 @@ def run_local(  # noqa: PLR0913 - one per option
             ctx, chosen, search, triggers, quiet=quiet, outputs_dir=keeping.outputs_dir
         )
     return _run(ctx, chosen, search, keeping, triggers=triggers, quiet=quiet)
+
+
+def _job(ctx: click.Context, document: JobDocument, overlays: Overlays, *, keep: bool) -> JobSpec:
+    """Return the job of a file, as it was read before if it was, else read now."""
+    from daemon.cli.job_memory import JobMemory  # noqa: PLC0415
+
+    try:
+        root = state_of(ctx).root
+    except StateDirError:
+        # Told where the state is needed, which a file with problems never comes to.
+        return overlays.load(document, to_run_here=True)
+    memory = JobMemory(root / "job-files", overlays.question(document))
+    if (known := memory.find()) is not None:
+        return known
+    spec = overlays.load(document, to_run_here=True)
+    if keep and root.is_dir():
+        memory.keep(spec)
+    return spec
 
 
 def _run(  # noqa: PLR0913 - as the command
