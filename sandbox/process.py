@@ -176,30 +176,38 @@ def _discard(pid: int) -> None:
 
 
 async def wait_gone(pidfds: Sequence[int], timeout_s: float) -> bool:
-    """Wait until all these processes have ended; tell whether they did in time."""
+    """Wait until all these processes have ended; tell whether they did in time.
+
+    One at a time is waited for, and then all are looked at: the loop has no turn for the end of each.
+    """
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
     left = set(pidfds)
-    # One descriptor for all of them: the loop has no part in the end of each, and others may wait for the same ones.
-    with select.epoll() as ends:
-        for pidfd in left:
-            ends.register(pidfd, select.EPOLLIN | select.EPOLLONESHOT)
+    left.difference_update(procfs.ended(left))
+    if not left:
+        return True
+    # A descriptor of its own: others may wait for the same ones on this loop.
+    with select.epoll() as end:
+        awaited = left.pop()
+        end.register(awaited, select.EPOLLIN)
 
         def look() -> None:
-            left.difference_update(pidfd for pidfd, _ in ends.poll(0))
-            if not left:
+            nonlocal awaited
+            end.unregister(awaited)
+            left.difference_update(procfs.ended(left))
+            if left:
+                awaited = left.pop()
+                end.register(awaited, select.EPOLLIN)
+            else:
                 done.set()
 
-        look()
-        if not left:
-            return True
-        loop.add_reader(ends.fileno(), look)
+        loop.add_reader(end.fileno(), look)
         try:
             await asyncio.wait_for(done.wait(), timeout_s)
         except TimeoutError:
             return False
         finally:
-            loop.remove_reader(ends.fileno())
+            loop.remove_reader(end.fileno())
     return True
 
 

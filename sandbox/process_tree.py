@@ -14,12 +14,13 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sandbox import procfs
 from sandbox.env import SANDBOX_MARKER
-from sandbox.process import ChildProcess, kill_all, wait_gone
+from sandbox.held_processes import HeldProcess, HeldProcesses
+from sandbox.process import ChildProcess, kill_all
 from sandbox.procfs import ProcStat
 
 KILL_BOUND_S = 5.0
@@ -74,14 +75,16 @@ def forget(command: LiveCommand) -> None:
 
 def orphans() -> list[ProcStat]:
     """Return the children of this process that some command left, zombies included."""
-    known = {command.leader for command in _LIVE}
+    return [stat for stat in _strangers() if procfs.no_new_privs(stat.pid)]
+
+
+def _strangers() -> Iterator[ProcStat]:
+    """Return the children of this process that are in another session and not registered."""
     session = os.getsid(0)
-    found = []
-    for pid in procfs.adopted_children() - known:
+    for pid in procfs.adopted_children() - {command.leader for command in _LIVE}:
         stat = procfs.read_stat(pid)
-        if stat is not None and stat.session != session and procfs.no_new_privs(pid):
-            found.append(stat)
-    return found
+        if stat is not None and stat.session != session:
+            yield stat
 
 
 def count_processes(uid: int | None) -> int:
@@ -115,20 +118,26 @@ def users_of_others() -> frozenset[int]:
     return frozenset(uid for pid in found if (uid := procfs.real_uid(pid)) is not None)
 
 
-def reap_zombies() -> list[ProcStat]:
-    """Collect dead orphans; nobody else will, and their pids are not free before. Return the living.
-
-    A thread may have spawned a leader that is dead already and not yet known here. It looks like an
-    orphan, so what is no older than a command that is being started waits for the next sweep.
-    """
-    starting = [command.start_ticks for command in _LIVE if command.leader is None]
-    living = []
-    for stat in orphans():
+def reap_zombies() -> bool:
+    """Collect dead orphans; nobody else will, and their pids are not free before. Tell whether any lives."""
+    living = False
+    for stat in _strangers():
+        if (living and stat.alive) or not procfs.no_new_privs(stat.pid):
+            continue
         if stat.alive:
-            living.append(stat)
-        elif all(stat.start_ticks < ticks for ticks in starting):
+            living = True
+        elif _may_reap(stat):
             procfs.reap_child(stat.pid)
     return living
+
+
+def _may_reap(stat: ProcStat) -> bool:
+    """Tell whether a child may be collected that looks like an orphan.
+
+    A thread may have spawned a leader that is dead already and not yet known here. So what is no older than a command
+    that is being started waits for the next sweep.
+    """
+    return all(stat.start_ticks < c.start_ticks for c in _LIVE if c.leader is None)
 
 
 def _owns(command: LiveCommand, orphan: ProcStat) -> bool:
@@ -155,48 +164,71 @@ class SweptTree:
         self._loop = loop
         self._timer = loop.call_later(REAP_PERIOD_S, self._reap_now_and_then)
         self._nobody_left = False
+        self._killing: asyncio.Task[tuple[str, ...]] | None = None
 
     def members(self) -> list[ProcStat]:
         """Return every process of the tree that lives."""
-        return self._members()
+        with HeldProcesses() as held:
+            return [each.stat for each in self._look(held)]
 
     def terminate(self) -> bool:
-        """Send TERM once to every process of the tree; tell whether there was any."""
-        signalled: set[int] = set()
-        for _ in range(_STOP_PASSES):
-            fresh = [stat for stat in self._members() if stat.pid not in signalled]
-            if not fresh:
-                break
-            self._signal(procfs.parents_first(fresh), signal.SIGTERM)
-            signalled.update(stat.pid for stat in fresh)
-        return bool(signalled)
+        """Send TERM once to every process of the tree, to parents first; tell whether there was any.
+
+        A shell that is told to end after its child says first that the child was terminated.
+        """
+        signalled = False
+        with HeldProcesses() as held:
+            for _ in range(_STOP_PASSES):
+                fresh = self._look(held)
+                if not fresh:
+                    break
+                for each in fresh:
+                    each.send(signal.SIGTERM)
+                signalled = True
+        return signalled
 
     async def wait_empty(self) -> None:
         """Wait until no process of the tree is left."""
-        while members := self._members():
-            pidfds = [fd for stat in members if (fd := procfs.open_process(stat)) is not None]
-            try:
-                await wait_gone(pidfds, REAP_PERIOD_S)
-            finally:
-                for pidfd in pidfds:
-                    os.close(pidfd)
+        with HeldProcesses() as held:
+            while True:
+                self._look(held)
+                if not held:
+                    return
+                await held.wait_gone(REAP_PERIOD_S)
+                self._collect_ended(held)
 
     async def kill(self) -> tuple[str, ...]:
-        """Kill the tree and return what survived; bounded by 5 s."""
+        """Kill the tree and return what survived; bounded by 5 s. Who comes while it is being killed waits for that."""
+        if self._killing is None or self._killing.done():
+            if self._has_gone():
+                return ()
+            self._killing = self._loop.create_task(self._kill())
+        return await asyncio.shield(self._killing)
+
+    def _has_gone(self) -> bool:
+        """Tell whether it is certain that nothing is left of the tree, and note it."""
+        if reap_zombies() or self._child.is_running():
+            return False
+        self._nobody_left = True
+        return True
+
+    async def _kill(self) -> tuple[str, ...]:
         deadline = self._loop.time() + KILL_BOUND_S
-        while True:
-            if not reap_zombies() and self._child.has_exited:
-                self._nobody_left = True
-                return ()
-            members = self._frozen()
-            if not members:
-                return ()
-            left = deadline - self._loop.time()
-            if left <= 0:
-                return tuple(f"{m.pid} {procfs.command_line(m.pid)}" for m in members)
-            await kill_all(members, min(left, _PASS_S))
-            # The loop must see the leader's end before it may be told from a survivor.
-            await asyncio.sleep(0)
+        with HeldProcesses() as held:
+            while True:
+                self._freeze(held)
+                if not held:
+                    return ()
+                left = deadline - self._loop.time()
+                if left <= 0:
+                    return tuple(f"{pid} {procfs.command_line(pid)}" for pid in held.pids())
+                for each in held:
+                    each.send(signal.SIGKILL)
+                await held.wait_gone(min(left, _PASS_S))
+                self._collect_ended(held)
+                await asyncio.sleep(0)  # whatever forks on must not keep the loop from others
+                if self._has_gone():
+                    return ()
 
     def main_is_running(self) -> bool:
         """Tell whether the leader has not ended at this moment."""
@@ -211,33 +243,32 @@ class SweptTree:
         self._timer.cancel()
         forget(self._command)
 
-    def _frozen(self) -> list[ProcStat]:
+    def _freeze(self, held: HeldProcesses) -> None:
         """Stop every member before any is killed: a fork bomb cannot outrun a sweep it is frozen in."""
-        stopped: set[int] = set()
-        members = self._members()
         for _ in range(_STOP_PASSES):
-            fresh = [stat for stat in members if stat.pid not in stopped]
-            if not fresh:
+            if not self._look(held, signal.SIGSTOP):
                 break
-            self._signal(fresh, signal.SIGSTOP)
-            stopped.update(stat.pid for stat in fresh)
-            members = self._members()
-        return members
 
-    def _members(self) -> list[ProcStat]:
-        processes = procfs.snapshot()
+    def _look(self, held: HeldProcesses, number: signal.Signals | None = None) -> list[HeldProcess]:
+        """Hold what is new of the tree; return that."""
         leader = self._child.pid
-        roots = {stat.pid for stat in orphans() if _owns(self._command, stat)}
-        roots |= {stat.pid for stat in processes.values() if stat.session == leader}
-        roots.add(leader)
-        found = roots | procfs.descendants(processes, roots)
-        return [processes[pid] for pid in found if pid in processes and processes[pid].alive]
+        known = {command.leader for command in _LIVE}
+        roots = [leader, *(procfs.adopted_children() - known)]
+        return held.look(roots, self._is_root, number)
 
-    def _signal(self, members: list[ProcStat], number: signal.Signals) -> None:
-        for stat in members:
-            if (pidfd := procfs.open_process(stat)) is not None:
-                procfs.send_signal(pidfd, number)
-                os.close(pidfd)
+    def _is_root(self, stat: ProcStat) -> bool:
+        """Tell whether a child of this process is the leader, or what an ended parent left of the tree."""
+        if self._child.pid in (stat.pid, stat.session):
+            return True
+        if stat.session == os.getsid(0) or not procfs.no_new_privs(stat.pid):
+            return False
+        return _owns(self._command, stat)
+
+    def _collect_ended(self, held: HeldProcesses) -> None:
+        for each in held.take_ended():
+            if each.stat.pid != self._child.pid and _may_reap(each.stat):
+                each.reap()
+            each.close()
 
     def _reap_now_and_then(self) -> None:
         reap_zombies()

@@ -6,17 +6,20 @@ process may end between any two calls.
 
 from __future__ import annotations
 
+import functools
 import os
+import select
 import signal
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 _READ_BYTES = 64 << 10
 _LINE_BYTES = 4 << 10
+_LAST_FIELD = 20
+"""How many words after the name are looked at, of the fifty that there are."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcStat:
+class ProcStat(NamedTuple):
     """One line of ``/proc/<pid>/stat``."""
 
     pid: int
@@ -38,7 +41,7 @@ def parse_stat(text: str) -> ProcStat:
     """Return the fields of a stat line; the command may hold spaces and parentheses."""
     head, _, tail = text.rpartition(")")
     pid, _, command = head.partition("(")
-    fields = tail.split()
+    fields = tail.split(maxsplit=_LAST_FIELD)
     return ProcStat(
         pid=int(pid),
         command=command,
@@ -78,6 +81,38 @@ def descendants(processes: dict[int, ProcStat], roots: set[int]) -> set[int]:
                 found.add(pid)
                 pending.append(pid)
     return found
+
+
+def children_reader() -> Callable[[int], Iterable[int]]:
+    """Return what tells the children of a process: at each call, or as they are now where the kernel lists none."""
+    if _lists_children():
+        return _listed_children
+    by_parent: dict[int, list[int]] = {}
+    for stat in snapshot().values():
+        by_parent.setdefault(stat.ppid, []).append(stat.pid)
+    return lambda pid: by_parent.get(pid, ())
+
+
+def _listed_children(pid: int) -> list[int]:
+    """Return the children of all threads of a process; none of one that is gone."""
+    folder = f"/proc/{pid}/task"
+    try:
+        # Links to itself, from its parent, and from the folder of each thread.
+        threads = os.stat(folder).st_nlink - 2  # noqa: PTH116  # the hot path
+        names = [str(pid)] if threads == 1 else os.listdir(folder)  # noqa: PTH208  # ditto
+    except OSError:
+        return []
+    return [
+        int(child)
+        for name in names
+        for child in (_read(f"{folder}/{name}/children") or b"").split()
+    ]
+
+
+@functools.cache
+def _lists_children() -> bool:
+    """Tell whether this kernel has CONFIG_PROC_CHILDREN."""
+    return os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # noqa: PTH110
 
 
 def parents_first(processes: Iterable[ProcStat]) -> list[ProcStat]:
@@ -172,6 +207,14 @@ def send_signal(pidfd: int, number: signal.Signals) -> None:
         signal.pidfd_send_signal(pidfd, number)
     except (ProcessLookupError, PermissionError):
         return
+
+
+def ended(pidfds: Iterable[int]) -> list[int]:
+    """Return those whose process has ended, all threads of it, whether or not it was collected."""
+    poll = select.poll()
+    for pidfd in pidfds:
+        poll.register(pidfd, select.POLLIN)
+    return [pidfd for pidfd, _ in poll.poll(0)]
 
 
 def reap_child(pid: int) -> None:

@@ -167,9 +167,6 @@ class NamespaceTree:
         except ChildProcessError:
             return
 
-    def _members(self, init: _Init) -> set[int]:
-        return {stat.pid for stat in self._living(init)}
-
     def _living(self, init: _Init) -> list[ProcStat]:
         processes = procfs.snapshot()
         found = procfs.descendants(processes, {init.pid})
