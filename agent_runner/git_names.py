@@ -138,7 +138,7 @@ def _remote_url(text: str, parts: SplitResult, port: int | None) -> GitUrl:
     host = (parts.hostname or "").lower()
     if not _HOST.fullmatch(host):
         raise ValueError("names no host")
-    if parts.password is not None:
+    if parts.password is not None or ":" in unquote(parts.username or ""):
         raise ValueError(
             "holds a password, which would show in `ps` and in the job's record; use source_credentials"
         )

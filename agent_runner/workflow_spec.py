@@ -95,7 +95,11 @@ def check_vars(variables: object) -> dict[str, Any]:
     for name in variables:
         if not name or len(name) > MAX_VAR_NAME_CHARS or not name.isprintable():
             raise ValueError(f"a name must have 1 to {MAX_VAR_NAME_CHARS} printable characters")
-    if len(json.dumps(variables)) > MAX_VARS_BYTES:
+    try:
+        length = len(json.dumps(variables, allow_nan=False))
+    except ValueError:
+        raise ValueError("hold a number that JSON does not have") from None
+    if length > MAX_VARS_BYTES:
         raise ValueError(f"are larger than {MAX_VARS_BYTES // 1024} KiB")
     return variables
 

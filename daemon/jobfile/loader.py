@@ -273,7 +273,10 @@ def _broken_rules(spec: JobSpec, flat: FlatJob) -> list[Problem]:
         spec.validate()
         check_refs(spec)
     except InvalidJobSpecError as exc:
-        return [flat.problem(_field_path(exc.field), exc.problem)]
+        path = _field_path(exc.field)
+        if path == ("job_command",) and flat.has("steps"):
+            path = ("steps",)
+        return [flat.problem(path, exc.problem)]
     return []
 
 

@@ -31,6 +31,10 @@ _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )  # YAML 1.2, 5.1
 
+_DIRECTIVE = re.compile(r"\ufeff?(?:[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n))*(%)")
+"""The parser reports none that it does not know."""
+_NO_DIRECTIVES = "directives (%YAML, %TAG) are not supported"
+
 
 def read_yaml(text: str) -> Node | None:
     """Return the one document of a text, or None when it is empty.
@@ -52,6 +56,10 @@ def read_yaml(text: str) -> Node | None:
         raise _syntax_problem(text, exc) from exc
     except Exception as exc:  # the parser lets ValueError and worse escape for odd input
         raise Problem(builder.mark, "", "is not valid YAML near this place") from exc
+    if unknown := _DIRECTIVE.match(text):
+        raise Problem(Mark.at(text, unknown.start(1)), "", _NO_DIRECTIVES)
+    if builder.anchor is not None:
+        raise Problem(builder.anchor, "", "anchors (&name) are not supported; leave it out")
     return builder.root
 
 
@@ -61,6 +69,8 @@ class _TreeBuilder:
     def __init__(self) -> None:
         self.root: Node | None = None
         self.mark = START
+        self.anchor: Mark | None = None
+        """The first; refused when all was read, as an alias that refers to it says more."""
         self._open: list[Sequence | Mapping] = []
         self._keys: list[tuple[str, Mark] | None] = []
         self._documents = 0
@@ -68,6 +78,8 @@ class _TreeBuilder:
     def take(self, event: Any) -> None:
         if event.start_mark is not None:
             self.mark = Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+        if isinstance(event, ev.NodeEvent) and event.anchor and self.anchor is None:
+            self.anchor = self.mark
         if isinstance(event, ev.DocumentStartEvent):
             self._start_document(event)
         elif isinstance(event, ev.AliasEvent):
@@ -86,7 +98,7 @@ class _TreeBuilder:
             self._refuse("starts a second document; a job file holds one job")
         # A version directive would bring back the `on` and `no` of YAML 1.1.
         if event.version is not None or event.tags:
-            self._refuse("directives (%YAML, %TAG) are not supported")
+            self._refuse(_NO_DIRECTIVES)
 
     def _start_collection(self, event: Any) -> None:
         self._check_tag(event)

@@ -5,6 +5,10 @@ Imports pydantic and the YAML parser.
 
 from __future__ import annotations
 
+import math
+import os
+import re
+import stat
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,10 +19,16 @@ from agent_runner.job_spec import ENV_NAME, JobSpec
 from agent_runner.secret_refs import check_refs
 from agent_runner.triggers.document import MAX_JOBS, AskedJob, AskedWorkflow
 from agent_runner.triggers.graph import Graph, graphs_of
-from agent_runner.workflow_spec import CONDITIONS, canonical_condition, check_vars
+from agent_runner.triggers.strict_json import MAX_DIGITS
+from agent_runner.workflow_spec import (
+    CONDITIONS,
+    MAX_WORKFLOW_NAME_CHARS,
+    canonical_condition,
+    check_vars,
+)
 from daemon.jobfile.problem import START, Mark, Problem, did_you_mean, invalid_job_file
 from daemon.jobfile.reading import read_tree
-from daemon.jobfile.tree import Entry, Mapping, Scalar, Sequence, to_data
+from daemon.jobfile.tree import Entry, Mapping, Node, Scalar, Sequence, to_data
 from daemon.triggers.node_job import JobFileText, node_job
 
 FIELDS = ("name", "description", "on", "vars", "jobs")
@@ -80,6 +90,7 @@ class _Reader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._start = START
         self._jobs: dict[str, Entry] = {}
 
     def read(self, root: Mapping) -> AskedWorkflow:
@@ -93,9 +104,9 @@ class _Reader:
             raise Problem(jobs.node.mark, "jobs", "must be a mapping of names to jobs")
         if len(jobs.node.entries) > MAX_JOBS:
             raise Problem(jobs.node.mark, "jobs", f"lists more than {MAX_JOBS} jobs")
-        self._jobs = jobs.node.entries
+        self._start, self._jobs = jobs.mark, jobs.node.entries
         return AskedWorkflow(
-            name=_text(root, "name", ""),
+            name=_name(root),
             variables=_variables(root),
             jobs=tuple(self._job(name, entry) for name, entry in self._jobs.items()),
         )
@@ -121,21 +132,15 @@ class _Reader:
 
     def problem(self, error: TriggersRefusedError) -> Problem:
         """Return an error with the place of the job, and of the field, that it is about."""
-        place = error.place.replace("jobs (", "jobs.").replace(")", "")
-        _, _, rest = place.partition("jobs.")
-        job = next(
-            (
-                name
-                for name in self._jobs
-                if rest == name or rest.startswith((f"{name}.", f"{name}["))
-            ),
-            None,
-        )
-        if job is None:
-            return Problem(START, place, error.problem)
-        entry = self._jobs[job]
-        inner = rest.removeprefix(job).partition(".")[2] or error.problem.partition(":")[0]
-        return Problem(_mark_of(entry, inner), place, error.problem)
+        for name in sorted(self._jobs, key=len, reverse=True):
+            one = rf"{re.escape(name)}(?:\[[0-9]+\])?"
+            pattern = rf"jobs(?:\.({one})| \(({one})\))(\..*)?"
+            found = re.fullmatch(pattern, error.place, re.DOTALL)
+            if found:
+                place = f"jobs.{found[1] or found[2]}{found[3] or ''}"
+                inner = (found[3] or "").lstrip(".") or error.problem.partition(":")[0]
+                return Problem(_mark_of(self._jobs[name], inner), place, error.problem)
+        return Problem(self._start, error.place, error.problem)
 
     def _job(self, name: str, entry: Entry) -> AskedJob:
         place = f"jobs.{name}"
@@ -167,14 +172,23 @@ class _Reader:
 
     def _file(self, path: str, job: str) -> JobFileText:
         for candidate in (self._folder.parent / "jobs" / path, self._folder / path):
-            try:
-                with candidate.open("rb") as file:
-                    content = file.read(MAX_JOB_FILE_BYTES + 1)
-            except OSError:
-                continue
-            return JobFileText(path, content, candidate.absolute().parent)
+            content = _content(candidate)
+            if content is not None:
+                return JobFileText(path, content, candidate.absolute().parent)
         text = f"is neither in {self._folder.parent / 'jobs'} nor in {self._folder}"
         raise TriggersRefusedError(f"jobs.{job}.job_file", text)
+
+
+def _content(path: Path) -> bytes | None:
+    """Return what a file holds; None if there is none. Nothing that could be waited for is read: a FIFO, a terminal."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        with os.fdopen(fd, "rb") as file:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                return file.read(MAX_JOB_FILE_BYTES + 1)
+    except (OSError, ValueError):  # the second for a NUL character
+        pass
+    return None
 
 
 def _mark_of(entry: Entry, field_name: str) -> Mark:
@@ -186,6 +200,14 @@ def _mark_of(entry: Entry, field_name: str) -> Mark:
         mark = node.entries[name].mark
         node = node.entries[name].node
     return mark
+
+
+def _name(root: Mapping) -> str:
+    name = _text(root, "name", "")
+    if len(name) > MAX_WORKFLOW_NAME_CHARS or not name.isprintable():
+        text = f"must be at most {MAX_WORKFLOW_NAME_CHARS} printable characters"
+        raise Problem(root.entries["name"].node.mark, "name", text)
+    return name
 
 
 def _text(node: Mapping, name: str, place: str) -> str:
@@ -232,6 +254,7 @@ def _items(node: Mapping, place: str) -> tuple[Any, ...] | None:
     for item in entry.node.items:
         if isinstance(item, Sequence) or (isinstance(item, Scalar) and item.kind == "null"):
             raise Problem(item.mark, f"{place}.for_each", "must hold texts, numbers or mappings")
+        _check_numbers(item, f"{place}.for_each")
     return tuple(to_data(item) for item in entry.node.items)
 
 
@@ -239,7 +262,28 @@ def _variables(root: Mapping) -> dict[str, Any]:
     entry = root.entries.get("vars")
     if entry is None:
         return {}
+    _check_numbers(entry.node, "vars")
     try:
         return check_vars(to_data(entry.node))
     except ValueError as error:
         raise Problem(entry.node.mark, "vars", str(error)) from None
+
+
+def _check_numbers(node: Node, place: str) -> None:
+    """Refuse what is no number of JSON, in which jobs get it.
+
+    Raises:
+        Problem: One is infinite, none at all, or so long that it would become another.
+    """
+    if isinstance(node, Mapping):
+        for entry in node.entries.values():
+            _check_numbers(entry.node, place)
+    elif isinstance(node, Sequence):
+        for item in node.items:
+            _check_numbers(item, place)
+    elif node.kind in {"int", "float"}:
+        value = node.value()
+        if len(node.text) > MAX_DIGITS or not isinstance(value, int | float):
+            raise Problem(node.mark, place, f"holds a number of more than {MAX_DIGITS} digits")
+        if not math.isfinite(value):
+            raise Problem(node.mark, place, "holds a number that JSON does not have")

@@ -25,6 +25,8 @@ from daemon.jobfile.reading import read_tree
 
 OWN = "node.json"
 _OWN_PLACE = re.compile(rf"^{re.escape(OWN)}:[0-9]+:[0-9]+: ")
+_OWN_LINE = re.compile(r" \((?:first in )?line 1\)")
+"""Of fields that nobody has written like this."""
 
 
 class JobFileText(NamedTuple):
@@ -78,7 +80,9 @@ def node_job(
         )
         given = _given(content, name) | (_given(own, OWN) if file else frozenset())
     except InvalidJobFileError as error:
-        problem = _OWN_PLACE.sub("", str(error).splitlines()[0])
+        problem, own_place = _OWN_PLACE.subn("", str(error).splitlines()[0])
+        if own_place:
+            problem = _OWN_LINE.sub("", problem)
         raise TriggersRefusedError(place, problem) from None
     named = replace(spec, name=node.name, depends_on=(), condition="")
     return NodeJob(named, given)

@@ -40,6 +40,7 @@ URLS = {
     "https://h/r#main": "holds '?' or '#'",
     "https://user:secret@h/r": "holds a password",
     "https://user:@h/r": "holds a password",
+    "https://user%3Asecret@h/r": "holds a password",
     "https://u\\ser@h/r": "holds a backslash",
     "https://h:99999/r": "is no URL",
     "https://h:x/r": "is no URL",

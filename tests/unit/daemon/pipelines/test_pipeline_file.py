@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,37 @@ BAD = [
     ),
     ("jobs:\n  a: {command: 'echo ${secret:a/b:C}'}", "holds a secret reference"),
     ("jobs:\n  a: {command: x, source_type: git, source_url: 'ext::id'}", "jobs.a: source_url"),
+    ('jobs:\n  a: {job_file: "a\\0b"}', "p.yaml:2:7: jobs.a.job_file: is neither in"),
+    ("jobs:\n  a: {job_file: /dev/zero}", "p.yaml:2:7: jobs.a.job_file: is neither in"),
+    ("jobs:\n  a: {job_file: /dev/stdin}", "p.yaml:2:7: jobs.a.job_file: is neither in"),
+    ("jobs:\n  a b (c):\n    comand: x", "p.yaml:3:5: jobs.a b (c): comand: unknown field"),
+    ("jobs:\n  a: {command: x}\n  a):\n    comand: x", "p.yaml:4:5: jobs.a): comand: unknown"),
+    ("jobs:\n  a.b: {command: x}\n  a: {comand: x}", "p.yaml:3:7: jobs.a: comand: unknown"),
+    ("jobs:\n  a: {command: x, job_command: y}", "means the same as command; keep one"),
+    ("jobs:\n  a: {command: x, for_each: [.nan]}", "p.yaml:2:30: jobs.a.for_each: holds a number"),
+    ("jobs:\n  a: {command: x, for_each: [{b: 1e999}]}", "p.yaml:2:34: jobs.a.for_each: holds"),
+    (f"jobs:\n  a: {{command: x, for_each: [{'9' * 41}]}}", "holds a number of more than 40"),
+    (f"jobs:\n  a: {{command: x, for_each: [0x{'f' * 41}]}}", "holds a number of more than 40"),
+    ('jobs:\n  a: {command: x, for_each: ["a\\0"]}', "jobs.a[0]: env.ITEM: holds a NUL byte"),
+    ("name: x\nvars:\n  A: [-.inf]\njobs: {a: {command: x}}", "p.yaml:3:7: vars: holds a number"),
+    ("vars: {A: 1e400}\njobs: {a: {command: x}}", "p.yaml:1:11: vars: holds a number that JSON"),
+    (f"name: {'n' * 201}\njobs: {{a: {{command: x}}}}", "p.yaml:1:7: name: must be at most 200"),
+    ('name: "a\\nb"\njobs: {a: {command: x}}', "p.yaml:1:7: name: must be at most 200 print"),
+    ("jobs:\n  a: &a {command: x}", "p.yaml:2:6: anchors (&name) are not supported"),
+    ("# x\n%FOO bar\n---\njobs: {a: {command: x}}", "p.yaml:2:1: directives (%YAML, %TAG)"),
+    (
+        "name: p\njobs:\n  a: {command: x, depends_on: [b]}\n  b: {command: x, depends_on: [a]}",
+        "p.yaml:2:1: jobs: wait for each other: a → b → a",
+    ),
+    (
+        "name: p\njobs:\n"
+        + "".join(f"  j{n}: {{command: x, for_each: [1, 2]}}\n" for n in range(51)),
+        "p.yaml:2:1: jobs: are more than 100 jobs in all",
+    ),
+    (
+        "jobs:\n  a: {command: x, depends_on: [b], condition: always}\n  b: {command: x, for_each: []}",
+        "p.yaml:2:36: jobs.a.condition: needs depends_on",
+    ),
 ]
 
 
@@ -78,6 +110,13 @@ def test_what_is_wrong_has_its_place(text: str, problem: str) -> None:
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("p.yaml:")
+
+
+def test_a_job_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A FIFO that nobody writes would hold up the command for ever."""
+    os.mkfifo(tmp_path / "fifo.yaml")
+    with pytest.raises(InvalidJobFileError, match="job_file: is neither in"):
+        load("jobs:\n  a: {job_file: fifo.yaml}", tmp_path)
 
 
 def test_job_files_are_found_beside_the_folder_and_laid_over(tmp_path: Path) -> None:
