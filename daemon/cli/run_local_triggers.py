@@ -117,13 +117,15 @@ def after_run(spec: JobSpec, job_id: str, outcome: Outcome, flags: TriggerFlags)
         return outcome
     from daemon.jobs.workflows import failed  # noqa: PLC0415 - few jobs trigger any
     from daemon.triggers.following import graphs_in, triggered_spec  # noqa: PLC0415
+    from daemon.triggers.inheritance import pinned  # noqa: PLC0415
     from daemon.triggers.node_job import files_by_name  # noqa: PLC0415
 
     try:
         files = files_by_name(dict(outcome.triggers.files), spec)
         graphs = graphs_in(outcome.triggers, (spec.name, job_id))
         nodes = [node for graph in graphs for node in graph.nodes]
-        specs = [triggered_spec(node, files, spec) for node in nodes]
+        parent = pinned(spec, outcome.source)
+        specs = [triggered_spec(node, files, parent) for node in nodes]
     except TriggersRefusedError as error:
         return failed(outcome, f"triggers.json: {error}")
     if flags.folder is None:

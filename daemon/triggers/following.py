@@ -22,7 +22,7 @@ from daemon.jobs.ids import new_job_id
 from daemon.jobs.models import MAX_CHAIN_DEPTH, Job, NewJob
 from daemon.jobs.store import JobStore
 from daemon.jobs.workflows import failed
-from daemon.triggers.inheritance import inherited
+from daemon.triggers.inheritance import inherited, pinned
 from daemon.triggers.node_job import JobFileText, base_dir_of, files_by_name, node_job
 
 DOCUMENT = "triggers.json"
@@ -78,6 +78,7 @@ def following(parent: Job, outcome: Outcome) -> list[NewJob]:
         _check_depth(graphs, parent)
         _check_work(graphs, outcome.triggers)
         files = files_by_name(dict(outcome.triggers.files), parent.spec)
+        parent = replace(parent, spec=pinned(parent.spec, outcome.source))
         return [job for graph in graphs for job in _jobs(graph, parent, outcome, files)]
     except TriggersRefusedError as error:
         raise TriggersRefusedError(DOCUMENT, str(error)) from None

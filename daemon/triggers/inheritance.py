@@ -14,11 +14,28 @@ from typing import Any
 
 from agent_runner.errors import TriggersRefusedError
 from agent_runner.job_spec import JobSpec, SourceSpec
+from agent_runner.outcome import SourceRecord
 from agent_runner.sandbox_spec import TIERS, SandboxSpec
 from agent_runner.secret_refs import SecretRef, find_refs
 from daemon.triggers.node_job import NodeJob
 
 _BOUNDS = ("memory_bytes", "cpus", "pids", "disk_bytes", "open_files", "output_bytes")
+
+
+def pinned(parent: JobSpec, found: SourceRecord) -> JobSpec:
+    """Return a parent with the commits that its attempt really had in place of its refs, so that its jobs have the same code.
+
+    Called once per attempt that triggers any; what names a repository of its own keeps the ref that it names.
+    """
+    return replace(
+        parent,
+        source=_at(parent.source, found.commit),
+        ci_source=_at(parent.ci_source, found.ci_commit),
+    )
+
+
+def _at(source: SourceSpec, commit: str) -> SourceSpec:
+    return replace(source, ref=commit) if source.kind == "git" and commit else source
 
 
 def inherited(child: NodeJob, parent: JobSpec, place: str) -> JobSpec:

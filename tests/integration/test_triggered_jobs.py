@@ -26,10 +26,11 @@ async def parent_of(
     client: Client, agent: FakeAgent, *jobs: dict[str, Any], **fields: Any
 ) -> job_pb2.Job:
     """Run a job that triggers others, and return it after its end."""
-    files = fields.pop("files", None)
+    files, found = fields.pop("files", None), fields.pop("found", None)
     job = await client.submit(**fields)
     assignment = await agent.assignment()
-    await agent.finish(assignment.lease, b"", triggers=triggers(*jobs, files=files), **OK)
+    left = triggers(*jobs, files=files)
+    await agent.finish(assignment.lease, b"", triggers=left, source=found, **OK)
     return await client.get(job.id)
 
 
@@ -89,6 +90,29 @@ async def test_take_a_job_file_and_what_their_parent_has(client: Client):
     sandbox = child.spec.sandbox
     assert (sandbox.min, sandbox.network, sandbox.memory_bytes) == ("bwrap", "off", 1 << 30)
     assert child.spec.masking == ""
+
+
+async def test_have_the_commit_of_their_parent(client: Client):
+    """What a branch was resolved to for the parent, whatever is pushed meanwhile; who names a repository has its ref."""
+    agent = await FakeAgent(client).connect()
+    own = {"source_type": "git", "source_url": "https://h/app", "source_ref": "main"}
+    parent = await parent_of(
+        client,
+        agent,
+        {"job_name": "same", "job_command": "true"},
+        {"job_name": "newest", "job_command": "true", **own},
+        source=job_pb2.SourceSpec(kind="git", url="https://h/app", ref="main"),
+        ci_source=job_pb2.SourceSpec(kind="git", url="https://h/ci"),
+        found=job_pb2.SourceInfo(commit="a" * 40, ci_commit="b" * 40),
+    )
+    same, newest = [(await client.get(child)).spec for child in parent.child_ids]
+
+    assert (same.source.url, same.source.ref, same.ci_source.ref) == (
+        "https://h/app",
+        "a" * 40,
+        "b" * 40,
+    )
+    assert (newest.source.ref, newest.ci_source.ref) == ("main", "b" * 40)
 
 
 REFUSED = [
