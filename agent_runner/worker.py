@@ -38,7 +38,7 @@ from agent_runner.errors import (
 from agent_runner.leased_attempt import LeasedAttempt
 from agent_runner.outcome import SandboxRecord
 from agent_runner.secret_source import SecretSource
-from agent_runner.spool import leftovers, remove_orphans
+from agent_runner.spool import Spool, leftovers, remove_orphans
 from sandbox.base import SandboxProvider
 
 logger = logging.getLogger(__name__)
@@ -167,26 +167,39 @@ class Worker:
         logger.log(level, text, extra={"action": "server_away", "why": str(error)})
 
     async def _deliver_leftovers(self) -> None:
-        """Deliver what an earlier process could not; before registering, because that ends its leases."""
-        for lease, spool in leftovers(self._config.spool_dir):
-            outcome = spool.recover(lease)
-            delivery = Delivery(self._client, lease, spool, lambda: None)
-            try:
-                delivered = await delivery.finish(outcome, until_admitted=False)
-            except NotAdmittedError as error:
-                # As at the first registration. The spool stays for a start that is let in.
-                raise ServerRefusedError(str(error)) from error
-            logger.info(
-                "leftover delivered" if delivered else "leftover dropped",
-                extra={
-                    "action": "leftover_delivered" if delivered else "leftover_dropped",
-                    "job_id": lease.job_id,
-                    "attempt": lease.attempt,
-                    "end_reason": str(outcome.end_reason) if outcome else "",
-                },
-            )
-            spool.remove()
+        """Deliver what an earlier process could not; before registering, because that ends its leases.
+
+        All at once: their leases are renewed only by what is sent for each, and none may wait for a large one.
+        """
+        left = leftovers(self._config.spool_dir)
+        tasks = [asyncio.create_task(self._deliver_leftover(lease, spool)) for lease, spool in left]
+        try:
+            await asyncio.gather(*tasks)
+        except NotAdmittedError as error:
+            # As at the first registration. The spools stay for a start that is let in.
+            raise ServerRefusedError(str(error)) from error
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
         await asyncio.to_thread(remove_orphans, self._config.spool_dir)
+
+    async def _deliver_leftover(self, lease: Lease, spool: Spool) -> None:
+        outcome = await asyncio.to_thread(spool.recover, lease)
+        delivery = Delivery(self._client, lease, spool, lambda: None)
+        delivered = await delivery.finish(outcome, until_admitted=False)
+        action = "leftover_delivered" if delivered else "leftover_dropped"
+        logger.info(
+            action.replace("_", " "),
+            extra={
+                "action": action,
+                "job_id": lease.job_id,
+                "attempt": lease.attempt,
+                "end_reason": str(outcome.end_reason) if outcome else "",
+            },
+        )
+        spool.remove()
 
     def _lose_all(self) -> None:
         for attempt, _ in self._attempts.values():

@@ -24,6 +24,7 @@ from daemon.server.config import ServerConfig
 from daemon.server.convert import agent_from_pb, lease_from_pb
 from daemon.server.dispatcher import Dispatcher
 from daemon.server.inspection import Inspections
+from daemon.server.lease_keeper import LeaseKeeper
 from daemon.server.log_writer import LogWriter
 from daemon.server.signals import Signals
 from daemon.server.work_stream import WorkStream
@@ -51,6 +52,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         dispatcher: Dispatcher,
         inspections: Inspections,
         artifacts: ArtifactIntake,
+        leases: LeaseKeeper,
         signals: Signals,
         completions: Completions,
     ) -> None:
@@ -60,6 +62,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         self._dispatcher = dispatcher
         self._inspections = inspections
         self._artifacts = artifacts
+        self._lease_keeper = leases
         self._signals = signals
         self._completions = completions
 
@@ -121,9 +124,11 @@ class AgentServicer(rpc.AgentServiceServicer):
         lease = lease_from_pb(first.lease)
         with self._log_writer.holding(lease):
             await self._store.check_lease(lease)
+            due_us = await self._lease_keeper.heard(lease, 0)
             length = await self._log_writer.append(lease, first.offset, first.data)
             yield pb.AppendLogResponse(acknowledged_offset=length)
             async for request in request_iterator:
+                due_us = await self._lease_keeper.heard(lease, due_us)
                 length = await self._log_writer.append(lease, request.offset, request.data)
                 yield pb.AppendLogResponse(acknowledged_offset=length)
 

@@ -28,6 +28,7 @@ from daemon.server.inspection import Inspections
 from daemon.server.interceptor import ServerInterceptor
 from daemon.server.job_service import JobServicer
 from daemon.server.late_reflection import LateReflection
+from daemon.server.lease_keeper import LeaseKeeper
 from daemon.server.log_reader import LogReader
 from daemon.server.log_writer import LogWriter
 from daemon.server.pending_limit import PendingLimit
@@ -216,6 +217,13 @@ class JobServer:
             ),
             self._server,
         )
+        leases = LeaseKeeper(
+            self._store,
+            self._clock,
+            self._dispatcher.renews,
+            lease_s=self._config.lease_s,
+            renew_s=self._config.renew_s,
+        )
         agent_service_pb2_grpc.add_AgentServiceServicer_to_server(
             AgentServicer(
                 config=self._config,
@@ -223,7 +231,8 @@ class JobServer:
                 log_writer=LogWriter(self._logs, self._signals, self._completions),
                 dispatcher=self._dispatcher,
                 inspections=inspections,
-                artifacts=ArtifactIntake(self._store, self._blobs),
+                artifacts=ArtifactIntake(self._store, self._blobs, leases),
+                leases=leases,
                 signals=self._signals,
                 completions=self._completions,
             ),

@@ -13,6 +13,7 @@ from daemon.artifacts.blob_store import SHA256, BlobStore, IncomingBlob
 from daemon.errors import ArtifactMissingError, UsageError
 from daemon.jobs.store import JobStore
 from daemon.server.convert import lease_from_pb
+from daemon.server.lease_keeper import LeaseKeeper
 from runner.v1 import agent_service_pb2 as pb
 
 MAX_PIECE_BYTES = 1 << 20
@@ -23,9 +24,10 @@ MAX_KEEPING = 16
 class ArtifactIntake:
     """One per server."""
 
-    def __init__(self, store: JobStore, blobs: BlobStore) -> None:
+    def __init__(self, store: JobStore, blobs: BlobStore, leases: LeaseKeeper) -> None:
         self._store = store
         self._blobs = blobs
+        self._leases = leases
 
     async def receive(
         self, requests: AsyncIterator[Any]
@@ -44,12 +46,14 @@ class ArtifactIntake:
             raise UsageError(f"digests lists more than {MAX_FILES} contents")
         lease = lease_from_pb(first.lease)
         await self._store.check_lease(lease)
+        due_us = await self._leases.heard(lease, 0)
         project = (await self._store.get(lease.job_id)).spec.project
         missing = await asyncio.to_thread(self._blobs.missing, project, first.digests)
         yield pb.UploadArtifactResponse(missing=missing)
         arrivals = _Arrivals()
         try:
             async for request in requests:
+                due_us = await self._leases.heard(lease, due_us)
                 if request.sha256:
                     # Between two contents, so that who has lost the job does not fill the disk.
                     await self._store.check_lease(lease)

@@ -215,6 +215,14 @@ class Dispatcher:
             for session in self._sessions.values()
         )
 
+    def renews(self, lease: LeaseRef) -> bool:
+        """Tell whether an open Work stream has a lease."""
+        key = (lease.job_id, lease.attempt)
+        return any(
+            session.stream is not None and session.held.get(key) == lease
+            for session in self._sessions.values()
+        )
+
     def finished(self, lease: LeaseRef, *, interrupted: bool) -> None:
         """Free the slot of an attempt that its agent-runner has ended.
 

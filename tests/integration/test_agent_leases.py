@@ -155,6 +155,40 @@ async def test_renewed_lease_lives_on(client: Client):
     assert (await client.get(job.id)).attempt == 1
 
 
+async def test_what_is_sent_renews_a_lease_that_no_stream_does(client: Client):
+    """An agent-runner that starts anew delivers what is left before it has a stream, however long that takes."""
+    agent = await FakeAgent(client).connect()
+    await client.submit("true")
+    lease = (await agent.assignment()).lease
+    agent.call.cancel()
+    async with asyncio.timeout(DEADLINE_S):
+        await client.server._dispatcher.wait_disconnected()
+    client.clock.advance(20)
+    log = await agent.append(lease)
+    content = b"x" * 4
+    for offset in range(2):
+        client.clock.advance(20)
+        assert await client.store.expire_leases() == []
+        assert await log.send(offset, b"y") == offset + 1
+
+    client.clock.advance(20)
+    digest = hashlib.sha256(content).hexdigest()
+    outputs = client.agents.UploadArtifact()
+    await outputs.write(agent_pb.UploadArtifactRequest(lease=lease, digests=[digest]))
+    assert list((await outputs.read()).missing) == [digest]
+    client.clock.advance(20)
+    first = agent_pb.UploadArtifactRequest(sha256=digest, size_bytes=4, data=content)
+    await outputs.write(first)
+    await outputs.done_writing()
+    assert (await outputs.read()).stored == digest
+    client.clock.advance(20)
+
+    assert await client.store.expire_leases() == []
+    artifact = job_pb2.Artifact(name="x", sha256=digest, size_bytes=4, mode=0o644)
+    await agent.finish(lease, log_offset=2, log_bytes=2, outputs=[artifact])
+    assert (await client.get(lease.job_id)).attempt == 1
+
+
 async def test_job_that_is_lost_too_often_fails(client: Client):
     """After three losses the fourth is the end."""
     agent = await FakeAgent(client).connect()

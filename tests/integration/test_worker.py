@@ -305,6 +305,31 @@ async def test_the_next_start_delivers_what_a_dead_one_could_not(rig: Rig) -> No
     assert not list((rig.root / "spool-a").iterdir())
 
 
+async def test_no_leftover_waits_for_another(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that a dead agent-runner left, the first takes until the second is delivered."""
+    await rig.start_agent()
+    ids = [await rig.submit(SCRIPT_OUTPUT="x", SCRIPT_SLEEP_S="0.2") for _ in range(2)]
+    for job_id in ids:
+        await rig.wait_log(job_id, 1)
+    await rig.stop_server()
+    async with asyncio.timeout(DEADLINE_S):
+        while any(spool.stat().st_size <= 1 for spool in (rig.root / "spool-a").iterdir()):
+            await asyncio.sleep(0.01)
+    rig.tasks.pop().cancel()
+    await rig.start_server()
+    finish, delivered = GrpcDaemonClient.finish, asyncio.Event()
+
+    async def slow(client: GrpcDaemonClient, lease: Lease, *report: Any) -> None:
+        if lease.job_id == min(ids):
+            await delivered.wait()
+        await finish(client, lease, *report)
+        delivered.set()
+
+    monkeypatch.setattr(GrpcDaemonClient, "finish", slow)
+    await rig.start_agent(incarnation="2")
+    assert [(await rig.ended(job_id)).attempt for job_id in ids] == [1, 1]
+
+
 async def test_a_spool_that_cannot_be_made_fails_the_job_only(rig: Rig) -> None:
     """A disk that takes nothing is an end of the job that says so; the agent-runner lives on."""
     await rig.start_agent()
