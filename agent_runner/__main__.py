@@ -31,6 +31,7 @@ from agent_runner.errors import AgentRunnerError
 from agent_runner.grpc_client import GrpcDaemonClient
 from agent_runner.handover import Handover
 from agent_runner.hardening import harden
+from agent_runner.offering import Offering
 from agent_runner.outcome import SandboxRecord
 from agent_runner.registry_logins import RegistryLogins
 from agent_runner.secret_refs import LOCAL_PATH, SecretRef
@@ -113,8 +114,9 @@ async def _serve(config: AgentRunnerConfig, handover: Handover, secrets: Closabl
     """Run until told to leave. Told before there is a worker, it gives up what it is doing and leaves."""
     apply_process_defaults()
     logins = RegistryLogins(config.containers.registries, secrets)
-    provider = open_configured(config.get_sandbox_config(logins))
-    starting = asyncio.ensure_future(_start(config, handover, provider, secrets))
+    offering = Offering(config.containers.local_projects, handover.status)
+    provider = open_configured(config.get_sandbox_config(logins, offering.engine_away))
+    starting = asyncio.ensure_future(_start(config, handover, provider, secrets, offering))
     _on_signals(handover, starting.cancel, starting.cancel)
     worker: Worker | None = None
     try:
@@ -136,6 +138,7 @@ async def _start(
     handover: Handover,
     provider: SandboxProvider,
     secrets: ClosableSource,
+    offering: Offering,
 ) -> Worker:
     reaped = await provider.reap()
     if reaped:
@@ -164,6 +167,7 @@ async def _start(
         sandbox=record,
         secrets=secrets,
         on_ready=lambda: _announce(config, capabilities, handover),
+        offering=offering,
     )
     if handover.alone:  # the server may be away for days yet
         _collect_garbage()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from agent_runner.job_spec import JobSpec
+from agent_runner.offering import EVERYTHING, Offer
 from agent_runner.outcome import Outcome, SandboxRecord
 from sandbox.base import LiveProcess
 
@@ -89,6 +90,10 @@ class WorkStream(Protocol):
         """Ask for no more assignments. Raises as ``messages``."""
         ...
 
+    async def offer(self, offer: Offer) -> None:
+        """Say which jobs are taken from now on. Raises as ``messages``."""
+        ...
+
     async def answer(self, inspection: Inspection) -> None:
         """Tell what runs in the sandbox of an attempt. Raises as ``messages``."""
         ...
@@ -135,7 +140,9 @@ class DaemonClient(Protocol):
         """
         ...
 
-    async def work(self, active: Sequence[Lease], draining: bool) -> WorkStream:
+    async def work(
+        self, active: Sequence[Lease], draining: bool, offer: Offer = EVERYTHING
+    ) -> WorkStream:
         """Open the Work stream."""
         ...
 

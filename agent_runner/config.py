@@ -7,7 +7,7 @@ and the server's token are not here: they travel over an inherited pipe (see ``h
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,11 +98,15 @@ class AgentRunnerConfig:
         """Tell whether jobs run behind the walls of this host's kernel, and not in containers. For messages only."""
         return self.mode == "local"
 
-    def get_sandbox_config(self, logins: Logins | None = None) -> SandboxConfig:
+    def get_sandbox_config(
+        self, logins: Logins | None = None, engine_away: Callable[[str], None] | None = None
+    ) -> SandboxConfig:
         """Return which sandboxes the mode stands for, and what they are made with; called once per start.
 
         Args:
             logins: Tells who we are to registries of images.
+            engine_away: Told why the container engine does not answer, if jobs need it that ask for nothing special,
+                and with an empty text that it does again.
 
         Raises:
             SandboxUnavailableError: There is no such mode.
@@ -115,11 +119,12 @@ class AgentRunnerConfig:
             Nesting,
             PullPolicy,
         )
-        from sandbox.factory import SandboxConfig, kind_of_mode  # noqa: PLC0415
+        from sandbox.factory import CONTAINER, SandboxConfig, kind_of_mode  # noqa: PLC0415
 
         certs, policy = self.container_certs, self.containers
+        kind = kind_of_mode(self.mode)
         return SandboxConfig(
-            kind=kind_of_mode(self.mode),
+            kind=kind,
             root=self.workspace_dir,
             owner_label=self.owner_label,
             tier=None if self.sandbox_tier == "auto" else Tier.parse(self.sandbox_tier),
@@ -132,6 +137,7 @@ class AgentRunnerConfig:
                 image=self.container_image,
                 pull=PullPolicy(self.container_pull),
                 logins=logins,
+                away=engine_away if kind == CONTAINER else None,
                 cache=policy.cache,
                 cache_prefix=policy.cache_prefix,
                 nested=Nesting(policy.nested),

@@ -55,6 +55,12 @@ class ContainerPolicy:
     execution_mode: Mapping[str, str] = field(default_factory=dict)
     """``docker`` or ``local`` by project; others run as the mode says."""
 
+    @property
+    def local_projects(self) -> tuple[str, ...]:
+        """Return the projects whose jobs run outside containers unless they ask for one."""
+        modes = self.execution_mode.items()
+        return tuple(project for project, mode in modes if KIND_OF_EXECUTION[mode] == "filesystem")
+
     def to_json(self) -> str:
         """Return the text from which ``from_json`` makes an equal value."""
         return json.dumps(asdict(self), default=list)

@@ -14,7 +14,8 @@ from agent_runner.channels import open_channel
 from agent_runner.client import Lease, Registration
 from agent_runner.errors import ServerUnavailableError
 from agent_runner.grpc_calls import lease_to_pb, raise_status, send
-from agent_runner.grpc_work_stream import GrpcWorkStream
+from agent_runner.grpc_work_stream import GrpcWorkStream, offer_to_pb
+from agent_runner.offering import EVERYTHING, Offer
 from agent_runner.outcome import Outcome, SandboxRecord
 from agent_runner.server_link import ServerLink
 from runner.v1 import agent_service_pb2 as pb
@@ -78,11 +79,16 @@ class GrpcDaemonClient:
             raise_status(error)
         return Registration(renew_s=response.renew_interval.ToTimedelta().total_seconds())
 
-    async def work(self, active: Sequence[Lease], draining: bool) -> GrpcWorkStream:
+    async def work(
+        self, active: Sequence[Lease], draining: bool, offer: Offer = EVERYTHING
+    ) -> GrpcWorkStream:
         """Open the Work stream; what ended meanwhile is reported on it from now on."""
         call = self._stub.Work(metadata=self._metadata)
         hello = pb.WorkHello(
-            agent=self._agent, active=[lease_to_pb(lease) for lease in active], draining=draining
+            agent=self._agent,
+            active=[lease_to_pb(lease) for lease in active],
+            draining=draining,
+            offer=None if offer == EVERYTHING else offer_to_pb(offer),
         )
         await send(call, pb.WorkRequest(hello=hello))
         self._work = GrpcWorkStream(call)

@@ -23,12 +23,14 @@ from agent_runner.client import (
 )
 from agent_runner.errors import ServerUnavailableError
 from agent_runner.grpc_calls import lease_from_pb, lease_to_pb, raise_status, send
+from agent_runner.offering import Offer
 from runner.v1 import agent_service_pb2 as pb
 from runner.v1 import job_pb2
 from sandbox.base import LiveProcess
 
 MAX_MESSAGE_BYTES = 2 << 20
 """Of reports and inspections before the last one, which holds at most 1 MiB; a message holds 4 MiB."""
+MAX_WHY_CHARS = 1000
 REPORT_TIMEOUT_S = 20.0
 HOLD_S = 0.01
 """How long a report waits at most for the answer to those before it. What is reported while an answer is under way
@@ -76,6 +78,12 @@ class GrpcWorkStream:
     async def drain(self) -> None:
         """Ask for no more assignments."""
         self._said.drain = True
+        await self._send()
+
+    async def offer(self, offer: Offer) -> None:
+        """Say which jobs are taken from now on."""
+        self._said.offer.CopyFrom(offer_to_pb(offer))
+        self._said.offer.SetInParent()  # an offer of everything is empty
         await self._send()
 
     async def answer(self, inspection: Inspection) -> None:
@@ -180,6 +188,13 @@ class GrpcWorkStream:
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_result(False)
+
+
+def offer_to_pb(offer: Offer) -> pb.WorkOffer:
+    """Return an offer as it is sent."""
+    return pb.WorkOffer(
+        no_containers=offer.no_containers[:MAX_WHY_CHARS], local_projects=offer.local_projects
+    )
 
 
 def _messages(response: pb.WorkResponse) -> Iterator[Message]:

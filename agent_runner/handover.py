@@ -55,6 +55,9 @@ class Handover:
         """Tell the daemon why this process cannot start; called once, before leaving."""
         self._answer({"error": message})
 
+    def status(self, text: str) -> None:
+        """Show how things are to a service manager; a daemon has the log."""
+
     def stopping(self) -> None:
         """Tell whoever must know that this process begins to leave; may be called twice. A daemon knows."""
 

@@ -36,6 +36,7 @@ from agent_runner.errors import (
     ServerUnavailableError,
 )
 from agent_runner.leased_attempt import LeasedAttempt
+from agent_runner.offering import Offer, Offering
 from agent_runner.outcome import SandboxRecord
 from agent_runner.secret_source import SecretSource
 from agent_runner.spool import Spool, leftovers, remove_orphans
@@ -59,6 +60,7 @@ class Worker:
         sandbox: SandboxRecord,
         secrets: SecretSource,
         on_ready: Callable[[], None],
+        offering: Offering | None = None,
     ) -> None:
         self._config = config
         self._client = client
@@ -66,6 +68,8 @@ class Worker:
         self._sandbox = sandbox
         self._secrets = secrets
         self._on_ready = on_ready
+        self._offering = offering or Offering()
+        self._offering.listen(self._offer)
         self._slots = asyncio.Semaphore(config.slots)
         self._attempts: dict[Lease, tuple[LeasedAttempt, asyncio.Task[None]]] = {}
         self._stream: WorkStream | None = None
@@ -208,8 +212,11 @@ class Worker:
 
     async def _session(self, registration: Registration) -> None:
         active = [lease for lease, (attempt, _) in self._attempts.items() if not _lost(attempt)]
-        stream = await self._client.work(active, self._draining)
+        offer = self._offering.now
+        stream = await self._client.work(active, self._draining, offer)
         self._stream = stream
+        if self._offering.now != offer:
+            await stream.offer(self._offering.now)
         if self._draining:
             # The hello may have been written before the drain began; saying it twice is harmless.
             await stream.drain()
@@ -297,6 +304,10 @@ class Worker:
                 extra={"action": "attempt_crashed"},
             )
         self._check_idle()
+
+    def _offer(self, offer: Offer) -> None:
+        if self._stream is not None:
+            self._say(self._stream.offer(offer))
 
     def _check_idle(self) -> None:
         if self._draining and not self._attempts:

@@ -40,6 +40,10 @@ class ServiceHandover(Handover):
         """Say why this process leaves; it stands in its log, too."""
         notify(self._notify_socket, f"STATUS={message}")
 
+    def status(self, text: str) -> None:
+        """Say in one line how things are."""
+        notify(self._notify_socket, f"STATUS={' '.join(text.split())}")
+
     def stopping(self) -> None:
         """Say that this process begins to leave."""
         if not self._stopping:

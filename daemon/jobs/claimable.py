@@ -16,6 +16,8 @@ from daemon.jobs.writer_reads import read
 
 MAX_KEYS = 256
 """To look up more of them costs more than to test each that is in the queue."""
+MAX_LOOKS = 1000
+"""Among so many jobs of equal labels those are looked for that do without a container: some milliseconds."""
 
 
 def best_pending(connection: sqlite3.Connection, offer: AgentOffer, limit: int) -> list[Job]:
@@ -24,7 +26,11 @@ def best_pending(connection: sqlite3.Connection, offer: AgentOffer, limit: int) 
         return []
     rows: list[Row] = []
     for key in _matching_keys(connection, offer):
-        rows += read(connection, statements.SELECT_PENDING, (key, limit))
+        if offer.outside is None:
+            rows += read(connection, statements.SELECT_PENDING, (key, limit))
+        else:
+            values = (key, MAX_LOOKS, json.dumps([*offer.outside]), limit)
+            rows += read(connection, statements.SELECT_PENDING_OUTSIDE, values)
     rows.sort(key=_rank)
     return [job_from_row(row[2:]) for row in rows[:limit]]
 

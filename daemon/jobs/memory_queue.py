@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from daemon.jobs.labels import matches
 from daemon.jobs.models import AgentOffer, Job
+from daemon.jobs.outside import does_without_container
 from daemon.jobs.queue_keys import group_key, is_served, queue_key
 from daemon.jobs.states import JobState
 
@@ -59,7 +60,7 @@ class MemoryQueue:
             job = self._job_at(entry[1])
             if job is None:
                 continue  # never: those were dropped by the search
-            if self.is_held_back(job):
+            if self.is_held_back(job) or not _is_offered(job, offer):
                 held_back.append((heap, entry))
                 continue
             start(job)
@@ -88,6 +89,10 @@ class MemoryQueue:
             while heap and not _is_queued(self._job_at(heap[0][1])):
                 heapq.heappop(heap)
         return min((heap for heap in heaps if heap), default=None)
+
+
+def _is_offered(job: Job, offer: AgentOffer) -> bool:
+    return offer.outside is None or does_without_container(job.spec, offer.outside)
 
 
 def _is_queued(job: Job | None) -> bool:

@@ -160,6 +160,8 @@ class AgentOffer(NamedTuple):
     labels: Mapping[str, str] = MappingProxyType({})
     projects: frozenset[str] | None = None
     """Whose jobs it takes; None for those of every project."""
+    outside: frozenset[str] | None = None
+    """Set while it takes only jobs that do without a container: the projects of which all do that ask for none."""
 
 
 class NextMoments(NamedTuple):

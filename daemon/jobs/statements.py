@@ -132,6 +132,17 @@ SELECT_PENDING = (
     "WHERE state = 'PENDING' AND hold = 0 AND labels = ? ORDER BY priority DESC, seq LIMIT ?"
 )
 
+SELECT_PENDING_OUTSIDE = (
+    f"SELECT -priority, seq, {_JOB} FROM (SELECT * FROM jobs INDEXED BY jobs_pending "
+    "WHERE state = 'PENDING' AND hold = 0 AND labels = ? ORDER BY priority DESC, seq LIMIT ?) AS jobs "
+    "WHERE json_extract(spec, '$.sandbox.kind') = 'filesystem' "
+    "OR json_extract(spec, '$.sandbox.fallback') = 'allow' "
+    "OR (json_extract(spec, '$.sandbox.kind') = 'auto' "
+    "AND ifnull(json_extract(spec, '$.project'), 'default') IN (SELECT value FROM json_each(?))) "
+    "ORDER BY priority DESC, seq LIMIT ?"
+)
+"""Those among the first of the queue that do without a container, see ``outside``."""
+
 _IN_RANGE = "seq >= ? AND create_us >= ? AND seq < ? ORDER BY seq DESC LIMIT ?"
 LIST_JOBS = f"SELECT seq, {_JOB} FROM jobs WHERE {_IN_RANGE}"
 LIST_JOBS_IN_STATE = (

@@ -101,7 +101,9 @@ class AgentServicer(rpc.AgentServiceServicer):
         listening = None
         try:
             await self._completions.run(
-                self._dispatcher.attach(session, stream, active, draining=hello.draining)
+                self._dispatcher.attach(
+                    session, stream, active, draining=hello.draining, offer=hello.offer
+                )
             )
             listening = asyncio.create_task(self._listen(request_iterator, session, stream))
             while (response := await self._dispatcher.next(session, stream)) is not None:
@@ -213,6 +215,8 @@ class AgentServicer(rpc.AgentServiceServicer):
                     raise UsageError("hello must be the first message of Work and only there")
                 if request.drain:
                     self._dispatcher.drain(session)
+                if request.HasField("offer"):
+                    self._dispatcher.limit(session, request.offer)
                 if request.processes:
                     self._inspections.answered(stream, request.processes)
                 if request.reports:

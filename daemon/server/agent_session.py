@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from agent_runner.job_spec import JobSpec
 from daemon.jobs.models import AgentIdentity, AgentOffer, LeaseRef
+from daemon.jobs.outside import does_without_container
 from daemon.server.work_stream import WorkStream
 
 LeaseKey = tuple[str, int]
@@ -23,6 +25,10 @@ class AgentSession:
     """Whose jobs it takes; None for those of every project."""
     tier: str = ""
     """Of the sandbox that its jobs get; empty if it did not say."""
+    no_containers: str = ""
+    """Why it takes only jobs that do without a container; empty if it takes all."""
+    local_projects: frozenset[str] = frozenset()
+    """Projects whose jobs do without one unless they ask for it."""
     stream: WorkStream | None = None
     draining: bool = False
     exhausted: bool = False
@@ -36,7 +42,12 @@ class AgentSession:
     @property
     def offer(self) -> AgentOffer:
         """Return what it can take."""
-        return AgentOffer(agent=self.agent, labels=self.labels, projects=self.projects)
+        return AgentOffer(
+            agent=self.agent,
+            labels=self.labels,
+            projects=self.projects,
+            outside=self.local_projects if self.no_containers else None,
+        )
 
     @property
     def claimable(self) -> int:
@@ -51,6 +62,10 @@ class AgentSession:
     def serves(self, project: str) -> bool:
         """Tell whether it takes jobs of a project."""
         return self.projects is None or project in self.projects
+
+    def has_place_for(self, spec: JobSpec) -> bool:
+        """Tell whether it can make the sandbox of a job now, as far as it is known."""
+        return not self.no_containers or does_without_container(spec, self.local_projects)
 
     def hold(self, leases: Iterable[LeaseRef]) -> None:
         """Count leases against the slots."""

@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 REMEMBERED_STARTS = 64
 """How many replaced starts of one agent-runner are remembered, so that a revived one cannot take over again."""
+MAX_WHY_CHARS = 1000
+MAX_PROJECTS = 1000
+"""Of an offer."""
 
 
 class Dispatcher:
@@ -115,6 +118,7 @@ class Dispatcher:
         active: Sequence[LeaseRef],
         *,
         draining: bool,
+        offer: pb.WorkOffer,
     ) -> None:
         """Make a stream the one of its session and settle who holds what; called per hello."""
         if stream.ended:
@@ -131,7 +135,7 @@ class Dispatcher:
             session.held.clear()
             session.hold(active)
             session.draining = draining
-            session.exhausted = False
+            self.limit(session, offer)
             named = set(active)
             held = await self._store.held(session.agent)
             await self._give_back([lease for lease in held if lease not in named])
@@ -188,6 +192,12 @@ class Dispatcher:
     def drain(self, session: AgentSession) -> None:
         """Give a session nothing more."""
         session.draining = True
+
+    def limit(self, session: AgentSession, offer: pb.WorkOffer) -> None:
+        """Give a session from now on what it offers to take."""
+        session.no_containers = offer.no_containers[:MAX_WHY_CHARS]
+        session.local_projects = frozenset(offer.local_projects[:MAX_PROJECTS])
+        session.stir()
 
     async def submit(self, jobs: Sequence[NewJob]) -> list[Job]:
         """Store jobs; free slots claim right behind it, so that both share one commit. Raises what the store raises."""
@@ -279,7 +289,7 @@ class Dispatcher:
             stream, free = session.stream, session.free
             if left <= 0:
                 return
-            if stream is None or not free or session.lock.locked():
+            if stream is None or not free or session.lock.locked() or session.no_containers:
                 continue
             if any(map(session.serves, projects)):
                 # What it last found says nothing about what comes now.
@@ -295,7 +305,8 @@ class Dispatcher:
                 return []
             # Set before the claim, not after: what is queued while it runs resets it.
             session.exhausted = True
-            claims = await self._store.claim(session.offer, limit, self._lease_s)
+            offer = session.offer
+            claims = await self._store.claim(offer, limit, self._lease_s)
             if len(claims) == limit:
                 session.exhausted = False
             if not claims:
@@ -304,7 +315,7 @@ class Dispatcher:
             leases = [claim.lease for claim in claims]
             for lease in leases:
                 self._signals.job_changed(lease.job_id)
-            if session.stream is not stream or session.draining:
+            if session.stream is not stream or session.draining or session.offer != offer:
                 await self._give_back(leases)
                 return []
             session.hold(leases)

@@ -104,7 +104,12 @@ class Explainer:
         found += place_waits(job, sessions)
         if not found:
             fitting = [
-                one for one in sessions if one.stream and not one.draining and fits(job, one)
+                one
+                for one in sessions
+                if one.stream
+                and not one.draining
+                and fits(job, one)
+                and one.has_place_for(job.spec)
             ]
             slot = slot_wait(fitting, await self._holders(fitting), waits.ahead)
             found += [slot] if slot else []
@@ -187,6 +192,8 @@ def _next_of_queued(job: Job, waits: Sequence[Wait], ready_us: int | None) -> Ne
         return NextStep(text=text, time_us=ready_us)
     if "group" in kinds:
         return NextStep(text="it may start when a job of its group ends")
+    if "engine" in kinds:
+        return NextStep(text="it starts when the container engine answers again")
     if kinds & {"label", "agent"}:
         return NextStep(text="it starts when an agent-runner connects that can take it")
     return NextStep(text="it starts when a slot is free and it is the first in the queue")

@@ -10,7 +10,7 @@ from daemon.server.agent_session import AgentSession
 from daemon.server.words import count_of, moment, named_jobs, pairs
 from sandbox.base import Tier
 
-AGENT, SLOT = "agent", "slot"
+AGENT, SLOT, ENGINE = "agent", "slot", "engine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,19 +69,11 @@ def place_waits(job: Job, sessions: Sequence[AgentSession]) -> list[Wait]:
         return [Wait(kind=AGENT, text=text)]
     if not any(fits(job, session) for session in taking):
         return [Wait(kind="label", text=_label_text(job, taking))]
-    # A container is above every tier, whatever other jobs get there.
-    if job.spec.sandbox.kind == "container":
-        return []
-    wanted = Tier.parse(job.spec.sandbox.min)
     fitting = [session for session in taking if fits(job, session)]
-    tiers = {session.tier for session in fitting}
-    if "" in tiers or any(Tier.parse(tier) >= wanted for tier in tiers):
-        return []
-    text = (
-        f"sandbox tier {wanted.label} is reached by no connected agent-runner "
-        f"({pairs((session.agent.name, session.tier) for session in fitting)}): the job will fail there"
-    )
-    return [Wait(kind="sandbox", text=text)]
+    if not any(session.has_place_for(job.spec) for session in fitting):
+        text = f"{_names(fitting)} can make no container now: {fitting[0].no_containers}"
+        return [Wait(kind=ENGINE, text=text)]
+    return _tier_waits(job, fitting)
 
 
 def fits(job: Job, session: AgentSession) -> bool:
@@ -106,6 +98,21 @@ def slot_wait(sessions: Sequence[AgentSession], busy: Sequence[Holding], ahead: 
     if holders:
         text += f" ({named_jobs([f'{one.job_id} {one.name}' for one in busy])})"
     return Wait(kind=SLOT, text=f"{text}; {queue}", job_ids=holders)
+
+
+def _tier_waits(job: Job, fitting: Sequence[AgentSession]) -> list[Wait]:
+    # A container is above every tier, whatever other jobs get there.
+    if job.spec.sandbox.kind == "container":
+        return []
+    wanted = Tier.parse(job.spec.sandbox.min)
+    tiers = {session.tier for session in fitting}
+    if "" in tiers or any(Tier.parse(tier) >= wanted for tier in tiers):
+        return []
+    text = (
+        f"sandbox tier {wanted.label} is reached by no connected agent-runner "
+        f"({pairs((session.agent.name, session.tier) for session in fitting)}): the job will fail there"
+    )
+    return [Wait(kind="sandbox", text=text)]
 
 
 def _label_text(job: Job, sessions: Sequence[AgentSession]) -> str:

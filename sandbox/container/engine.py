@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +17,12 @@ import httpx2
 from sandbox.container.attachment import Attachment
 from sandbox.container.failure import Operation, classify
 from sandbox.container.settings import ContainerSettings, EngineAddress
-from sandbox.errors import EngineUnusableError, SandboxBrokenError, TransferRefusedError
+from sandbox.errors import (
+    EngineUnusableError,
+    SandboxBrokenError,
+    SandboxError,
+    TransferRefusedError,
+)
 
 OLDEST_API = (1, 40)
 NEWEST_API = (1, 47)
@@ -37,14 +42,23 @@ Json = Mapping[str, Any]
 class Engine:
     """A connection pool to one engine. Used concurrently on one event loop; ``connect`` comes first."""
 
-    def __init__(self, settings: ContainerSettings) -> None:
+    def __init__(
+        self,
+        settings: ContainerSettings,
+        unanswered: Callable[[SandboxError], None] = lambda _: None,
+    ) -> None:
         """Remember where; nothing is reached before ``connect``.
+
+        Args:
+            settings: The operator's.
+            unanswered: Told of each request that had no answer.
 
         Raises:
             SandboxUnavailableError: The address makes no sense, or a certificate cannot be read.
         """
         self._http = _client(settings)
         self._address = settings.engine
+        self._unanswered = unanswered
         self._prefix = ""
         self.is_podman = False
 
@@ -55,8 +69,7 @@ class Engine:
             SandboxUnavailableError: The engine and this client have no version in common.
             EngineGoneError: Nobody answers.
         """
-        self._prefix = ""
-        said = await self.get_json("/version")
+        said = _json(await self._answer(Operation.ASK, "GET", "/version", timeout=REQUEST_S))
         try:
             newest = _version(said["ApiVersion"])
             oldest = _version(said.get("MinAPIVersion", "1.0"))
@@ -79,13 +92,7 @@ class Engine:
 
     async def get_json(self, path: str, **params: str) -> Any:
         """Return what a GET answers."""
-        answer = await self.call(Operation.ASK, "GET", path, params=params)
-        try:
-            return answer.json()
-        except ValueError as error:
-            raise SandboxBrokenError(
-                f"no container engine is there, but: {answer.text!r:.200}"
-            ) from error
+        return _json(await self.call(Operation.ASK, "GET", path, params=params))
 
     async def create(self, name: str, config: Json) -> str:
         """Make a container and return its id. After a cancellation it is there or not, but not on its way."""
@@ -120,7 +127,7 @@ class Engine:
             async with asyncio.timeout(REQUEST_S):
                 answer = await self._http.send(request, stream=True)
         except (httpx2.RequestError, TimeoutError) as error:
-            raise classify(Operation.ATTACH, None, self._words(error)) from error
+            raise self._none(Operation.ATTACH, error) from error
         if answer.status_code != _UPGRADED:
             await answer.aread()
             raise classify(Operation.ATTACH, answer.status_code, _message(answer))
@@ -230,10 +237,14 @@ class Engine:
                     raise classify(operation, answer.status_code, _message(answer), subject)
                 yield answer
         except httpx2.RequestError as error:
-            raise classify(operation, None, self._words(error), subject) from error
+            raise self._none(operation, error, subject) from error
 
-    def _words(self, error: Exception) -> str:
-        return f"{self._address}: {str(error) or type(error).__name__}"
+    def _none(self, operation: Operation, error: Exception, subject: str = "") -> SandboxError:
+        """Return what it means that there was no answer."""
+        words = f"{self._address}: {str(error) or type(error).__name__}"
+        meaning = classify(operation, None, words, subject)
+        self._unanswered(meaning)
+        return meaning
 
     async def call(  # noqa: PLR0913  # one request, by name
         self,
@@ -257,12 +268,24 @@ class Engine:
             timeout: Seconds without a byte; None waits for ever.
             **options: As the library takes them.
         """
+        options |= {"also": also, "subject": subject, "timeout": timeout}
+        return await self._answer(operation, method, self._prefix + path, **options)
+
+    async def _answer(
+        self,
+        operation: Operation,
+        method: str,
+        path: str,
+        *,
+        also: Collection[int] = (),
+        subject: str = "",
+        **options: Any,
+    ) -> httpx2.Response:
+        """Send a request to a path as it is, with or without a version."""
         try:
-            answer = await self._http.request(
-                method, self._prefix + path, timeout=timeout, **options
-            )
+            answer = await self._http.request(method, path, **options)
         except httpx2.RequestError as error:
-            raise classify(operation, None, self._words(error), subject) from error
+            raise self._none(operation, error, subject) from error
         if answer.status_code >= _FIRST_ERROR and answer.status_code not in also:
             raise classify(operation, answer.status_code, _message(answer), subject)
         return answer
@@ -309,6 +332,15 @@ def _version(text: str) -> tuple[int, ...]:
 
 def _text(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
+
+
+def _json(answer: httpx2.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise SandboxBrokenError(
+            f"no container engine is there, but: {answer.text!r:.200}"
+        ) from error
 
 
 def _message(answer: httpx2.Response) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from sandbox.base import Capabilities, SandboxInfo, SandboxRequest, Tier
 from sandbox.container import hardening
 from sandbox.container.engine import Engine, label_filter
+from sandbox.container.health import EngineHealth
 from sandbox.container.host import Host
 from sandbox.container.image_memory import ImageMemory
 from sandbox.container.images import Image, Images
@@ -63,6 +64,7 @@ class ContainerProvider:
         self._owner_label = owner_label
         self._state_folder = state_folder
         self._engine: Engine | None = None
+        self._health = EngineHealth(self._reconnect, settings.away)
         self._host: Host | None = None
         self._images = Images(settings.pull, settings.logins)
         self._memory = ImageMemory(settings.image_memory)
@@ -152,6 +154,7 @@ class ContainerProvider:
                     extra={"action": "sandbox_not_removed", "sandbox": name, "error": str(error)},
                 )
         await self._residents.close()
+        await self._health.close()
         self._host = None
         # With what is left the connection stays, for the next try.
         if self._engine is not None and not self._live:
@@ -223,7 +226,7 @@ class ContainerProvider:
     async def _connected(self) -> Engine:
         async with self._opening:
             if self._engine is None:
-                engine = Engine(self._settings)
+                engine = Engine(self._settings, self._health.failed)
                 try:
                     version = await engine.connect()
                 except BaseException:
@@ -235,6 +238,12 @@ class ContainerProvider:
                 )
                 self._engine = engine
             return self._engine
+
+    async def _reconnect(self) -> None:
+        """Agree with an engine that was away: another one may have come back, in which the first job tries the walls anew."""
+        engine = await self._connected()
+        await engine.connect()
+        self._host = None
 
     async def _tried(self) -> Host:
         if self._host is not None:

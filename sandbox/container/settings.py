@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,6 +108,8 @@ class ContainerSettings:
     """Whether URLs of loopback in the environment of jobs with a network come to name the engine's host."""
     logins: Logins | None = field(default=None, compare=False, repr=False)
     """Tells who we are to registries of images."""
+    away: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
+    """Told why the engine does not answer, and with an empty text that it does again; see ``EngineHealth``."""
     image_memory: Path | None = None
     """The file of ``ImageMemory``."""
     init_path: str = "/sbin/docker-init"

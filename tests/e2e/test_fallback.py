@@ -180,7 +180,10 @@ def kill_engine(root: Path) -> None:
 
 
 def test_an_engine_that_dies_beneath_a_command(lone: Instance, mortal_engine: Path):
-    """Nothing runs a second time elsewhere: ENGINE_GONE, and in the queue the job is run again when the engine is back."""
+    """Nothing runs a second time elsewhere: ENGINE_GONE, and in the queue the job is run again when the engine is back.
+
+    Until then the agent-runner takes only what does without it, and says so.
+    """
     lone.extra_env |= {
         "MODE": "cloud",
         "RUNNER_CONTAINER_ENGINE": f"unix://{mortal_engine}/sock",
@@ -202,11 +205,20 @@ def test_an_engine_that_dies_beneath_a_command(lone: Instance, mortal_engine: Pa
     assert (out, here.returncode) == (b"", 125), error
     assert b"engine gone" in error
     wait_until(lambda: lone.job(job_id)["attempts"][0]["end_reason"] == "ENGINE_GONE", 30)
+    later = lone.submit("echo $FROM_IMAGE")
+    why = json.loads(lone.ok("jobs", "why", later, "--json"))
+    assert [wait["kind"] for wait in why["waits"]] == ["engine"], why
+    lone.job_file("job_command: 'true'\nsandbox: {fallback: allow}\n")
+    outside = lone.ok("jobs", "submit", "-f", str(lone.root / "job.yaml")).strip()
+    assert lone.wait(outside)["sandbox"]["kind"] == "filesystem"
     for name in ("pid", "exec/containerd/containerd.pid"):
         (mortal_engine / name).unlink(missing_ok=True)
     engine = engine_keeper.start(mortal_engine)
     try:
         job = lone.wait(job_id)
         assert (job["state"], job["sandbox"]["kind"]) == ("SUCCEEDED", "container"), json.dumps(job)
+        assert (lone.wait(later)["state"], lone.job(later)["attempt"]) == ("SUCCEEDED", 1)
+        log = lone.state.joinpath("logs", "agent-runner.log").read_text()
+        assert (log.count('"engine_away"'), log.count('"engine_back"')) == (1, 1)
     finally:
         engine_keeper.stop(engine)

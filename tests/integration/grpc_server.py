@@ -177,10 +177,10 @@ class FakeAgent:
         response: agent_pb.RegisterAgentResponse = await self.client.agents.RegisterAgent(request)
         return response
 
-    async def hello(self, *active: agent_pb.LeaseRef, draining: bool = False) -> None:
+    async def hello(self, *active: agent_pb.LeaseRef, **fields: Any) -> None:
         self.call = self.client.agents.Work()
         self.said.clear()
-        hello = agent_pb.WorkHello(agent=self.identity, active=active, draining=draining)
+        hello = agent_pb.WorkHello(agent=self.identity, active=active, **fields)
         await self.call.write(agent_pb.WorkRequest(hello=hello))
 
     async def connect(self, *active: agent_pb.LeaseRef, draining: bool = False) -> FakeAgent:

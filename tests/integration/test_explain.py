@@ -107,6 +107,31 @@ async def test_a_tier_that_nobody_reaches(client):
     assert kinds(await explain(client, job.id)) == ["slot"]
 
 
+async def test_an_agent_runner_without_its_engine(client):
+    """Until the engine is back it gets only jobs that do without a container; the others say what they wait for."""
+    agent = FakeAgent(client, slots=9)
+    await agent.register()
+    offer = agent_pb.WorkOffer(no_containers="no engine", local_projects=["cli"])
+    await agent.hello(offer=offer)
+    assert (await agent.next())[0] == "welcome"
+    waiting = [
+        await client.submit(),
+        await client.submit(project="cli", sandbox=job_pb2.SandboxSpec(kind="container")),
+        await client.submit(sandbox=job_pb2.SandboxSpec(fallback="ask")),
+    ]
+    taken = [
+        await client.submit(project="cli"),
+        await client.submit(sandbox=job_pb2.SandboxSpec(kind="filesystem")),
+        await client.submit(sandbox=job_pb2.SandboxSpec(fallback="allow")),
+    ]
+    assert [(await agent.assignment()).lease.job_id for _ in taken] == [job.id for job in taken]
+    response = await explain(client, waiting[0].id)
+    assert (kinds(response), "no engine" in response.summary) == (["engine"], True)
+    assert "engine" in response.next_step
+    await agent.say(offer=agent_pb.WorkOffer())
+    assert [(await agent.assignment()).lease.job_id for _ in waiting] == [job.id for job in waiting]
+
+
 async def answering(agent: FakeAgent, **answer: Any) -> None:
     name, inspect = await agent.next()
     assert name == "inspects"
