@@ -92,6 +92,30 @@ async def test_server_with_tls_answers_who_trusts_it(tmp_path, authority, server
             assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
+async def test_renewed_certificates_count_at_once(tmp_path, caplog):
+    """Whoever connects gets what is in the files now; what makes no sense there is logged, and changes nothing."""
+    old, new = (Authority(tmp_path, name) for name in ("old", "new"))
+    used = old.identity("server")
+    clients = tmp_path / "clients.pem"
+    clients.write_bytes(old.certificate.read_bytes())
+    mine = {
+        authority: authority.identity(f"client-{at}") for at, authority in enumerate((old, new))
+    }
+    async with serving(tmp_path, **tls(used, clients)) as server:
+        assert await answered(link(server, old.certificate, mine[old]))
+        renewed = new.identity("renewed")
+        used.certificate.write_bytes(renewed.certificate.read_bytes())
+        for _ in range(2):  # the certificate is there, and its key is not yet
+            assert await answered(link(server, old.certificate, mine[old]))
+        kept = [record for record in caplog.records if record.__dict__.get("action") == "tls_kept"]
+        assert len(kept) == 1
+        used.key.write_bytes(renewed.key.read_bytes())
+        assert await answered(link(server, new.certificate, mine[old]))
+        clients.write_bytes(new.certificate.read_bytes())
+        assert await answered(link(server, new.certificate, mine[new]))
+        await failure(link(server, new.certificate, mine[old]))
+
+
 async def test_plaintext_does_not_reach_a_server_with_tls(tmp_path, server_identity):
     """There is no fall-back: a client without TLS gets nothing."""
     async with serving(tmp_path, **tls(server_identity)) as server:
