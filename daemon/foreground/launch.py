@@ -18,7 +18,7 @@ from agent_runner.errors import AgentRunnerError
 from agent_runner.server_link import is_loopback
 from daemon.errors import BusyError, InvalidConfigError
 from daemon.local.children import AGENT_RUNNER, agent_config, child_environment, server_config
-from daemon.local.identities import living_processes, remove_stale_files
+from daemon.local.identities import FOREGROUND, living_processes, remove_stale_files
 from daemon.local.launch import in_memory
 from daemon.local.lock import take_lock
 from daemon.local.token import ensure_token
@@ -138,5 +138,5 @@ def _become(
     if identity is not None:
         pid_files.write(state.pid_file(role), identity)
     os.chdir("/")
-    argv = [sys.executable, "-P", "-m", "daemon.foreground", role, "--instance", nonce]
+    argv = [sys.executable, "-P", "-m", FOREGROUND, role, "--instance", nonce]
     os.execve(argv[0], argv, {**env, **descriptors})  # noqa: S606 - no shell is wanted

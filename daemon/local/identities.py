@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from daemon.paths import StateDir
 from daemon.supervisor import pid_files
 from daemon.supervisor.pid_files import ProcessIdentity
+
+FOREGROUND = "daemon.foreground"
+"""The module that such a process runs."""
 
 
 def named_processes(state: StateDir) -> list[str]:
@@ -21,6 +26,15 @@ def living_processes(state: StateDir) -> dict[str, ProcessIdentity]:
         if identity is not None and pid_files.verify(identity):
             found[name] = identity
     return found
+
+
+def is_in_foreground(identity: ProcessIdentity) -> bool:
+    """Tell whether a living process was started by ``runner server`` or ``runner agent-runner`` and has no daemon."""
+    try:
+        words = Path(f"/proc/{identity.pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return FOREGROUND.encode() in words
 
 
 def remove_stale_files(state: StateDir) -> None:

@@ -44,7 +44,8 @@ def query_status(state: StateDir) -> dict[str, Any]:
 
 
 def _explain_leftovers(state: StateDir) -> None:
-    from daemon.local.identities import living_processes  # noqa: PLC0415 - not for a running daemon
+    # Not for a running daemon.
+    from daemon.local.identities import is_in_foreground, living_processes  # noqa: PLC0415
 
     left = living_processes(state)
     if "daemon" in left:
@@ -53,6 +54,10 @@ def _explain_leftovers(state: StateDir) -> None:
         ) from None
     if left:
         names = ", ".join(f"{name} pid {identity.pid}" for name, identity in left.items())
+        if all(map(is_in_foreground, left.values())):
+            raise NotRunningError(
+                f"no daemon is here; {names} runs in the foreground, as staging has it: whoever started it ends it"
+            ) from None
         raise NotRunningError(
             f"the daemon is not running, but these still are: {names}; `runner local stop` ends them"
         ) from None
