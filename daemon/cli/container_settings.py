@@ -11,7 +11,7 @@ from sandbox.container.settings import DEFAULT_ENGINE, ContainerSettings, Nestin
 
 
 def container_settings(config: Mapping[str, Value]) -> ContainerSettings:
-    """Return the engine, its certificates, the image and whatever else is set for jobs, but who we are to registries."""
+    """Return the engine, its certificates, the image and whatever else is set for jobs, but who we are to registries: see ``registry_passwords``."""
     certs = str(config["local.container_certs"].value)
     folder = Path(certs) if certs else None
     policy = container_policy(lambda key: config[key].value)

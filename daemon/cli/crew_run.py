@@ -110,7 +110,7 @@ class CrewRun:
             source_dir=self._state.sources,
             owner_label=self._state.id,
             kind=place.kind,
-            container=place.container_settings(),
+            container=place.container_settings(self._search),
             outputs_dir=self._outputs_dir,
             max_output_bytes=int(str(place.config["outputs.max_bytes"].value)),
             cache_dir=self._state.results,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from daemon.parity.comparison import Comparison, Difference
     from daemon.parity.observation import Observation
     from daemon.paths import StateDir
+    from sandbox.container.settings import ContainerSettings
 
 FILESYSTEM = "filesystem"
 
@@ -67,7 +68,7 @@ def parity(  # noqa: PLR0913 - one per option
     state = state_of(ctx)
     state.prepare()
     secrets = find_secrets(place.spec, search)
-    here, there = asyncio.run(_both(place, secrets, state))
+    here, there = asyncio.run(_both(place, secrets, place.container_settings(search), state))
     result = compare(here, there, spec.sandbox.container_only)
     code = _exit_code(here, there, result)
     masker = _masker(secrets)
@@ -92,7 +93,7 @@ def _masker(secrets: dict[SecretRef, str]) -> Masker:
 
 
 async def _both(
-    place: Place, secrets: dict[SecretRef, str], state: StateDir
+    place: Place, secrets: dict[SecretRef, str], settings: ContainerSettings, state: StateDir
 ) -> tuple[Observation, Observation]:
     """Run the job twice, one after the other, so that neither takes anything from the other."""
     from sandbox.process import apply_process_defaults  # noqa: PLC0415
@@ -101,14 +102,18 @@ async def _both(
     seen = []
     for kind in (FILESYSTEM, CONTAINER):
         note(f"runner: {kind} ...")
-        seen.append(await _observed(kind, place, secrets, state))
+        seen.append(await _observed(kind, place, secrets, settings, state))
         if seen[-1].end_reason == "CANCELLED":
             raise KeyboardInterrupt
     return seen[0], seen[1]
 
 
 async def _observed(
-    kind: str, place: Place, secrets: dict[SecretRef, str], state: StateDir
+    kind: str,
+    place: Place,
+    secrets: dict[SecretRef, str],
+    settings: ContainerSettings,
+    state: StateDir,
 ) -> Observation:
     from agent_runner.one_shot import OneShot, one_shot  # noqa: PLC0415
     from agent_runner.secret_source import GivenSecrets  # noqa: PLC0415
@@ -126,7 +131,7 @@ async def _observed(
             source_dir=state.sources,
             owner_label=state.id,
             kind=kind,
-            container=place.container_settings(),
+            container=settings,
             outputs_dir=Path(folder),
             watcher=Watch(seen, place.spec.code_dir),
             tier=str(place.config["local.sandbox_tier"].value),

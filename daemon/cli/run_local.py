@@ -178,7 +178,7 @@ def _shot(ctx: click.Context, place: Place, search: SecretSearch, keeping: Keepi
         source_dir=state.sources,
         owner_label=state.id,
         kind=place.kind,
-        container=place.container_settings(),
+        container=place.container_settings(search),
         consent=ask_person if search.ask else None,
         outputs_dir=keeping.outputs_dir,
         cache_dir=state.results if keeping.cache else None,

@@ -17,10 +17,12 @@ import click
 
 from daemon.cli.output import note, printable
 from daemon.config import Value, environ, load
+from daemon.container_settings import container_policy
 from daemon.errors import UsageError
 
 if TYPE_CHECKING:
     from agent_runner.job_spec import JobSpec
+    from daemon.cli.secret_search import SecretSearch
     from sandbox.container.settings import ContainerSettings
 
 CONTAINER = "container"
@@ -52,11 +54,21 @@ class Place:
         """Return ``filesystem`` or ``container``."""
         return self.spec.sandbox.kind
 
-    def container_settings(self) -> ContainerSettings:
-        """Return how the engine is reached."""
+    def container_settings(self, search: SecretSearch | None = None) -> ContainerSettings:
+        """Return how the engine is reached.
+
+        Args:
+            search: Finds the passwords of registries; None where no image is fetched.
+        """
         from daemon.cli.container_settings import container_settings  # noqa: PLC0415 - as late as needed
 
-        return container_settings(self.config)
+        settings = container_settings(self.config)
+        if search is None or not self.config["containers.registries"].value:
+            return settings
+        from daemon.cli.registry_passwords import registry_logins  # noqa: PLC0415 - few have any
+
+        policy = container_policy(lambda key: self.config[key].value)
+        return replace(settings, logins=registry_logins(policy.registries, search))
 
 
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,6 +117,8 @@ def choose_place(spec: JobSpec, flags: PlaceFlags, *, allow_unsandboxed: bool = 
     config = load(environ(), {"local.allow_unsandboxed": allow_unsandboxed or None})
     asked = spec.sandbox
     kind = asked.kind if flags.sandbox == "auto" else flags.sandbox
+    if kind == "auto" and config["containers.execution_mode"].value:
+        kind = container_policy(lambda key: config[key].value).placed(spec).sandbox.kind
     if kind == "auto":
         kind = kind_of_mode(str(config["local.mode"].value))
     if kind != CONTAINER and (flags.image or flags.fallback in ("ask", "allow")):

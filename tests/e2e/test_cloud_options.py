@@ -89,3 +89,20 @@ def test_a_project_that_runs_here(cloud):
     job_id = instance.ok("jobs", "submit", "--file", str(instance.root / "job.yaml")).strip()
     job = instance.wait(job_id)
     assert (job["state"], job["sandbox"]["kind"]) == ("SUCCEEDED", "filesystem")
+
+
+def test_run_local_does_the_same(cloud):
+    """The password of the registry comes from where the job's secrets do; without it the run says what is missing."""
+    instance, registry = cloud
+    instance.job_file(f"container_image: {registry.name}:1\njob_command: echo version $VERSION\n")
+    words = ("run-local", "--quiet", "--file", str(instance.root / "job.yaml"))
+    password = instance.extra_env.pop("REGISTRY")
+    done = instance.run(*words)
+    assert done.returncode == 125
+    assert b"no password for the registry 127.0.0.1" in done.stderr
+    instance.extra_env["REGISTRY"] = password
+    done = instance.run(*words)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, b"version 1"), done.stderr
+    assert CANARY.encode() not in done.stdout + done.stderr
+    instance.job_file("project: here\njob_command: test ! -e /.dockerenv\n")
+    assert instance.run(*words).returncode == 0
