@@ -19,8 +19,9 @@ _ANSI_C = {
     7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 27: "\\E",
     39: "\\'", 92: "\\\\",
 }  # fmt: skip
-_ODD_IN_GO = re.compile(r'[\x00-\x1f"\\\x7f-\U0010ffff]')
-_ODD_IN_ASCII = re.compile(r"[\x00-\x1f'\\\x7f-\U0010ffff]")
+# Said by what they are not: a range to the end of Unicode takes 6 ms to compile.
+_ODD_IN_GO = re.compile(r"[^ !#-\[\]-~]")
+_ODD_IN_ASCII = re.compile(r"[^ -&(-\[\]-~]")
 _ODD_IN_UTF8 = re.compile(r"[\x00-\x1f'\\\x7f]")
 _EVERYWHERE_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 _URL_SAFE = tuple(
