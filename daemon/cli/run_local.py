@@ -147,6 +147,7 @@ def _run(  # noqa: PLR0913 - as the command
     triggers: TriggerFlags,
     quiet: bool,
 ) -> int:
+    import agent_runner.plain_asyncio  # noqa: F401, PLC0415 - before whatever imports asyncio
     from agent_runner.one_shot import run_one_shot  # noqa: PLC0415
 
     shot = _shot(ctx, place, search, keeping)
