@@ -30,9 +30,9 @@ $(DEV_STAMP): $(STAMP) requirements-dev.txt
 run: $(STAMP) ## Set up, start local mode, run examples/hello.yaml, stop
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/run.sh
 
-# Most tests wait for processes, so two at once take little more than half the time; tests/conftest.py says what stays together.
+# Most tests wait for processes, so two at once take little more than half the time; tests/installations.py says what does not.
 test: $(DEV_STAMP) ## Set up and run the whole test suite
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 chaos: $(DEV_STAMP) ## Run 500 jobs under 60 kills, and the other long fault tests; prints a table
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)

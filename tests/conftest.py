@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.contract.container_engine import container_engine
+from tests.installations import installation, make_lock
 from tests.waiting import wait_until
 
 __all__ = ["container_engine"]
@@ -26,27 +25,27 @@ INSTALLATION_TIERS = ("e2e", "chaos")
 PROCESS_TIERS = ("integration", "e2e", "contract", "chaos")
 
 
-def pytest_configure() -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let tests of whole installations run at the same time, but for those that look at all of the host. Outside of their time-out."""
+    if not _has_installation(item.nodeid):
+        return (yield)
+    with installation(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+def _has_installation(nodeid: str) -> bool:
+    file = nodeid.partition("::")[0]
+    return Path(file).parent.name in INSTALLATION_TIERS or "test_local_daemon" in file
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Undo what a caller in the background has done: a shell starts such with SIGINT ignored, nohup with SIGHUP, and children inherit it."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             default = number == signal.SIGINT
             signal.signal(number, signal.default_int_handler if default else signal.SIG_DFL)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Have two processes share the tests; called once per run with ``--numprocesses``."""
-    return _ByPlace(config, log)
-
-
-class _ByPlace(LoadScopeScheduling):  # type: ignore[misc]
-    """Keeps the tests of a file in one process, and those of whole installations: `runner gc` of one would remove what another has killed."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        whole = Path(file).parent.name in INSTALLATION_TIERS or "test_local_daemon" in file
-        return "installations" if whole else file
+    make_lock(config)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -82,6 +82,7 @@ def test_what_is_required_is_there_or_nothing_runs(started: Instance) -> None:
     assert json.loads(off.stdout)["state"] == "SUCCEEDED"
 
 
+@pytest.mark.alone
 def test_gc_removes_the_control_groups_of_the_dead(started: Instance) -> None:
     """Those of a killed installation, and of no other."""
     if not keeps_memory():

@@ -102,6 +102,7 @@ def test_a_killed_agent_runner_leaves_no_container(cloud: Instance, container_en
     wait_until(lambda: containers(container_engine) == [], 20)
 
 
+@pytest.mark.alone
 def test_containers_of_an_agent_runner_that_is_no_more(cloud: Instance, container_engine: Path):
     """A start with fewer agent-runners removes them before the attempts are run again, and does not wait for `runner gc`."""
     cloud.start("--agent-runners", "2", "--slots", "1")

@@ -15,6 +15,8 @@ from agent_runner.workspace_claim import read_claim
 from tests.e2e.instance import Instance, alive
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 
 def gc(instance: Instance, *args: str, code: int = 0) -> list[dict[str, Any]]:
     done = instance.run("gc", "--json", *args)

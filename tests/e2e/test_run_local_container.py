@@ -129,6 +129,7 @@ def test_without_a_policy_the_reason_is_the_end(here: Instance):
     assert b"engine gone" in done.stderr
 
 
+@pytest.mark.alone
 def test_what_a_killed_run_leaves_is_listed_and_removed(here: Instance, container_engine: Path):
     """``gc`` shows the containers and volumes of a run-local that is dead, and none of one that lives."""
     here.job_file("job_command: echo up; sleep 1000\nsandbox: {kind: container}\n")
