@@ -87,6 +87,7 @@ class FilesystemProvider:
         self._backend: TierBackend | None = None
         self._capabilities: Capabilities | None = None
         self._prepared = False
+        self._warned = False
         self._live: dict[str, FilesystemSandbox] = {}
         self._lanes = Lanes(self._root, job_uids if self._changes_user else None)
         self._removals = RemovalQueue()
@@ -125,7 +126,10 @@ class FilesystemProvider:
             raise SandboxBrokenError("the provider was closed")
         self._check(request, capabilities, backend)
         if capabilities.tier is Tier.PLAIN:
-            logger.warning(
+            # Once: each attempt's record has its tier, and a line for each job is a tenth of what a short one costs.
+            level, self._warned = logging.DEBUG if self._warned else logging.WARNING, True
+            logger.log(
+                level,
                 "A job runs without walls: it can read and change whatever its user can",
                 extra={"action": "no_walls", "sandbox": request.name},
             )
