@@ -15,6 +15,10 @@ from daemon.supervisor.spawning import SpawnedChild
 READ_BYTES = 256 << 10
 _MAX_READY_BYTES = 64 << 10
 _MAX_DRAIN_READS = 64
+_REST_S = 0.02
+"""Between two reads of what a child writes: it writes line by line, and to be woken for each costs more than the line."""
+_BURST_BYTES = 16 << 10
+"""After so many at once there is no rest, or the child would wait for its pipe, which holds 64 KiB."""
 
 
 class ChildWatch:
@@ -35,20 +39,30 @@ class ChildWatch:
         self._on_ready_line = on_ready_line
         self._on_end = on_end
         self._said = b""
+        self._resting: asyncio.TimerHandle | None = None
         self.pidfd = os.pidfd_open(child.pid)
-        self._loop.add_reader(child.output_fd, self._read_output)
+        self._listen()
         self._loop.add_reader(child.ready_fd, self._read_ready)
         self._loop.add_reader(self.pidfd, self._ended)
         if child.handover_fd >= 0:
             self._loop.add_writer(child.handover_fd, self._send_more)
 
-    def _read_output(self) -> bool:
+    def _listen(self) -> None:
+        self._loop.add_reader(self._child.output_fd, self._read_and_rest)
+
+    def _read_and_rest(self) -> None:
+        if 0 < self._read_output() < _BURST_BYTES:
+            self._loop.remove_reader(self._child.output_fd)
+            self._resting = self._loop.call_later(_REST_S, self._listen)
+
+    def _read_output(self) -> int:
+        """File what there is, and return how many bytes it was."""
         data = _read(self._child.output_fd, READ_BYTES)
         if data:
             self._log.append(self._masking.feed(data))
         elif data == b"":
             self._loop.remove_reader(self._child.output_fd)
-        return bool(data)
+        return len(data or b"")
 
     def _read_ready(self) -> None:
         data = _read(self._child.ready_fd, _MAX_READY_BYTES)
@@ -83,6 +97,8 @@ class ChildWatch:
 
     def _close(self) -> None:
         child = self._child
+        if self._resting is not None:
+            self._resting.cancel()
         if child.handover_fd >= 0:
             self._loop.remove_writer(child.handover_fd)
             child.unsent = memoryview(b"")
