@@ -45,6 +45,7 @@ class Delivery:
         self._spool = spool
         self._on_lost = on_lost
         self._shipper = LogShipper(client, lease, spool)
+        self._opening: asyncio.TimerHandle | None = None
         self._live: asyncio.Task[None] | None = None
         self._streaming = False
         self._upload: OutputsUpload | None = None
@@ -54,7 +55,7 @@ class Delivery:
 
     def begin(self) -> None:
         """Start to send the log as it is written."""
-        self._live = asyncio.create_task(self._send_live())
+        self._spool.on_first_byte = self._open_soon
 
     async def finish(self, outcome: Outcome | None, *, until_admitted: bool = True) -> bool:
         """Deliver the rest of the log, then the end; without an end, only the log.
@@ -96,6 +97,7 @@ class Delivery:
 
     async def stop(self) -> None:
         """End what goes on; the spool keeps what is not delivered. Idempotent."""
+        self._stay_closed()
         if self._live is not None and not self._live.done():
             self._live.cancel()
             await asyncio.wait([self._live])
@@ -113,8 +115,7 @@ class Delivery:
 
     async def _with_outputs(self, outcome: Outcome) -> Outcome:
         """Return the outcome once the server has the contents of its outputs."""
-        folder = self._spool.outputs
-        if folder is None or not outcome.outputs.files:
+        if not outcome.outputs.files or (folder := self._spool.outputs) is None:
             return outcome
         if self._upload is None:
             from agent_runner.outputs.upload import OutputsUpload  # noqa: PLC0415 - few have any
@@ -124,13 +125,21 @@ class Delivery:
 
     async def _settle_live(self) -> None:
         """Let a stream that is open send the rest; one that was not opened yet need not be."""
-        if self._live is None:
-            return
-        if self._streaming:
+        self._stay_closed()
+        if self._live is not None:
             await asyncio.wait([self._live])
-        else:
-            # Not waited for: a task that is cancelled before it streams never will.
-            self._live.cancel()
+
+    def _open_soon(self) -> None:
+        self._opening = asyncio.get_running_loop().call_later(FIRST_SEND_DELAY_S, self._open)
+
+    def _stay_closed(self) -> None:
+        self._spool.on_first_byte = None
+        if self._opening is not None:
+            self._opening.cancel()
+
+    def _open(self) -> None:
+        self._streaming = True
+        self._live = asyncio.create_task(self._send_live())
 
     async def _wait_admitted(self, error: NotAdmittedError, backoff: Backoff) -> None:
         if not self._told:
@@ -140,10 +149,6 @@ class Delivery:
         await backoff.wait()
 
     async def _send_live(self) -> None:
-        while self._spool.length == 0:
-            await self._spool.changed()
-        await asyncio.sleep(FIRST_SEND_DELAY_S)
-        self._streaming = True
         backoff = Backoff()
         while True:
             try:

@@ -52,7 +52,7 @@ class LeasedAttempt:
         attempt = AttemptRun(
             self._provider, self._request(spool), self._secrets, spool, self.control
         )
-        settled = False
+        settled = cleaned = False
         self._running = attempt
         try:
             if problem is None:
@@ -66,10 +66,12 @@ class LeasedAttempt:
                 await delivery.finish(outcome)
             settled = True
             await cleaning
+            cleaned = True
             self._log_end(outcome)
         finally:
             await delivery.stop()
-            await asyncio.shield(self._clean_up(attempt))
+            if not cleaned:
+                await asyncio.shield(self._clean_up(attempt))
             if settled:
                 spool.remove()
                 if self._spec.outputs.paths:
@@ -79,9 +81,10 @@ class LeasedAttempt:
 
     def _request(self, spool: Spool) -> AttemptRequest:
         outputs = None
-        if spool.outputs is not None:
+        wanted = self._spec.outputs.paths or self._spec.cache
+        if wanted and (folder := spool.outputs) is not None:
             outputs = OutputsPlace(
-                spool.outputs, self._config.max_output_bytes, cache_dir=self._config.cache_dir
+                folder, self._config.max_output_bytes, cache_dir=self._config.cache_dir
             )
         return AttemptRequest(
             job_id=self.lease.job_id,

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -45,7 +45,7 @@ _NO_FILE = -1
 class Spool:
     """One writer (the executor) and one reader (the delivery) on one event loop."""
 
-    def __init__(self, fd: int, path: Path | None) -> None:
+    def __init__(self, fd: int, path: str | None) -> None:
         self._fd = fd
         self._path = path
         self._digest = hashlib.sha256()
@@ -53,6 +53,8 @@ class Spool:
         self._drained = asyncio.Event()
         self._drained.set()
         self._paced = True
+        self.on_first_byte: Callable[[], None] | None = None
+        """Called once, if anything is ever written."""
         self.length = 0
         """Of the log, without the footer."""
         self.acknowledged = 0
@@ -66,7 +68,7 @@ class Spool:
         Raises:
             OSError: The disk has no room or cannot be written.
         """
-        path = folder / f"{lease.job_id}-{lease.attempt}-{lease.token}{SUFFIX}"
+        path = f"{folder}/{lease.job_id}-{lease.attempt}-{lease.token}{SUFFIX}"
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         return cls(os.open(path, flags, 0o600), path)
 
@@ -90,6 +92,9 @@ class Spool:
         self.length += len(data)
         self._changed.set()
         self._pace()
+        if self.on_first_byte is not None:
+            call, self.on_first_byte = self.on_first_byte, None
+            call()
 
     def seal(self, lease: Lease, outcome: Outcome) -> None:
         """Store the end behind the log, so that a later process can report it.
@@ -153,7 +158,7 @@ class Spool:
     @property
     def outputs(self) -> Path | None:
         """Return the folder beside it for the contents of outputs; None without a disk. It need not exist."""
-        return None if self._path is None else self._path.with_suffix(OUTPUTS_SUFFIX)
+        return None if self._path is None else Path(self._path).with_suffix(OUTPUTS_SUFFIX)
 
     def release(self) -> None:
         """Let go of the file and leave it for the next start. Idempotent."""
@@ -166,7 +171,7 @@ class Spool:
         self.release()
         if self._path is not None:
             with contextlib.suppress(FileNotFoundError):
-                self._path.unlink()
+                os.unlink(self._path)  # noqa: PTH108 - the path is a text, for every attempt
 
     def remove_outputs(self) -> None:
         """Remove the contents of outputs; on a thread, after ``remove``. What a death leaves goes with the next start."""
@@ -217,7 +222,7 @@ def leftovers(folder: Path) -> Iterator[tuple[Lease, Spool]]:
         if number.isdecimal() and token:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             if stat.S_ISREG(os.fstat(fd).st_mode):
-                yield Lease(job_id=job_id, attempt=int(number), token=token), Spool(fd, path)
+                yield Lease(job_id=job_id, attempt=int(number), token=token), Spool(fd, str(path))
             else:
                 os.close(fd)
 
