@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -48,9 +49,15 @@ _END_REASON_TO_PB = {
 _END_REASON_FROM_PB: dict[int, EndReason] = {
     number: reason for reason, number in _END_REASON_TO_PB.items()
 }
-_SOURCE_DEFAULTS = asdict(SourceSpec())
+_NO_SOURCE = SourceSpec()
+_SOURCE_DEFAULTS = asdict(_NO_SOURCE)
 """By field, whose names are those of the message."""
+_UNSET_SOURCE_PB, _NO_SOURCE_PB = job_pb2.SourceSpec(), job_pb2.SourceSpec(**_SOURCE_DEFAULTS)
 _SANDBOX_DEFAULTS = asdict(SandboxSpec())
+KNOWN_SANDBOXES = 64
+KNOWN_JOBS = 64
+MAX_KNOWN_BYTES = 1024
+"""Longer ones are converted each time, so that what is remembered stays small."""
 
 
 def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
@@ -92,11 +99,16 @@ def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
 
 
 def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
-    """Return the specification that a message asks for, valid or not.
+    """Return the specification that a message asks for, valid or not; equal messages share one.
 
     Raises:
         InvalidJobSpecError: It names a reason to retry that only a newer peer knows.
     """
+    data = message.SerializeToString()
+    return _known_job_spec(data) if len(data) <= MAX_KNOWN_BYTES else _job_spec(message)
+
+
+def _job_spec(message: job_pb2.JobSpec) -> JobSpec:
     idle_timeout_s = None
     if message.HasField("idle_timeout"):
         idle_timeout_s = duration_from_pb(message.idle_timeout)
@@ -104,8 +116,8 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
         argv=tuple(message.argv),
         name=message.name or "job",
         env=dict(message.env),
-        source=SourceSpec(**_filled(message.source, _SOURCE_DEFAULTS)),
-        ci_source=SourceSpec(**_filled(message.ci_source, _SOURCE_DEFAULTS)),
+        source=_source_from_pb(message.source),
+        ci_source=_source_from_pb(message.ci_source),
         container_image=message.container_image,
         code_dir=message.code_dir or "/job/src",
         job_dir=message.job_dir,
@@ -113,7 +125,7 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
         if message.HasField("timeout")
         else DEFAULT_TIMEOUT_S,
         idle_timeout_s=idle_timeout_s,
-        sandbox=SandboxSpec(**_filled(message.sandbox, _SANDBOX_DEFAULTS)),
+        sandbox=_sandbox_spec_from_pb(message.sandbox),
         labels=dict(message.labels),
         project=message.project,
         priority=message.priority,
@@ -133,6 +145,12 @@ def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:
         workflow=_workflow_from_pb(message.workflow) if message.HasField("workflow") else None,
         trigger_secrets=tuple(message.trigger_secrets),
     )
+
+
+# The same job comes in a batch, again and again, or is tried again.
+@lru_cache(maxsize=KNOWN_JOBS)
+def _known_job_spec(data: bytes) -> JobSpec:
+    return _job_spec(job_pb2.JobSpec.FromString(data))
 
 
 def _workflow_to_pb(workflow: WorkflowSpec) -> job_pb2.WorkflowSpec:
@@ -173,11 +191,41 @@ def output_files_from_pb(messages: Iterable[job_pb2.Artifact]) -> tuple[OutputFi
 
 
 def _source_to_pb(source: SourceSpec) -> job_pb2.SourceSpec:
+    if source == _NO_SOURCE:
+        return _NO_SOURCE_PB
     return job_pb2.SourceSpec(**{name: getattr(source, name) for name in _SOURCE_DEFAULTS})
 
 
+def _source_from_pb(message: job_pb2.SourceSpec) -> SourceSpec:
+    if message in (_UNSET_SOURCE_PB, _NO_SOURCE_PB):
+        return _NO_SOURCE
+    return SourceSpec(**_filled(message, _SOURCE_DEFAULTS))
+
+
 def _sandbox_spec_to_pb(sandbox: SandboxSpec) -> job_pb2.SandboxSpec:
+    # What has lists may be large.
+    listed = sandbox.hosts or sandbox.container_only
+    return _new_sandbox_spec_pb(sandbox) if listed else _known_sandbox_spec_pb(sandbox)
+
+
+def _new_sandbox_spec_pb(sandbox: SandboxSpec) -> job_pb2.SandboxSpec:
     return job_pb2.SandboxSpec(**{name: getattr(sandbox, name) for name in _SANDBOX_DEFAULTS})
+
+
+def _sandbox_spec_from_pb(message: job_pb2.SandboxSpec) -> SandboxSpec:
+    data = message.SerializeToString()
+    return (_known_sandbox_spec if len(data) <= MAX_KNOWN_BYTES else _sandbox_spec)(data)
+
+
+def _sandbox_spec(data: bytes) -> SandboxSpec:
+    message = job_pb2.SandboxSpec.FromString(data)
+    return SandboxSpec(**_filled(message, _SANDBOX_DEFAULTS))
+
+
+# Most jobs ask for one of a few, and a message has more than twenty fields to go through.
+_known_sandbox_spec = lru_cache(maxsize=KNOWN_SANDBOXES)(_sandbox_spec)
+_known_sandbox_spec_pb = lru_cache(maxsize=KNOWN_SANDBOXES)(_new_sandbox_spec_pb)
+"""Nobody may change what it returns: put into another message it is copied."""
 
 
 def _filled(message: Message, defaults: Mapping[str, Any]) -> dict[str, Any]:
