@@ -29,7 +29,7 @@ class Bounds:
     kept: tuple[KeptLimit, ...]
     groups: ControlGroups
     folders: Sequence[Path]
-    """Those whose place on the disk counts."""
+    """Those whose place on the disk counts; needed only for a bound on it."""
     extra_pids: int
     """Processes of ours beside those of a command."""
     own_dev: bool
@@ -37,6 +37,8 @@ class Bounds:
 
     def process_limits(self) -> Limits:
         """Return the bounds that each process has to be given, because nothing keeps them for all together."""
+        if not self.kept:
+            return self.limits
         by = {kept.limit: kept.by for kept in self.kept}
         in_group = {Keeper.CGROUP_V1, Keeper.CGROUP_V2}
         disk = self.limits.disk_bytes

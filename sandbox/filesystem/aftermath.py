@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from sandbox.filesystem.checkouts import NO_CHECKOUTS, Checkouts, find_checkouts, planted
 from sandbox.filesystem.privileged_bits import take_privileged_bits
@@ -13,14 +14,23 @@ from sandbox.filesystem.workspace import Workspace
 class Aftermath:
     """The checkouts of a workspace at the start of one command, and what to do once its last process is dead."""
 
-    def __init__(self, workspace: Workspace, checkouts: Checkouts) -> None:
+    def __init__(
+        self, workspace: Workspace, checkouts: Checkouts, is_untouched: Callable[[], bool]
+    ) -> None:
         """Remember; see ``look``."""
         self._workspace = workspace
         self.checkouts = checkouts
+        self._is_untouched = is_untouched
 
-    async def settle(self) -> tuple[str, ...]:
-        """Take privileged bits off what is left; return what is new in the checkouts. Free for an untouched workspace."""
-        return () if self._workspace.is_empty() else await in_thread(self._settle)
+    async def settle(self, *, verified_dead: bool) -> tuple[str, ...]:
+        """Take privileged bits off what is left; return what is new in the checkouts. Free for an untouched workspace.
+
+        Args:
+            verified_dead: Whether it is certain that nothing of the command lives.
+        """
+        if (verified_dead and self._is_untouched()) or self._workspace.is_empty():
+            return ()
+        return await in_thread(self._settle)
 
     def _settle(self) -> tuple[str, ...]:
         for folder in (self._workspace.job, self._workspace.home, self._workspace.tmp):
@@ -28,22 +38,25 @@ class Aftermath:
         return planted(self._workspace.job, self.checkouts)
 
 
-async def look(workspace: Workspace, *, protects: bool) -> Aftermath:
+async def look(
+    workspace: Workspace, *, protects: bool, is_untouched: Callable[[], bool]
+) -> Aftermath:
     """Look at a workspace before a command. Free where nothing was copied.
 
     Args:
         workspace: Nobody changes it meanwhile.
         protects: Whether checkouts are looked for.
+        is_untouched: Tells whether the workspace is as it was made; asked once nothing lives that could change it.
     """
     checkouts = NO_CHECKOUTS
     if protects and _holds_something(workspace):
         checkouts = await in_thread(lambda: find_checkouts(workspace.job))
-    return Aftermath(workspace, checkouts)
+    return Aftermath(workspace, checkouts, is_untouched)
 
 
 def _holds_something(workspace: Workspace) -> bool:
     # Plain calls: two of them for every command. Beside src there is only ci.
-    top = str(workspace.job)
+    top = f"{workspace.text}/job"
     try:
         return bool(os.listdir(f"{top}/src")) or len(os.listdir(top)) != 2  # noqa: PTH208, PLR2004
     except OSError:

@@ -186,8 +186,10 @@ class FilesystemCommand:
             survivors = await self._tree.kill() or self._lost
             found = self._result()
             self.verified_dead = not survivors and self._tree.verified_dead()
-            planted = () if survivors else await self._aftermath.settle()
-            result: ExecResult | SandboxError = replace(found, planted=planted)
+            if not survivors:
+                planted = await self._aftermath.settle(verified_dead=self.verified_dead)
+                found = replace(found, planted=planted) if planted else found
+            result: ExecResult | SandboxError = found
         except SandboxError as error:
             self._pump.end_after(LINGER_S)
             result = error
@@ -204,6 +206,8 @@ class FilesystemCommand:
         if isinstance(result, SandboxError):
             # What was killed before it could begin, for want of memory, is no failure of the sandbox.
             return result if self._exceeded is None else replace(_KILLED, exceeded=self._exceeded)
+        if not (self._bound_was_hit or self._stopped or survivors):
+            return result
         return replace(
             result,
             timed_out=self._bounds.timed_out,

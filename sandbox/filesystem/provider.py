@@ -360,7 +360,7 @@ class FilesystemProvider:
             name=request.name,
             limits=request.limits,
             groups=self._groups,
-            folders=(place.job, place.home, place.tmp),
+            folders=() if request.limits.disk_bytes is None else (place.job, place.home, place.tmp),
             extra_pids=BUBBLEWRAP_PROCESSES if mounted else 0,
             own_dev=mounted,
             counts_alone=mounted or self._changes_user,

@@ -77,7 +77,7 @@ class FilesystemSandbox:
         self._stop_copy = threading.Event()
         self._socket: JobSocket | None = None
         mounted = info.tier is Tier.BWRAP
-        self._job_root = JOB_ROOT if mounted else str(workspace.job)
+        self._job_root = JOB_ROOT if mounted else f"{workspace.text}/job"
         self._base_env = _inherited(workspace, owner_label, mounted=mounted)
 
     @property
@@ -122,7 +122,7 @@ class FilesystemSandbox:
     async def download(self, path: str, limit_bytes: int) -> bytes:
         """Read a regular file below the job root; see ``Sandbox.download``."""
         # Asked of every job for files that few jobs leave: a thread would cost more than the answer.
-        if "/" not in path and not os.path.lexists(self._workspace.job / path):  # noqa: ASYNC240 - one call of the system
+        if "/" not in path and not os.path.lexists(f"{self._workspace.text}/job/{path}"):  # noqa: ASYNC240 - one call of the system
             raise FileNotFoundError(path)
         return await asyncio.to_thread(read_file, self._workspace.job, path, limit_bytes)
 
@@ -145,7 +145,12 @@ class FilesystemSandbox:
         async with self._lock:
             self._refuse_destroyed()
             self._settle_command()
-            aftermath = await look(self._workspace, protects=self._protects)
+            self._pool.enter(self._workspace)
+            aftermath = await look(
+                self._workspace,
+                protects=self._protects,
+                is_untouched=partial(self._pool.is_untouched, self._workspace),
+            )
             self._command = await self._begin(request, env, aftermath)
             return self._command
 
@@ -251,10 +256,7 @@ class FilesystemSandbox:
 
 def _inherited(workspace: Workspace, owner_label: str, *, mounted: bool) -> dict[str, str]:
     """Return the variables that every command starts from."""
-    return base_env(
-        name=workspace.name,
-        owner=owner_label,
-        job_root=JOB_ROOT if mounted else str(workspace.job),
-        home=bubblewrap.HOME if mounted else str(workspace.home),
-        tmp=bubblewrap.TMP if mounted else str(workspace.tmp),
-    )
+    job, home, tmp = (f"{workspace.text}/{folder}" for folder in ("job", "home", "tmp"))
+    if mounted:
+        job, home, tmp = JOB_ROOT, bubblewrap.HOME, bubblewrap.TMP
+    return base_env(name=workspace.name, owner=owner_label, job_root=job, home=home, tmp=tmp)

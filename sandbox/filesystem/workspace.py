@@ -35,6 +35,11 @@ class Workspace:
         return self.path.name
 
     @property
+    def text(self) -> str:
+        """Return the path as a text, for what is done for every command: to make a Path of it costs more than the call."""
+        return str(self.path)
+
+    @property
     def job(self) -> Path:
         """Return the folder that is ``/job`` inside."""
         return self.path / "job"
@@ -75,7 +80,8 @@ class Workspace:
         Raises:
             OSError: It is missing, or the disk is broken.
         """
-        moved = Workspace(self.path.parent / f"{SPARE_PREFIX}{os.urandom(8).hex()}", self.job_uid)
+        spare = f"{os.path.dirname(self.text)}/{SPARE_PREFIX}{os.urandom(8).hex()}"  # noqa: PTH120
+        moved = Workspace(Path(spare), self.job_uid)
         os.rename(self.path, moved.path)  # noqa: PTH104  # the hot path
         return moved
 

@@ -27,6 +27,8 @@ class WorkspacePool:
         self._spares: list[tuple[Workspace, Fingerprint]] = []
         self._marks: dict[str, Fingerprint] = {}
         """Of the workspaces that are in use, by name."""
+        self._untouched: dict[str, bool] = {}
+        """Whether these were found as they were made, of those that were looked at since their last command."""
 
     def obtain(self, name: str, *, returnable: bool) -> Workspace:
         """Return the workspace of a new sandbox; called once per sandbox.
@@ -70,17 +72,36 @@ class WorkspacePool:
 
         Called after the last process that could reach it was seen dead, once per sandbox.
         """
-        marks = self._marks.pop(workspace.name, None)
-        if marks is None or len(self._spares) >= MAX_SPARES:
+        untouched = self.is_untouched(workspace)
+        marks = self._marks.get(workspace.name)
+        self.forget(workspace)
+        if not untouched or marks is None or len(self._spares) >= MAX_SPARES:
             return False
         try:
-            if fingerprint(workspace) != marks:
-                return False
             spare = workspace.moved_away()
         except OSError:
             return False
         self._spares.append((spare, marks))
         return True
+
+    def is_untouched(self, workspace: Workspace) -> bool:
+        """Tell whether nobody can tell a workspace from a new one; called after the last process that could reach it was seen dead.
+
+        Looked at once until ``enter``.
+        """
+        name = workspace.name
+        if (marks := self._marks.get(name)) is None:
+            return False
+        if name not in self._untouched:
+            try:
+                self._untouched[name] = fingerprint(workspace) == marks
+            except OSError:
+                self._untouched[name] = False
+        return self._untouched[name]
+
+    def enter(self, workspace: Workspace) -> None:
+        """Note that a command is about to be in a workspace. Called before each."""
+        self._untouched.pop(workspace.name, None)
 
     def make_spare(self) -> None:
         """Make the workspace of the next sandbox, if there is none. Called on a thread, once the lane is free again.
@@ -99,6 +120,7 @@ class WorkspacePool:
     def forget(self, workspace: Workspace) -> None:
         """Note that a workspace will not be given back. Idempotent."""
         self._marks.pop(workspace.name, None)
+        self._untouched.pop(workspace.name, None)
 
     def spares(self) -> list[str]:
         """Return the names of the folders that wait for a sandbox."""
