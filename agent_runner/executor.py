@@ -105,8 +105,9 @@ class AttemptRun:
         self._secrets = secrets
         self._log = log
         self._control = control
-        asked = sandbox_request(request.job_id, request.attempt, request.spec)
-        self._sandbox_request = replace(asked, tell=self._tell)
+        self._sandbox_request = sandbox_request(
+            request.job_id, request.attempt, request.spec, self._tell
+        )
         self._masking = JobMasking(request.spec)
         self._values: dict[SecretRef, str] = {}
         self._sandbox: Sandbox | None = None

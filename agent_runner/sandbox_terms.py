@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import LimitRecord, SandboxRecord
 from agent_runner.project_names import DEFAULT_PROJECT
@@ -9,8 +11,10 @@ from sandbox.base import Network, SandboxInfo, SandboxRequest, Tier
 from sandbox.limits import DEFAULT_OPEN_FILES, DEFAULT_OUTPUT_BYTES, Limits
 
 
-def sandbox_request(job_id: str, attempt: int, spec: JobSpec) -> SandboxRequest:
-    """Return what one attempt asks of a provider."""
+def sandbox_request(
+    job_id: str, attempt: int, spec: JobSpec, tell: Callable[[str], None] | None = None
+) -> SandboxRequest:
+    """Return what one attempt asks of a provider; ``tell`` as in ``SandboxRequest``."""
     asked = spec.sandbox
     return SandboxRequest(
         name=f"{job_id}-{attempt}",
@@ -33,6 +37,7 @@ def sandbox_request(job_id: str, attempt: int, spec: JobSpec) -> SandboxRequest:
         cache=asked.cache,
         reuse=asked.reuse == "project",
         nested=asked.nested,
+        tell=tell,
     )
 
 

@@ -56,6 +56,21 @@ def command_env(base: Mapping[str, str], requested: Mapping[str, str]) -> dict[s
     for marker in (SANDBOX_MARKER, OWNER_MARKER):
         if marker in base:
             env[marker] = base[marker]
+    names, values = "".join(env), "".join(env.values())
+    # For every command: all at once, since hardly any is refused.
+    if (
+        "=" in names
+        or "" in env
+        or "\0" in names
+        or "\0" in values
+        or not has_bytes(names + values)
+    ):
+        _refuse(env)
+    return env
+
+
+def _refuse(env: Mapping[str, str]) -> None:
+    """Say of the first variable that cannot be one, why not."""
     for name, value in env.items():
         if not name or "=" in name or "\0" in name:
             raise ValueError(f"{name!r} cannot be the name of an environment variable")
@@ -63,7 +78,6 @@ def command_env(base: Mapping[str, str], requested: Mapping[str, str]) -> dict[s
             raise ValueError(f"the value of the environment variable {name} holds a NUL byte")
         if not (has_bytes(name) and has_bytes(value)):
             raise ValueError(f"the environment variable {name!r} holds half of a character")
-    return env
 
 
 def has_bytes(text: str) -> bool:

@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from itertools import accumulate
 
 from sandbox.filesystem.system_calls import Machine
 
@@ -119,9 +120,9 @@ class CallList:
 
         A text without ``#!`` is run by /bin/sh.
         """
-        words = [self._text(word) for word in argv]
+        words = self._texts(argv)
         vector = self._vector(words)
-        variables = self._vector([self._text(f"{name}={value}") for name, value in env.items()])
+        variables = self._vector(self._texts([f"{name}={value}" for name, value in env.items()]))
         program = argv[0]
         folders = [""] if "/" in program else env.get("PATH", _DEFAULT_PATH).split(":")
         shell = self._text(_SHELL)
@@ -152,6 +153,14 @@ class CallList:
 
     def _text(self, text: str) -> int:
         return self.data(os.fsencode(text) + b"\0")
+
+    def _texts(self, texts: Sequence[str]) -> list[int]:
+        """Put texts into the list, side by side; return their addresses."""
+        contents = [os.fsencode(text) + b"\0" for text in texts]
+        position = BASE + len(self._data)
+        addresses = list(accumulate(map(len, contents), initial=position))
+        self.data(b"".join(contents))
+        return addresses[:-1]
 
     def _vector(self, addresses: Sequence[int]) -> int:
         return self.data(struct.pack(f"<{len(addresses) + 1}Q", *addresses, 0))
