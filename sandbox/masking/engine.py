@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import functools
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from sandbox.masking.finder import compile_finder
+from sandbox.masking.finder import USEFUL_WORD_BYTES, compile_finder
 
 Span = tuple[int, int]
 """Start and end (exclusive) of something to hide."""
 
-HEAD_BYTES = 8
-"""Longer ones make the automaton slower, shorter ones let innocent text be compared more often."""
+HEAD_BYTES = USEFUL_WORD_BYTES
 CUT_TAIL_MIN_BYTES = 8
 """A shorter start of a secret at the very end of a stream is too often an innocent word."""
 _FIRST_BLOCK_BYTES = 4 << 10
+_GROWTH = 8
 _SPARSE_BYTES = 16
 """With fewer hits than one in so many bytes, the next search takes more at once."""
 
@@ -48,13 +48,11 @@ class MaskEngine:
         by_head: dict[bytes, list[bytes]] = {}
         for pattern in set(patterns):
             by_head.setdefault(pattern[:HEAD_BYTES], []).append(pattern)
-        heads = sorted(by_head)
-        self._families = [_Family(by_head[head]) for head in heads]
+        self._heads = sorted(by_head)
+        self._families = [_Family(by_head[head]) for head in self._heads]
         self._longest = max(family.longest for family in self._families)
-        self._unfinished_heads = frozenset(
-            head[:size] for head in heads for size in range(1, len(head))
-        )
-        self.name, self._find = compile_finder(heads, automaton=automaton)
+        self._first_bytes = frozenset(head[0] for head in self._heads)
+        self.name, self._find = compile_finder(self._heads, automaton=automaton)
 
     def scan(self, data: bytes, covered: int = 0, *, final: bool = False) -> Findings:
         """Return what is hidden in a buffer and what has to wait. Called once per chunk.
@@ -88,7 +86,7 @@ class MaskEngine:
             # One endless match has a hit at nearly every byte: what it covers is not searched.
             begin = max(end, covered - self._longest + 1)
             if len(hits) * _SPARSE_BYTES < block:
-                block *= 2
+                block *= _GROWTH
         return Findings(spans, hold)
 
     def cut_tail(self, data: bytes) -> int:
@@ -96,19 +94,28 @@ class MaskEngine:
 
         The length of ``data`` when there is none.
         """
+        size = len(data)
         for word, start, _ in self._find(data):
-            if len(data) - start >= CUT_TAIL_MIN_BYTES and self._families[word].is_half(
-                data[start:]
-            ):
+            if size - start >= CUT_TAIL_MIN_BYTES and self._families[word].is_half(data[start:]):
                 return start
-        return len(data)
+        for start in range(max(0, size - HEAD_BYTES + 1), size - CUT_TAIL_MIN_BYTES + 1):
+            if any(family.is_half(data[start:]) for family in self._begun_with(data[start:])):
+                return start
+        return size
 
     def _unfinished_head(self, data: bytes) -> int:
         size = len(data)
-        for length in range(min(HEAD_BYTES - 1, size), 0, -1):
-            if data[size - length :] in self._unfinished_heads:
-                return size - length
+        for start in range(max(0, size - HEAD_BYTES + 1), size):
+            if data[start] in self._first_bytes and any(self._begun_with(data[start:])):
+                return start
         return size
+
+    def _begun_with(self, text: bytes) -> Iterator[_Family]:
+        """Yield the families whose heads begin with the whole of ``text`` and go on."""
+        for index in range(bisect_right(self._heads, text), len(self._heads)):
+            if not self._heads[index].startswith(text):
+                return
+            yield self._families[index]
 
 
 class _Family:

@@ -1,7 +1,10 @@
 """Finds where any of many short byte strings begins in a buffer, overlapping ones included.
 
-Two implementations give the same answer: an automaton in compiled code (``ahocorasick_rs``), and a regular
+Two implementations give the same answer: automatons in compiled code (``ahocorasick_rs``), and a regular
 expression for hosts without its wheel. Both are immutable and may be used by many threads at once.
+
+An automaton for hundreds of words takes one step per byte, whatever it finds. So only every fourth byte is shown to
+it, and it looks for every fourth byte of each word, from each of its first four bytes on; what it finds is compared.
 """
 
 from __future__ import annotations
@@ -13,8 +16,15 @@ from operator import itemgetter
 
 AUTOMATON = "ahocorasick_rs"
 LIBRARY = "standard library"
+USEFUL_WORD_BYTES = 16
+"""Longer words are found no sooner."""
 VECTOR_MAX_WORDS = 64
 """Up to so many, a leftmost search looks at many bytes at once; one for all occurrences never does."""
+_STRIDES = (4, 3, 2)
+_SAMPLE_BYTES = 4
+"""Of a word, with a stride; fewer would fit innocent text too often."""
+_WHOLE_SAMPLE_BYTES = 8
+"""Of a word, without a stride; more would make the automaton slower."""
 _START = itemgetter(1)
 
 Hit = tuple[int, int, int]
@@ -35,38 +45,105 @@ def compile_finder(words: Sequence[bytes], *, automaton: bool) -> tuple[str, Fin
             return AUTOMATON, _automaton(words)
         except ImportError:
             pass
-    return LIBRARY, _expression(words)
+    return LIBRARY, _sampled(words, 1, _expression)
 
 
 def _automaton(words: Sequence[bytes]) -> Finder:
+    if len(words) <= VECTOR_MAX_WORDS:
+        return _vector(words)
+    for stride in _STRIDES:
+        short = [number for number, word in enumerate(words) if len(word) < stride * _SAMPLE_BYTES]
+        if not short:
+            return _sampled(words, stride, _every)
+        if len(short) <= VECTOR_MAX_WORDS:
+            rest = sorted(set(range(len(words))) - set(short))
+            return _both(
+                (short, _vector([words[number] for number in short])),
+                (rest, _sampled([words[number] for number in rest], stride, _every)),
+            )
+    return _sampled(words, 1, _every)
+
+
+def _both(*parts: tuple[Sequence[int], Finder]) -> Finder:
+    """Return what finds the words of several finders, each with the numbers of its words."""
+
+    def finder(data: bytes) -> list[Hit]:
+        hits = [
+            (numbers[word], start, end)
+            for numbers, find in parts
+            for word, start, end in find(data)
+        ]
+        hits.sort(key=_START)
+        return hits
+
+    return finder
+
+
+def _sampled(
+    words: Sequence[bytes], stride: int, search: Callable[[list[bytes]], Finder]
+) -> Finder:
+    """Return what looks at one byte of ``stride``, with what ``search`` makes for the samples of the words."""
+    size = _WHOLE_SAMPLE_BYTES if stride == 1 else _SAMPLE_BYTES
+    samples: dict[bytes, list[tuple[int, int]]] = {}
+    for number, word in enumerate(words):
+        # One of its first bytes is looked at, and each that follows it by a stride.
+        for phase in range(stride):
+            samples.setdefault(word[phase::stride][:size], []).append((number, phase))
+    find = search(list(samples))
+    owners = list(samples.values())
+
+    def finder(data: bytes) -> list[Hit]:
+        hits: list[Hit] = []
+        for sample, place, _ in find(data[::stride]):
+            for number, phase in owners[sample]:
+                start, word = place * stride - phase, words[number]
+                if start >= 0 and data.startswith(word, start):
+                    hits.append((number, start, start + len(word)))
+        hits.sort(key=_START)
+        return hits
+
+    return finder
+
+
+def _every(words: Sequence[bytes]) -> Finder:
+    """Return what finds all occurrences, in no order."""
     # Loaded with the first use only, so that importing the masker stays cheap.
-    from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind  # noqa: PLC0415
+    from ahocorasick_rs import BytesAhoCorasick, Implementation  # noqa: PLC0415
+
+    # The words are short, so the table stays small (some MB for thousands) and is twice as quick as the default.
+    automaton = BytesAhoCorasick(words, implementation=Implementation.DFA)
+    search: Callable[[bytes, bool], list[Hit]] = automaton.find_matches_as_indexes
+    return lambda data: search(data, True)
+
+
+def _vector(words: Sequence[bytes]) -> Finder:
+    from ahocorasick_rs import BytesAhoCorasick, MatchKind  # noqa: PLC0415 - as above
+
+    some = BytesAhoCorasick(words, matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
+    every = functools.cache(lambda: _every(words))
+    longest = max(map(len, words))
 
     @functools.cache
-    def every() -> Callable[[bytes, bool], list[Hit]]:
-        # The words are short, so the table stays small (some MB for thousands) and is twice as quick as the default.
-        automaton = BytesAhoCorasick(words, implementation=Implementation.DFA)
-        search: Callable[[bytes, bool], list[Hit]] = automaton.find_matches_as_indexes
-        return search
-
-    if len(words) > VECTOR_MAX_WORDS:
-        find = every()
-        return lambda data: sorted(find(data, True), key=_START)
-    some = BytesAhoCorasick(words, matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
-    overhang = max(map(len, words)) - 1
+    def inside(word: bytes) -> list[tuple[int, int]]:
+        """Return which words could begin in one that was found, and how far from its start."""
+        return [
+            (offset, number)
+            for offset in range(len(word))
+            for number, other in enumerate(words)
+            if other.startswith(word[offset : offset + len(other)])
+        ]
 
     def finder(data: bytes) -> list[Hit]:
         first = some(data)
-        if len(first) * 4 * overhang > len(data):
-            return sorted(every()(data, True), key=_START)
-        hits: list[Hit] = []
+        if len(first) * 4 * longest > len(data):
+            return sorted(every()(data), key=_START)
         # What was not reported starts inside something that was: else the search would have stopped there.
-        for _, start, end in first:
-            window = data[start : end + overhang]
-            inside = [hit for hit in every()(window, True) if start + hit[1] < end]
-            hits += [(word, start + first, start + last) for word, first, last in inside]
-        hits.sort(key=_START)
-        return hits
+        return [
+            (number, start + offset, start + offset + len(words[number]))
+            for word, start, _ in first
+            for offset, number in inside(words[word])
+            if data.startswith(words[number], start + offset)
+        ]
 
     return finder
 
@@ -83,6 +160,8 @@ def _expression(words: Sequence[bytes]) -> Finder:
             start = found.start()
             # The expression stops at the first word that fits; others may begin at the same place.
             for length in lengths:
+                if start + length > len(data):
+                    break
                 position = positions.get(data[start : start + length])
                 if position is not None:
                     hits.append((position, start, start + length))

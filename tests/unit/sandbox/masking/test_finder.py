@@ -1,0 +1,94 @@
+"""The search for many words: every occurrence is found, however few of the bytes are looked at."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox.masking.finder import AUTOMATON, VECTOR_MAX_WORDS, Hit, compile_finder
+from sandbox.masking.masker import Masker
+from tests.unit.sandbox.masking.test_masker import EngineMasker, oracle, run
+
+ENGINES = pytest.mark.parametrize("automaton", [True, False], ids=["automaton", "library"])
+# The shortest of the many words decides how many bytes are skipped.
+SHORTEST = pytest.mark.parametrize("shortest", [1, 7, 8, 11, 12, 15, 16, 20])
+
+
+def every(words: list[bytes], data: bytes) -> list[Hit]:
+    places = range(len(data))
+    return [
+        (number, start, start + len(word))
+        for start in places
+        for number, word in enumerate(words)
+        if data.startswith(word, start)
+    ]
+
+
+def some_words(source: random.Random, shortest: int, alphabet: str) -> list[bytes]:
+    """Many words of a length, some longer ones, and a few short ones."""
+    sizes = [shortest] * (VECTOR_MAX_WORDS + 20) + [source.randint(1, 24) for _ in range(20)]
+    return sorted({"".join(source.choices(alphabet, k=size)).encode() for size in sizes})
+
+
+@ENGINES
+@SHORTEST
+@given(seed=st.integers(0, 1 << 32), alphabet=st.sampled_from(["ab", "abcdefgh"]))
+@settings(max_examples=15, deadline=None)
+def test_every_occurrence_is_found(automaton, shortest, seed, alphabet):
+    """Overlapping ones, at any distance from the start, with anything around."""
+    source = random.Random(seed)
+    words = some_words(source, shortest, alphabet)
+    pieces = [
+        *source.choices(words, k=20),
+        *(word[1:] for word in source.choices(words, k=9)),
+        b"a",
+    ]
+    source.shuffle(pieces)
+    data = b"".join(pieces)
+    _, find = compile_finder(words, automaton=automaton)
+    hits = find(data)
+
+    assert sorted(hits) == sorted(every(words, data))
+    assert [start for _, start, _ in hits] == sorted(start for _, start, _ in hits)
+
+
+@SHORTEST
+@given(seed=st.integers(0, 1 << 32))
+@settings(max_examples=10, deadline=None)
+def test_any_stream_of_many_patterns_equals_the_oracle(shortest, seed):
+    """Whatever the cuts, exactly the covered bytes are hidden, also where a pattern or the stream was cut off."""
+    source = random.Random(seed)
+    patterns = some_words(source, shortest, "abcd")
+    patterns += [word + b"dcba" * 3 for word in patterns[:5]]
+    pieces = [
+        *source.choices(patterns, k=6),
+        *(word[: source.randint(0, len(word))] for word in source.choices(patterns, k=7)),
+    ]
+    source.shuffle(pieces)
+    data = b"-".join(pieces)
+    edges = sorted(source.choices(range(len(data) + 1), k=8))
+    masker = EngineMasker(patterns, automaton=True)
+    expected = oracle(patterns, data)
+
+    assert run(masker, [data]) == expected
+    assert (
+        run(masker, [data[a:b] for a, b in itertools.pairwise([0, *edges, len(data)])]) == expected
+    )
+    assert run(masker, [data[i : i + 1] for i in range(len(data))]) == expected
+
+
+def test_innocent_text_that_shares_samples_is_shown():
+    """What only has the looked-at bytes of a secret is compared and left alone."""
+    masker = Masker(formats=False)
+    values = ["".join(random.Random(n).choices("abcdefgh", k=32)) for n in range(80)]
+    for value in values:
+        masker.add("S", value)
+    assert masker.snapshot() is not None
+    assert masker.snapshot().name == AUTOMATON
+    alike = "".join(letter if n % 4 == 0 else "z" for n, letter in enumerate(values[0]))
+
+    assert masker.mask_text(f"{alike} {values[0]} {alike}") == f"{alike} *** {alike}"
