@@ -27,12 +27,17 @@ _QUERY_KEYS = (
     *("x-amz-signature", "x-amz-credential", "x-amz-security-token"),
     *("api_key", "password", "sig"),
 )
+CORES = (
+    *(b"sk-", b"xox", b"k_live_", b"k_test_"),
+    *(b"uth", b"x-a", b"e-t", b"en=", b"t_s", b"i_k", b"rd=", b"ig="),
+)
+"""What an anchor is looked for by: it is shared by several, or short enough to be looked for in every case at once."""
 _GITLAB = ("glpat-", "gldt-", "glrt-", "glcbt-", "glptt-", "glft-", "glagent-", "glsoat-", "gloas-")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One kind of secret. ``anchor`` finds it in lower case; then the expressions decide, in the true case."""
+    """One kind of secret. An anchor finds it, then the expressions decide."""
 
     anchors: tuple[bytes, ...]
     prefix: re.Pattern[bytes]
@@ -43,6 +48,8 @@ class Rule:
     """The whole run that is hidden; fits the empty one too."""
     alone: bool = False
     """Whether it must not stand at the end of a word: the prefix is too common otherwise."""
+    any_case: bool = False
+    """Whether the anchors, which are in lower case then, may stand in any."""
     after: re.Pattern[bytes] | None = None
     """What must stand before the anchor, within LOOK_BEHIND_BYTES."""
 
@@ -63,12 +70,13 @@ def _rule(  # noqa: PLR0913 - the columns of a table
         proof=re.compile(unit + b"{%d}" % floor if proof is None else proof),
         body=re.compile(unit + b"*"),
         alone=alone,
+        any_case=prefix.startswith(b"(?i:"),
         after=None if after is None else re.compile(after + rb"\Z"),
     )
 
 
 def _token(prefix: str, unit: bytes, floor: int, *, alone: bool = False) -> Rule:
-    return _rule((prefix.lower(),), re.escape(prefix).encode(), unit, floor, alone=alone)
+    return _rule((prefix,), re.escape(prefix).encode(), unit, floor, alone=alone)
 
 
 RULES: tuple[Rule, ...] = (
@@ -125,7 +133,7 @@ RULES: tuple[Rule, ...] = (
         20,
     ),
     _token("sk-", rb"[A-Za-z0-9]", 32, alone=True),
-    _rule(("akia", "asia"), rb"A[KS]IA", rb"[A-Z2-7]", 16, alone=True),
+    _rule(("AKIA", "ASIA"), rb"A[KS]IA", rb"[A-Z2-7]", 16, alone=True),
     _token("AIza", _DASHED, 35, alone=True),
     _rule(tuple(f"xox{kind}-" for kind in "abposre"), rb"xox[abposre]-", rb"[A-Za-z0-9-]", 20),
     _token("npm_", rb"[A-Za-z0-9]", 36, alone=True),
@@ -141,7 +149,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _token("hvs.", _DASHED, 24, alone=True),
     _rule(
-        ("eyj",),
+        ("eyJ",),
         rb"eyJ",
         rb"[A-Za-z0-9_.=-]",
         0,
@@ -155,7 +163,7 @@ URL_AUTHORITY = re.compile(rb"[^\s/?#\"'`\\]*")
 MIN_URL_TOKEN_BYTES = 20
 """A user without a password in a URL is a token if it is at least this long."""
 
-KEY_BLOCK_ANCHOR = b"-----begin "
+KEY_BLOCK_ANCHOR = b"-----BEGIN "
 KEY_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 KEY_BLOCK_BODY = re.compile(rb"[A-Za-z0-9+/=:,.*()\s\\-]*")
 KEY_BLOCK_END = b"-----END "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
+from itertools import product
 from typing import NamedTuple, Protocol
 
 from sandbox.masking import rules
@@ -12,6 +14,7 @@ from sandbox.masking.finder import Finder, compile_finder
 _URL_MARK, _ESCAPED_URL_MARK = b"://", b":\\/\\/"
 _KEY_BLOCK, _URL, _ESCAPED_URL = range(len(rules.RULES), len(rules.RULES) + 3)
 """The numbers of what is no rule."""
+_SHORT_BYTES = 4
 _USERINFO = re.compile(rb"://[^\s/?#\"'`\\@]*@")
 
 
@@ -42,17 +45,38 @@ class Undecided(NamedTuple):
 Verdict = Found | Undecided | None
 
 
+class _Anchor(NamedTuple):
+    """What something begins with."""
+
+    text: bytes
+    any_case: bool
+    """Then the text is in lower case."""
+    offset: int
+    """Where its core begins."""
+    core_bytes: int
+    rules: list[int]
+
+    def stands_at(self, buffer: bytes, start: int) -> bool:
+        found = buffer[start : start + len(self.text)]
+        return (found.lower() if self.any_case else found) == self.text
+
+
 def candidates(buffer: bytes, *, automaton: bool) -> list[tuple[int, int]]:
     """Return where something could begin and the number of its rule, in order. Called once per chunk."""
-    find, numbers = _anchors(automaton)
-    hits = [(start, rule) for word, start, _ in find(buffer.lower()) for rule in numbers[word]]
+    hits = [
+        (start, number)
+        for find, anchors_of in _searches(automaton)
+        for core, place, _ in find(buffer)
+        for anchor in anchors_of[core]
+        if (start := place - anchor.offset) >= 0 and anchor.stands_at(buffer, start)
+        for number in anchor.rules
+    ]
     # URLs are too frequent to look at each of them.
-    last = buffer.rfind(_URL_MARK)
-    if last >= 0:
-        if b"@" in buffer:
-            hits += [(found.start(), _URL) for found in _USERINFO.finditer(buffer)]
-        if _authority_end(buffer, last + len(_URL_MARK)) == len(buffer):
-            hits.append((last, _URL))
+    if b"@" in buffer:
+        hits += [(found.start(), _URL) for found in _USERINFO.finditer(buffer)]
+    last = buffer.rfind(_URL_MARK, max(0, len(buffer) - rules.MAX_OPEN_BYTES - len(_URL_MARK)))
+    if last >= 0 and _authority_end(buffer, last + len(_URL_MARK)) == len(buffer):
+        hits.append((last, _URL))
     if len(hits) > 1:
         hits.sort()
     return hits
@@ -69,14 +93,35 @@ def judge(rule: int, buffer: bytes, start: int, since: int, *, final: bool) -> V
 
 
 @functools.cache
-def _anchors(automaton: bool) -> tuple[Finder, list[list[int]]]:
-    """Return what finds the anchors, and the rules of each; made once per process, with the first output of a job."""
-    by_anchor = {rules.KEY_BLOCK_ANCHOR: [_KEY_BLOCK], _ESCAPED_URL_MARK: [_ESCAPED_URL]}
+def _searches(automaton: bool) -> list[tuple[Finder, list[list[_Anchor]]]]:
+    """Return what finds cores, and the anchors of each; made once per process, with the first output of a job."""
+    by_core: dict[bytes, list[_Anchor]] = {}
+    for anchor in _anchors():
+        core = anchor.text[anchor.offset : anchor.offset + anchor.core_bytes]
+        # A copy of the buffer in lower case would cost more than all searches.
+        cases = (({*bytes([c]).upper(), c} if anchor.any_case else {c}) for c in core)
+        for letters in product(*cases):
+            by_core.setdefault(bytes(letters), []).append(anchor)
+    # The longer the shortest of the words, the quicker the search.
+    short = {core for core in by_core if len(core) < _SHORT_BYTES}
+    searches = []
+    for cores in (sorted(short), sorted(by_core.keys() - short)):
+        _, find = compile_finder(cores, automaton=automaton)
+        searches.append((find, [by_core[core] for core in cores]))
+    return searches
+
+
+def _anchors() -> Iterator[_Anchor]:
+    rules_of: dict[tuple[bytes, bool], list[int]] = {
+        (rules.KEY_BLOCK_ANCHOR, False): [_KEY_BLOCK],
+        (_ESCAPED_URL_MARK, False): [_ESCAPED_URL],
+    }
     for number, rule in enumerate(rules.RULES):
-        for anchor in rule.anchors:
-            by_anchor.setdefault(anchor, []).append(number)
-    _, finder = compile_finder(list(by_anchor), automaton=automaton)
-    return finder, list(by_anchor.values())
+        for text in rule.anchors:
+            rules_of.setdefault((text, rule.any_case), []).append(number)
+    for (text, any_case), numbers in rules_of.items():
+        core = next((core for core in rules.CORES if core in text), text)
+        yield _Anchor(text, any_case, text.index(core), len(core), numbers)
 
 
 def _judge_token(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import resource
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox.masking.formats import FormatStream
-from sandbox.masking.rules import MAX_ANCHOR_BYTES, MAX_OPEN_BYTES, RULES
+from sandbox.masking.rules import CORES, MAX_ANCHOR_BYTES, MAX_OPEN_BYTES, RULES
 
 ENGINES = pytest.mark.parametrize("automaton", [True, False], ids=["automaton", "library"])
 BODY = "Ab3dEf6hIj9lMn2pQr5tUv8xYz1bCd4fGh7jKl0m"
@@ -148,3 +149,31 @@ def test_an_endless_secret_costs_no_memory(start):
 def test_anchors_fit_into_what_is_kept():
     """An anchor that is cut in two is found with the next chunk."""
     assert max(len(anchor) for rule in RULES for anchor in rule.anchors) <= MAX_ANCHOR_BYTES
+
+
+def test_anchors_in_any_case_have_a_core():
+    """Without one, every case of every letter of it would be looked for."""
+    anchors = [anchor for rule in RULES if rule.any_case for anchor in rule.anchors]
+
+    assert [anchor for anchor in anchors if not any(core in anchor for core in CORES)] == []
+    assert [anchor for anchor in anchors if anchor != anchor.lower()] == []
+
+
+@ENGINES
+def test_headers_and_parameters_count_in_any_case(automaton):
+    """Every letter of an anchor that has no case of its own may be large or small."""
+    source = random.Random(3)
+    keys = [anchor.decode() for rule in RULES for anchor in rule.anchors if anchor.endswith(b"=")]
+    for text, shown in [
+        ("authorization: basic dTpw\n", "authorization: basic ***\n"),
+        ("x-api-key: abc123\n", "x-api-key: ***\n"),
+        ("private-token: abc123\n", "private-token: ***\n"),
+        ("_authtoken=abc123\n", "_authtoken=***\n"),
+        *((f"?{key}abc#f", f"?{key}***") for key in keys),
+    ]:
+        end = text.index("dTpw" if "dTpw" in text else "abc")
+        for _ in range(20):
+            cased = "".join(source.choice((c.lower(), c.upper())) for c in text[:end])
+            data = (cased + text[end:]).encode()
+
+            assert chunked(data, [], automaton=automaton) == (cased + shown[end:]).encode()
