@@ -10,12 +10,15 @@ from __future__ import annotations
 import errno
 import functools
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sandbox.filesystem.system_calls import AUDIT_ARCH_X86_64, Machine
 
 _INSTRUCTION = struct.Struct("<HBBI")
-_LOAD, _AND, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
+_LOAD, _AND, _EQUAL, _AT_LEAST, _ALWAYS, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x05, 0x06
+_FARTHEST = 255
+"""How many instructions a jump on a condition can leave out."""
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 """Where they are in struct seccomp_data."""
 _ALLOW, _ERROR, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
@@ -77,28 +80,56 @@ class SyscallPolicy:
 
 @functools.cache
 def program(machine: Machine, policy: SyscallPolicy) -> bytes:
-    """Return the filter as an array of struct sock_filter."""
+    """Return the filter as an array of struct sock_filter.
+
+    A search by number, not a list: whenever a filter is put up the kernel goes through it once for each number that
+    there is, to know what it need not ask later, and that is most of what a filter costs.
+    """
+    cases = {name: [_refuse(errno.EPERM)] for name in REFUSED}
+    cases |= {name: [_refuse(errno.ENOSYS)] for name in UNKNOWN}
+    cases |= _by_arguments(policy.families)
+    if not policy.own_namespaces:
+        cases |= {name: [_refuse(errno.ENOSYS)] for name in SHARED_IPC}
+        cases |= _of_others()
+    by_number = {machine.calls[name]: then for name, then in cases.items() if name in machine.calls}
+    if machine.audit_arch == AUDIT_ARCH_X86_64:
+        # Numbers of x32, which a table of x86-64 does not hold.
+        by_number[_X32] = [_refuse(errno.ENOSYS)]
     steps = [
         *_load(_ARCHITECTURE),
         *_unless_equal(machine.audit_arch, _KILL_PROCESS),
         *_load(_NUMBER),
+        *_search(_ranges(by_number)),
     ]
-    if machine.audit_arch == AUDIT_ARCH_X86_64:
-        # Numbers of x32, which a table of x86-64 does not hold.
-        steps += [_jump(_AT_LEAST, _X32, 0, 1), _refuse(errno.ENOSYS)]
-    for names, number in ((REFUSED, errno.EPERM), (UNKNOWN, errno.ENOSYS)):
-        for name in names:
-            steps += _on(machine, name, [_refuse(number)])
-    steps += _by_arguments(machine, policy.families)
-    if not policy.own_namespaces:
-        for name in SHARED_IPC:
-            steps += _on(machine, name, [_refuse(errno.ENOSYS)])
-        steps += _of_others(machine)
-    steps.append(_return(_ALLOW))
     return b"".join(steps)
 
 
-def _by_arguments(machine: Machine, families: frozenset[int]) -> list[bytes]:
+def _ranges(by_number: dict[int, list[bytes]]) -> list[tuple[int, list[bytes]]]:
+    """Return what is done from which number on, up to the next one: nothing, where no call is named. x32 has no end."""
+    found: list[tuple[int, list[bytes]]] = [(0, [_return(_ALLOW)])]
+    for number, then in sorted(by_number.items()):
+        if found[-1][0] == number:
+            found.pop()
+        if not found or found[-1][1] != then:
+            found.append((number, then))
+        if number != _X32:
+            found.append((number + 1, [_return(_ALLOW)]))
+    return found
+
+
+def _search(ranges: Sequence[tuple[int, list[bytes]]]) -> list[bytes]:
+    """Return what finds the range of the number that is loaded, and decides."""
+    if len(ranges) == 1:
+        return ranges[0][1]
+    middle = len(ranges) // 2
+    low, high = _search(ranges[:middle]), _search(ranges[middle:])
+    first = ranges[middle][0]
+    if len(low) <= _FARTHEST:
+        return [_jump(_AT_LEAST, first, len(low), 0), *low, *high]
+    return [_jump(_AT_LEAST, first, 0, 1), _jump(_ALWAYS, len(low), 0, 0), *low, *high]
+
+
+def _by_arguments(families: frozenset[int]) -> dict[str, list[bytes]]:
     """Return what is refused with some arguments only."""
     spaces = [*_load_argument(0), _both(_NEW_NAMESPACES), *_unless_equal(0, _error(errno.EPERM))]
     also_time = [
@@ -110,14 +141,14 @@ def _by_arguments(machine: Machine, families: frozenset[int]) -> list[bytes]:
     for request in (_TIOCSTI, _TIOCLINUX):
         pushes += [_jump(_EQUAL, request, 0, 1), _refuse(errno.EPERM)]
     as_usual = _only_when(0, (0, _ADDR_NO_RANDOMIZE, _ASK_PERSONALITY), errno.EPERM)
-    return [
-        *_on(machine, "clone", [*spaces, _return(_ALLOW)]),
-        *_on(machine, "unshare", [*also_time, _return(_ALLOW)]),
-        *_on(machine, "ioctl", [*pushes, _return(_ALLOW)]),
-        *_on(machine, "personality", as_usual),
-        *_on(machine, "socket", _sockets(families)),
-        *_on(machine, "socketpair", _connected_pairs(any_type=UNIX in families)),
-    ]
+    return {
+        "clone": [*spaces, _return(_ALLOW)],
+        "unshare": [*also_time, _return(_ALLOW)],
+        "ioctl": [*pushes, _return(_ALLOW)],
+        "personality": as_usual,
+        "socket": _sockets(families),
+        "socketpair": _connected_pairs(any_type=UNIX in families),
+    }
 
 
 def _sockets(families: frozenset[int]) -> list[bytes]:
@@ -151,33 +182,25 @@ def _connected_pairs(*, any_type: bool) -> list[bytes]:
     return [*steps, _refuse(errno.EAFNOSUPPORT)]
 
 
-def _of_others(machine: Machine) -> list[bytes]:
+def _of_others() -> dict[str, list[bytes]]:
     """Return what is refused on any process but the caller: others of its user are the host's.
 
     Limits may still be asked for, and priorities of an own process group set.
     """
     refuse = [_refuse(errno.EPERM)]
-    steps = []
-    for name in ("sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"):
-        steps += _on(machine, name, _only_when(0, (0,), errno.EPERM))
+    names = ("sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")
+    cases = dict.fromkeys(names, _only_when(0, (0,), errno.EPERM))
     own = [*_load_argument(0), _jump(_EQUAL, 0, 0, 1), _return(_ALLOW)]
     asks = [*_load_argument(2), _jump(_EQUAL, 0, 0, 3)]
     asks += [*_load_argument(2, high=True), _jump(_EQUAL, 0, 0, 1), _return(_ALLOW)]
-    steps += _on(machine, "prlimit64", [*own, *asks, *refuse])
+    cases["prlimit64"] = [*own, *asks, *refuse]
     own = [*_load_argument(1), _jump(_EQUAL, 0, 0, 3)]
     own += [*_load_argument(0), _jump(_EQUAL, _PRIO_USER, 1, 0), _return(_ALLOW)]
-    steps += _on(machine, "setpriority", [*own, *refuse])
+    cases["setpriority"] = [*own, *refuse]
     own = [*_load_argument(1), _jump(_EQUAL, 0, 0, 3)]
     own += [*_load_argument(0), _jump(_EQUAL, _IOPRIO_PROCESS, 0, 1), _return(_ALLOW)]
-    steps += _on(machine, "ioprio_set", [*own, *refuse])
-    return steps
-
-
-def _on(machine: Machine, name: str, then: list[bytes]) -> list[bytes]:
-    """Return what decides about one call; it never falls through once it was that call."""
-    if name not in machine.calls:
-        return []
-    return [_jump(_EQUAL, machine.calls[name], 0, len(then)), *then]
+    cases["ioprio_set"] = [*own, *refuse]
+    return cases
 
 
 def _only_when(argument: int, values: tuple[int, ...], number: int) -> list[bytes]:
