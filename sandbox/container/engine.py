@@ -144,6 +144,12 @@ class Engine:
         """Return all that the engine knows of a container."""
         return await self.get_json(f"/containers/{container}/json")
 
+    async def has_container(self, container: str) -> bool:
+        """Tell whether a container is there, whether it runs or not."""
+        path = f"/containers/{container}/json"
+        answer = await self.call(Operation.ASK, "GET", path, also=(_NOT_FOUND,))
+        return answer.status_code != _NOT_FOUND
+
     async def kill(self, container: str, signal: str) -> bool:
         """Send a signal to the first process; tell whether there was one."""
         return (

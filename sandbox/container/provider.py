@@ -41,6 +41,10 @@ LEFT_RETRY_S = 3.0
 logger = logging.getLogger(__name__)
 
 
+class _ImagePrunedError(Exception):
+    """An image that was here is not any more: somebody has removed it in between."""
+
+
 class ContainerProvider:
     """Makes sandboxes on one engine. One per process; see ``SandboxProvider``."""
 
@@ -93,6 +97,17 @@ class ContainerProvider:
         Raises:
             ImageMissingError: The image is neither here nor to be had.
         """
+        try:
+            return await self._create(request)
+        except _ImagePrunedError:
+            # What was here a moment ago, of the job or of the workspaces, is looked for and made anew, once.
+            self._host = None
+        try:
+            return await self._create(request)
+        except _ImagePrunedError as error:
+            raise ImageMissingError(str(error)) from None
+
+    async def _create(self, request: SandboxRequest) -> ContainerSandbox:
         host = await self._tried()
         await self._remove_left()
         self._check(request)
@@ -112,9 +127,11 @@ class ContainerProvider:
         self._tend()
         try:
             await sandbox.prepare(host.holder_image)
-        except BaseException:
+        except BaseException as error:
             self._images.forget(image.name)
             await sandbox.destroy()
+            if isinstance(error, ImageMissingError):
+                raise _ImagePrunedError(str(error)) from error
             raise
         return sandbox
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sandbox.base import Command, ExecRequest, SandboxInfo, SandboxRequest
 from sandbox.collection import Taker
@@ -25,6 +25,8 @@ from sandbox.ended_command import EndedCommand
 from sandbox.env import JOB_ROOT, JOB_UID, base_env, command_env
 from sandbox.errors import CommandNotStartedError, SandboxBrokenError, TransferRefusedError
 from sandbox.job_path import path_parts
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,40 +160,33 @@ class ContainerSandbox:
             if not await asyncio.to_thread(source.is_dir):
                 raise TransferRefusedError(f"{source} is no folder")
             self._trusted = self._trusted or trusted
-            copying = asyncio.ensure_future(self._workplace.put(packer, source, parts))
-            self._copying = copying
-            try:
-                await copying
-            except asyncio.CancelledError:
-                copying.cancel()
-                await asyncio.wait({copying})
-                if self._destroyed:
-                    self._refuse_destroyed()
-                raise
-            finally:
-                self._copying = None
+            await self._copied(self._workplace.put(packer, source, parts))
 
     async def download(self, path: str, limit_bytes: int) -> bytes:
         """Read a regular file below the job root; see ``Sandbox.download``."""
-        return await self._workplace.read(path, limit_bytes)
+        async with self._lock:
+            self._refuse_destroyed()
+            return await self._copied(self._workplace.read(path, limit_bytes))
 
     async def collect(self, path: str, taker: Taker) -> None:
         """Offer the files of a folder; see ``Collecting.collect``."""
         parts = path_parts(path)
         async with self._lock:
             self._refuse_destroyed()
-            collecting = asyncio.ensure_future(self._workplace.collect(parts, taker))
-            self._copying = collecting
-            try:
-                await collecting
-            except asyncio.CancelledError:
-                collecting.cancel()
-                await asyncio.wait({collecting})
-                if self._destroyed:
-                    self._refuse_destroyed()
-                raise
-            finally:
-                self._copying = None
+            await self._copied(self._workplace.collect(parts, taker))
+
+    async def _copied(self, work: Coroutine[Any, Any, T]) -> T:
+        """Copy in or out, under the lock, until ``destroy`` ends it; nothing is copied any more when this returns or raises."""
+        copying = self._copying = asyncio.ensure_future(work)
+        try:
+            return await copying
+        except asyncio.CancelledError:
+            copying.cancel()
+            await asyncio.wait({copying})
+            self._refuse_destroyed()
+            raise
+        finally:
+            self._copying = None
 
     async def exec(self, request: ExecRequest) -> Command:
         """Start one command; see ``Sandbox.exec``."""

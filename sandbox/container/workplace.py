@@ -50,6 +50,7 @@ class Workplace:
         """
         self._engine = engine
         self._marks = marks
+        self._holder_image = ""
         self._volume = f"runner-{name}"
         # A name, so that ``remove`` finds the container even if its id never comes.
         self._holder = f"runner-{name}-files"
@@ -65,6 +66,7 @@ class Workplace:
 
     async def make(self, holder_image: str) -> None:
         """Make both. Called once; after a failure ``remove`` is."""
+        self._holder_image = holder_image
         config = hardening.holder(holder_image, self._mounts, self._marks)
         if not self._engine.is_podman:
             await self._engine.create(self._holder, config)
@@ -79,6 +81,7 @@ class Workplace:
 
     async def put(self, packer: Packer, source: Path, parts: tuple[str, ...]) -> None:
         """Copy a folder of this host below the job root."""
+        await self._restored()
         packing = Packing(packer.pieces(source, parts))
         try:
             await self._engine.put_archive(
@@ -111,6 +114,7 @@ class Workplace:
 
     async def collect(self, parts: tuple[str, ...], taker: Taker) -> None:
         """Offer the files of a folder below the job root; see ``Collecting.collect``."""
+        await self._restored()
         await ContainerCollection(self._engine, self._holder, taker).run(parts)
 
     async def remove(self, *containers: str) -> None:
@@ -137,7 +141,17 @@ class Workplace:
                 await self._engine.remove_volume(each["Name"])
 
     async def _facts(self, parts: tuple[str, ...]) -> str:
-        headers = await self._engine.path_facts(self._holder, "/".join((JOB_ROOT, *parts)))
+        path = "/".join((JOB_ROOT, *parts))
+        headers = await self._engine.path_facts(self._holder, path)
+        if headers is None and await self._restored():
+            headers = await self._engine.path_facts(self._holder, path)
         if headers is None:
             raise FileNotFoundError("/".join(parts))
         return str(headers.get(_FACTS, ""))
+
+    async def _restored(self) -> bool:
+        """Make the holder anew if somebody has removed it, as who prunes containers that do not run; tell whether it was needed."""
+        if await self._engine.has_container(self._holder):
+            return False
+        await self.make(self._holder_image)
+        return True

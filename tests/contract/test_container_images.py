@@ -8,12 +8,14 @@ import re
 
 import pytest
 
-from sandbox.base import ExecRequest, SandboxRequest
+from sandbox.base import ExecRequest, Network, SandboxRequest
+from sandbox.container.failure import Operation
 from sandbox.container.images import obtain
 from sandbox.container.provider import ContainerProvider
 from sandbox.container.pull_report import PullProgress
 from sandbox.container.registries import RegistryLogin
 from sandbox.container.settings import PullPolicy
+from sandbox.container.workspace_image import REPOSITORY, TAG
 from sandbox.errors import ImageMissingError, SandboxError
 from tests.contract.container_engine import settings_for
 from tests.contract.image_registry import running_registry
@@ -139,6 +141,29 @@ async def test_the_image_that_worked_last_is_remembered(container_engine, regist
         await provider.create(SandboxRequest(name="memory-other", project="other"))
     await provider.close()
     assert json.loads(memory.read_text()) == {"default": f"{registry.name}:8"}
+
+
+async def test_what_an_operator_prunes(container_engine, engine, tmp_path):
+    """`docker system prune --all` takes images that no container needs, and containers that do not run: both are made anew."""
+    (tmp_path / "given").write_text("given")
+    provider = ContainerProvider(settings_for(container_engine), owner_label="pruned")
+    try:
+        await provider.probe()
+        workspaces = f"/images/{REPOSITORY}:{TAG}"
+        await engine.call(Operation.REMOVE, "DELETE", workspaces, params={"force": "true"})
+        sandbox = await provider.create(SandboxRequest(name="pruned", network=Network.OFF))
+        await engine.remove("runner-pruned-files")
+        await sandbox.upload(tmp_path, "src")
+        request = ExecRequest(argv=("cp", "given", "left"), env={}, cwd="/job/src")
+        _, result = await finish(await sandbox.exec(request))
+        assert result.exit_code == 0
+        await engine.remove("runner-pruned-files")
+        assert await sandbox.download("src/left", 10) == b"given"
+        await engine.remove("runner-pruned-files")
+        with pytest.raises(FileNotFoundError):
+            await sandbox.download("src/nothing", 10)
+    finally:
+        await provider.close()
 
 
 async def test_never_asks_nobody(engine, registry):
