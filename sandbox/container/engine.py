@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from sandbox.container.failure import Operation, classify
 from sandbox.container.settings import ContainerSettings, EngineAddress
 from sandbox.errors import (
     EngineUnusableError,
+    ImageMissingError,
     SandboxBrokenError,
     SandboxError,
     TransferRefusedError,
@@ -35,6 +37,14 @@ _CONFLICT = 409
 _FAILED = 500
 _UPGRADED = 101
 _FIRST_ERROR = 400
+
+_KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+"""An engine on another host that is gone without a word is noticed within a minute, also while nothing is said."""
 
 Json = Mapping[str, Any]
 
@@ -242,6 +252,14 @@ class Engine:
                     await answer.aread()
                     raise classify(operation, answer.status_code, _message(answer), subject)
                 yield answer
+        except httpx2.ReadTimeout as error:
+            if (
+                operation is Operation.PULL
+            ):  # the engine has answered; it is the registry that is waited for
+                raise ImageMissingError(
+                    f"there is no image {subject}: its registry is silent"
+                ) from error
+            raise self._none(operation, error, subject) from error
         except httpx2.RequestError as error:
             raise self._none(operation, error, subject) from error
 
@@ -309,7 +327,12 @@ def _client(settings: ContainerSettings) -> httpx2.AsyncClient:
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=16)
     # Loading the certificates of the system takes longer than a job's requests.
     verify = _tls_context(settings) if tls else False
-    transport = httpx2.AsyncHTTPTransport(uds=address.socket or None, verify=verify, limits=limits)
+    transport = httpx2.AsyncHTTPTransport(
+        uds=address.socket or None,
+        verify=verify,
+        limits=limits,
+        socket_options=_KEEP_ALIVE if address.url else None,
+    )
     # Proxies of the environment are for the internet, not for the engine.
     return httpx2.AsyncClient(
         transport=transport,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import ssl
 import subprocess
 from pathlib import Path
@@ -12,10 +13,18 @@ from pathlib import Path
 import pytest
 
 from sandbox.base import ExecRequest, SandboxRequest
+from sandbox.container import images
 from sandbox.container.engine import Engine
+from sandbox.container.failure import Operation
 from sandbox.container.provider import ContainerProvider
-from sandbox.container.settings import ContainerSettings
-from sandbox.errors import EngineGoneError, SandboxBrokenError, SandboxUnavailableError
+from sandbox.container.settings import ContainerSettings, PullPolicy
+from sandbox.errors import (
+    EngineGoneError,
+    ImageMissingError,
+    SandboxBrokenError,
+    SandboxError,
+    SandboxUnavailableError,
+)
 from tests.contract.container_engine import missing_part, running_engine, settings_for
 from tests.contract.engine_keeper import ask, start, stop
 from tests.contract.sandbox_backends import DEADLINE_S, read_until, until
@@ -172,3 +181,34 @@ async def test_something_that_is_no_engine(said):
         with pytest.raises(SandboxUnavailableError, match="engine"):
             await provider.probe()
         await provider.close()
+
+
+async def test_a_network_that_swallows_everything_is_noticed():
+    """Whoever waits for the end of a command says nothing for hours; the kernel asks whether the other host is there."""
+    async with await _answering(VERSION) as server:
+        port = server.sockets[0].getsockname()[1]
+        engine = Engine(ContainerSettings(engine=f"tcp://127.0.0.1:{port}"))
+        async with engine.stream(Operation.ASK, "GET", "/version") as answer:
+            opened = answer.extensions["network_stream"].get_extra_info("socket")
+            assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        await engine.close()
+
+
+async def test_a_registry_that_says_nothing(monkeypatch):
+    """It has no image for us, and the engine, which answers, is not blamed."""
+    monkeypatch.setattr(images, "PULL_IDLE_S", 0.1)
+    blamed: list[SandboxError] = []
+
+    async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(begin, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        engine = Engine(ContainerSettings(engine=f"tcp://127.0.0.1:{port}"), blamed.append)
+        with pytest.raises(ImageMissingError, match="is silent"):
+            await images.obtain(engine, "silent.example/x", PullPolicy.ALWAYS)
+        await engine.close()
+    assert not blamed
