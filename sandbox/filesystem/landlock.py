@@ -156,6 +156,13 @@ class Ruleset:
             os.close(fd)
         return True
 
+    def copy(self) -> Ruleset:
+        """Return the same rules with a descriptor of their own, to be applied; what is added to either is added to both."""
+        copied = object.__new__(Ruleset)
+        copied._abi = self._abi
+        copied.fd = os.dup(self.fd)
+        return copied
+
     def close(self) -> None:
         """Give the descriptor back. Idempotent; what was restricted stays so."""
         if self.fd >= 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from sandbox.base import Network
 from sandbox.errors import SandboxUnavailableError
@@ -12,6 +13,10 @@ from sandbox.filesystem.workspace import Workspace
 
 LEFT_BY_JOBS = ("triggers.json", "workflow-output.json", ".workflow.lock")
 """What a command may leave for the runner directly below the job root; empty means nothing."""
+_MOST_KEPT = 16
+"""Rulesets that wait for the next command in the same folders: what is removed meanwhile keeps its inodes until then."""
+_Identity = tuple[int, int]
+"""Device and inode of a folder."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
@@ -31,6 +36,8 @@ class LandlockWalls:
         self._rules = [Rule(self.abi, fd, READ) for fd in _open_all(reads)]
         devices = _open_all([f"/dev/{name}" for name in _DEVICES])
         self._rules += [Rule(self.abi, fd, DEVICE) for fd in devices]
+        self._kept: dict[tuple[bool, tuple[_Identity, ...]], Ruleset] = {}
+        """By whether TCP is denied and by the folders that can be written; the one that was used last is the last."""
 
     def ruleset(self, workspace: Workspace, network: Network) -> Ruleset:
         """Return the rules for the next command of a sandbox; the caller closes them.
@@ -38,18 +45,17 @@ class LandlockWalls:
         With trusted files in ``ci``, ``job`` itself can only be read: rights reach down, so a writable ``job`` would make
         ``ci`` writable too. Its other children are writable, among them the files by which a job speaks to the runner.
         """
-        rules = Ruleset(self.abi, deny_tcp=network is Network.OFF)
+        deny_tcp = network is Network.OFF
+        top = workspace.text
+        own = [f"{top}/{name}" for name in ("home", "tmp")]
+        if not os.listdir(f"{top}/job/ci"):  # noqa: PTH208  # the hot path
+            return self._kept_ruleset([*own, f"{top}/job"], deny_tcp=deny_tcp)
+        rules = self._new_ruleset(deny_tcp=deny_tcp)
         try:
-            for rule in self._rules:
-                rules.add(rule)
-            full = writable(self.abi)
-            job = [str(workspace.job)]
-            if any(workspace.ci.iterdir()):
-                rules.allow_path(workspace.job, READ)
-                _make_files(workspace)
-                job = _writable_children(workspace)
-            for path in (str(workspace.home), str(workspace.tmp), *job):
-                rules.allow_path(path, full)
+            rules.allow_path(workspace.job, READ)
+            _make_files(workspace)
+            for path in (*own, *_writable_children(workspace)):
+                rules.allow_path(path, writable(self.abi))
         except BaseException:
             rules.close()
             raise
@@ -57,8 +63,55 @@ class LandlockWalls:
 
     def close(self) -> None:
         """Give the descriptors back. Idempotent."""
+        while self._kept:
+            self._kept.popitem()[1].close()
         while self._rules:
             os.close(self._rules.pop().path_fd)
+
+    def _kept_ruleset(self, folders: Sequence[str], *, deny_tcp: bool) -> Ruleset:
+        """Return the rules of a workspace of which nothing but its folders matters, those of an earlier command if there are.
+
+        Rules are on inodes, not on names, and keep them from being given to other files: the same folders have the same rules.
+        """
+        key = deny_tcp, tuple([_identity(os.stat(folder)) for folder in folders])  # noqa: PTH116
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            kept = self._new_ruleset(deny_tcp=deny_tcp)
+            try:
+                key = deny_tcp, tuple([self._allow(kept, folder) for folder in folders])
+            except BaseException:
+                kept.close()
+                raise
+            if key in self._kept:  # somebody has moved folders just now
+                self._kept.pop(key).close()
+        self._kept[key] = kept
+        if len(self._kept) > _MOST_KEPT:
+            self._kept.pop(next(iter(self._kept))).close()
+        return kept.copy()
+
+    def _new_ruleset(self, *, deny_tcp: bool) -> Ruleset:
+        """Return what all sandboxes may read and use."""
+        rules = Ruleset(self.abi, deny_tcp=deny_tcp)
+        try:
+            for rule in self._rules:
+                rules.add(rule)
+        except BaseException:
+            rules.close()
+            raise
+        return rules
+
+    def _allow(self, rules: Ruleset, folder: str) -> _Identity:
+        """Permit all rights on a folder; return which one it was."""
+        fd = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+        try:
+            rules.allow(fd, writable(self.abi))
+            return _identity(os.fstat(fd))
+        finally:
+            os.close(fd)
+
+
+def _identity(found: os.stat_result) -> _Identity:
+    return found.st_dev, found.st_ino
 
 
 def _make_files(workspace: Workspace) -> None:

@@ -28,6 +28,7 @@ SANDBOX_DEVIATIONS: dict[tuple[str, str], str] = {
     (PLAIN, "test_host_processes_cannot_be_signalled"): _NO_WALL,
     (PLAIN, "test_job_paths_are_the_documented_ones"): "the plain tier cannot mount",
     (PLAIN, "test_ci_is_read_only"): _NO_WALL,
+    (PLAIN, "test_ci_that_comes_between_two_commands_is_read_only"): _NO_WALL,
     (PLAIN, "test_shared_memory_is_private_and_usable"): _NO_WALL,
     (PLAIN, "test_owned_host_file_cannot_be_read"): _NO_WALL,
     (PLAIN, "test_owned_host_folder_cannot_be_written"): _NO_WALL,

@@ -230,6 +230,17 @@ async def test_shared_memory_is_private_and_usable(every):
     assert (result.exit_code, made) == (0, False)
 
 
+async def test_ci_that_comes_between_two_commands_is_read_only(real, tmp_path):
+    """What the first command could write, the second one cannot."""
+    write = 'echo x >"$RUNNER_JOB_ROOT/ci/new"'
+    (tmp_path / "check").touch()
+    await real.run("true")
+    await real.sandbox.upload(tmp_path, "ci")
+    _, result = await real.run(write)
+    assert result.exit_code != 0
+    assert os.listdir(real.workspace / "job" / "ci") == ["check"]
+
+
 async def test_ci_is_read_only(real, tmp_path):
     """The trusted folder can be executed and read, not changed, replaced or made writable."""
     (tmp_path / "check").write_text("echo checked\n")
