@@ -21,7 +21,7 @@ VARIABLES = {setting.env: setting for setting in SETTINGS}
 OTHER_VARIABLES = {"RUNNER_STATE_DIR", "XDG_CONFIG_HOME"}
 # systemd.unit(5), systemd.service(5), systemd.exec(5), systemd.kill(5), of systemd 252.
 DIRECTIVES = {
-    "Unit": {"After", "Description", "Wants"},
+    "Unit": {"After", "Description", "StartLimitIntervalSec", "Wants"},
     "Service": {
         "AmbientCapabilities",
         "CapabilityBoundingSet",
@@ -111,6 +111,12 @@ def test_units_have_known_directives_and_start_a_command_that_is_there(unit: Pat
         if name == "Environment":
             for pair in value.split():
                 settled(*pair.replace("%d", "/d").replace("%l-%i", "host-i").split("=", 1))
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_units_are_started_again_for_as_long_as_it_takes(unit: Path):
+    """systemd gives up after five starts in ten seconds otherwise, and an engine may be away for longer."""
+    assert "StartLimitIntervalSec=0" in lines_of(unit)
 
 
 @pytest.mark.parametrize("file", ENV_FILES, ids=lambda path: path.name)
