@@ -25,16 +25,16 @@ class EngineHealth:
 
         Args:
             ask: Raises a ``SandboxError`` while the engine cannot be used.
-            away: Told why it cannot, and with an empty text that it can again.
+            away: Told why it cannot, and with an empty text that it can again; None where each job says so itself.
         """
         self._ask = ask
-        self._away = away or (lambda _: None)
+        self._away = away
         self._asking: asyncio.Task[None] | None = None
 
     def failed(self, error: SandboxError) -> None:
         """Take note that a request had no answer; called for each."""
         if self._asking is None or self._asking.done():
-            self._away(str(error))
+            self._tell(str(error))
             self._asking = asyncio.get_running_loop().create_task(self._until_back())
 
     async def close(self) -> None:
@@ -49,16 +49,23 @@ class EngineHealth:
         while (error := await self._error()) is not None:
             if not said:  # once for each time that it is away
                 said = True
-                logger.warning(
-                    "The container engine does not answer; it is asked again until it does",
-                    extra={"action": "engine_away", "error": str(error)},
+                self._log(
+                    logging.WARNING, "The container engine does not answer", "engine_away", error
                 )
-                self._away(str(error))
+                self._tell(str(error))
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         if said:
-            logger.info("The container engine answers again", extra={"action": "engine_back"})
-        self._away("")
+            self._log(logging.INFO, "The container engine answers again", "engine_back")
+        self._tell("")
+
+    def _tell(self, why: str) -> None:
+        if self._away is not None:
+            self._away(why)
+
+    def _log(self, level: int, text: str, action: str, error: object = "") -> None:
+        if self._away is not None:
+            logger.log(level, text, extra={"action": action, "error": str(error)})
 
     async def _error(self) -> SandboxError | None:
         try:

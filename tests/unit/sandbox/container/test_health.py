@@ -71,3 +71,14 @@ async def test_nobody_asks_after_the_end():
     asked = patient.asked
     await asyncio.sleep(0.01)
     assert patient.asked == asked
+
+
+async def test_where_each_job_says_so_itself_nothing_is_logged(caplog: pytest.LogCaptureFixture):
+    """``run-local`` has one job, and its user reads the end of that."""
+    patient = Patient(answers=False)
+    alone = EngineHealth(patient.ask, None)
+    alone.failed(EngineGoneError("away"))
+    while patient.asked < 3:
+        await asyncio.sleep(0)
+    await alone.close()
+    assert not caplog.records
