@@ -150,10 +150,15 @@ class AgentServicer(rpc.AgentServiceServicer):
         return pb.FinishAttemptResponse()
 
     async def _end_reported(
-        self, stream: WorkStream, reports: Sequence[pb.FinishAttemptRequest]
+        self,
+        session: AgentSession,
+        stream: WorkStream,
+        reports: Sequence[pb.FinishAttemptRequest],
     ) -> None:
-        """End the attempts of one message; their ends share one commit."""
-        results = await asyncio.gather(*map(self._end, reports), return_exceptions=True)
+        """End the attempts of one message; their ends share one commit, also with the claims for their slots."""
+        ends = asyncio.gather(*map(self._end, reports), return_exceptions=True)
+        self._dispatcher.claim_behind(session, stream)
+        results = await ends
         # Why one is refused says the call that repeats it.
         ended: list[pb.LeaseRef] = []
         refused: list[pb.LeaseRef] = []
@@ -221,7 +226,7 @@ class AgentServicer(rpc.AgentServiceServicer):
                     self._inspections.answered(stream, request.processes)
                 if request.reports:
                     # Not awaited: what else the agent-runner says must not wait for the disk.
-                    self._completions.start(self._end_reported(stream, request.reports))
+                    self._completions.start(self._end_reported(session, stream, request.reports))
                 if request.renew:
                     await self._dispatcher.renew(session, stream, _leases(request.renew))
         finally:

@@ -18,7 +18,7 @@ from collections import defaultdict, deque
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
-from daemon.errors import AgentReplacedError, ShuttingDownError, UsageError
+from daemon.errors import AgentReplacedError, DaemonError, ShuttingDownError, UsageError
 from daemon.jobs.log_files import LogFiles
 from daemon.jobs.models import AgentIdentity, Claim, Job, LeaseRef, NewJob
 from daemon.jobs.store import JobStore
@@ -170,7 +170,8 @@ class Dispatcher:
                     raise stream.error
                 return None
             stream.woken.clear()
-            if session.claimable:
+            # Whoever claims for it already wakes it if there is more to claim.
+            if session.claimable and not session.lock.locked():
                 await self._completions.run(self._claim(session, stream))
             else:
                 await stream.woken.wait()
@@ -211,6 +212,10 @@ class Dispatcher:
             self._signals.job_changed(job.id)
         self._completions.start(self._stir_for_the_rest(accepted, claiming))
         return accepted
+
+    def claim_behind(self, session: AgentSession, stream: WorkStream) -> None:
+        """Claim for the slots that are freed by what was begun in this turn of the loop, so that both share one commit."""
+        self._completions.start(self._claim_behind(session, stream))
 
     def stir(self) -> None:
         """Let every free slot look at the queue; called after each requeue, and a submit that left something."""
@@ -297,30 +302,45 @@ class Dispatcher:
                 left -= free
                 yield session, stream
 
+    async def _claim_behind(self, session: AgentSession, stream: WorkStream) -> None:
+        try:
+            await self._claim(session, stream)
+        except Exception as error:
+            session.stir()  # its stream tries again, and tells if that fails too
+            if not isinstance(error, DaemonError):
+                raise
+
     async def _claim(self, session: AgentSession, stream: WorkStream) -> list[Claim]:
         """Claim what a session can take and have it sent; return what was claimed."""
-        async with session.lock:
-            limit = session.claimable
-            if session.stream is not stream or not limit:
-                return []
-            # Set before the claim, not after: what is queued while it runs resets it.
-            session.exhausted = True
-            offer = session.offer
-            claims = await self._store.claim(offer, limit, self._lease_s)
-            if len(claims) == limit:
-                session.exhausted = False
-            if not claims:
-                return []
-            self.leased.set()
-            leases = [claim.lease for claim in claims]
-            for lease in leases:
-                self._signals.job_changed(lease.job_id)
-            if session.stream is not stream or session.draining or session.offer != offer:
-                await self._give_back(leases)
-                return []
-            session.hold(leases)
-            stream.assign(claims)
-            return claims
+        try:
+            async with session.lock:
+                return await self._claim_locked(session, stream)
+        finally:
+            if session.claimable:
+                stream.woken.set()
+
+    async def _claim_locked(self, session: AgentSession, stream: WorkStream) -> list[Claim]:
+        limit = session.claimable
+        if session.stream is not stream or not limit:
+            return []
+        # Set before the claim, not after: what is queued while it runs resets it.
+        session.exhausted = True
+        offer = session.offer
+        claims = await self._store.claim(offer, limit, self._lease_s)
+        if len(claims) == limit:
+            session.exhausted = False
+        if not claims:
+            return []
+        self.leased.set()
+        leases = [claim.lease for claim in claims]
+        for lease in leases:
+            self._signals.job_changed(lease.job_id)
+        if session.stream is not stream or session.draining or session.offer != offer:
+            await self._give_back(leases)
+            return []
+        session.hold(leases)
+        stream.assign(claims)
+        return claims
 
     def _check_not_replaced(self, agent: AgentIdentity) -> None:
         if agent.name in self._replaced and agent.incarnation in self._replaced[agent.name]:

@@ -17,6 +17,9 @@ from runner.v1 import agent_service_pb2 as pb
 MAX_MESSAGE_BYTES = 2 << 20
 """Of assignments before the last one, which holds at most 1 MiB; a message holds 4 MiB."""
 
+ANSWER_TURNS = 3
+"""Turns of the loop until the answer to a report is there whose end was committed together with a claim."""
+
 
 class WorkStream:
     """Made per call of Work. What waits in it is bounded by the slots and leases of its agent-runner."""
@@ -36,9 +39,9 @@ class WorkStream:
         self._wake()
 
     def assign(self, claims: list[Claim]) -> None:
-        """Give attempts to the agent-runner."""
+        """Give attempts to the agent-runner, in one message with the answers to the reports whose commit they share."""
         self._claims.extend(claims)
-        self.woken.set()
+        self._wake_later(ANSWER_TURNS)
 
     def reported(self, ended: Sequence[pb.LeaseRef], refused: Sequence[pb.LeaseRef]) -> None:
         """Answer reports: which ends are durable, and which were not accepted."""
@@ -94,6 +97,12 @@ class WorkStream:
             assignments.append(assignment)
             size += assignment.ByteSize()
         return assignments
+
+    def _wake_later(self, turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(self._wake_later, turns - 1)
+        elif self._claims:
+            self.woken.set()
 
     def _wake(self) -> None:
         self._any = True
