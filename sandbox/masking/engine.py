@@ -20,8 +20,8 @@ Span = tuple[int, int]
 HEAD_BYTES = USEFUL_WORD_BYTES
 CUT_TAIL_MIN_BYTES = 8
 """A shorter start of a secret at the very end of a stream is too often an innocent word."""
-_FIRST_BLOCK_BYTES = 4 << 10
-_GROWTH = 8
+_FIRST_BLOCK_BYTES = 1 << 10
+_GROWTH = 16
 _SPARSE_BYTES = 16
 """With fewer hits than one in so many bytes, the next search takes more at once."""
 

@@ -45,7 +45,7 @@ def compile_finder(words: Sequence[bytes], *, automaton: bool) -> tuple[str, Fin
             return AUTOMATON, _automaton(words)
         except ImportError:
             pass
-    return LIBRARY, _sampled(words, 1, _expression)
+    return LIBRARY, _expression(words)
 
 
 def _automaton(words: Sequence[bytes]) -> Finder:
@@ -54,14 +54,14 @@ def _automaton(words: Sequence[bytes]) -> Finder:
     for stride in _STRIDES:
         short = [number for number, word in enumerate(words) if len(word) < stride * _SAMPLE_BYTES]
         if not short:
-            return _sampled(words, stride, _every)
+            return _sampled(words, stride)
         if len(short) <= VECTOR_MAX_WORDS:
             rest = sorted(set(range(len(words))) - set(short))
             return _both(
                 (short, _vector([words[number] for number in short])),
-                (rest, _sampled([words[number] for number in rest], stride, _every)),
+                (rest, _sampled([words[number] for number in rest], stride)),
             )
-    return _sampled(words, 1, _every)
+    return _sampled(words, 1)
 
 
 def _both(*parts: tuple[Sequence[int], Finder]) -> Finder:
@@ -79,26 +79,24 @@ def _both(*parts: tuple[Sequence[int], Finder]) -> Finder:
     return finder
 
 
-def _sampled(
-    words: Sequence[bytes], stride: int, search: Callable[[list[bytes]], Finder]
-) -> Finder:
-    """Return what looks at one byte of ``stride``, with what ``search`` makes for the samples of the words."""
+def _sampled(words: Sequence[bytes], stride: int) -> Finder:
+    """Return what looks at one byte of ``stride``."""
     size = _WHOLE_SAMPLE_BYTES if stride == 1 else _SAMPLE_BYTES
-    samples: dict[bytes, list[tuple[int, int]]] = {}
+    samples: dict[bytes, list[tuple[int, int, bytes]]] = {}
     for number, word in enumerate(words):
         # One of its first bytes is looked at, and each that follows it by a stride.
         for phase in range(stride):
-            samples.setdefault(word[phase::stride][:size], []).append((number, phase))
-    find = search(list(samples))
+            samples.setdefault(word[phase::stride][:size], []).append((number, phase, word))
+    find = _every(list(samples))
     owners = list(samples.values())
 
     def finder(data: bytes) -> list[Hit]:
-        hits: list[Hit] = []
-        for sample, place, _ in find(data[::stride]):
-            for number, phase in owners[sample]:
-                start, word = place * stride - phase, words[number]
-                if start >= 0 and data.startswith(word, start):
-                    hits.append((number, start, start + len(word)))
+        hits = [
+            (number, start, start + len(word))
+            for sample, place, _ in find(data[::stride])
+            for number, phase, word in owners[sample]
+            if (start := place * stride - phase) >= 0 and data.startswith(word, start)
+        ]
         hits.sort(key=_START)
         return hits
 
@@ -149,22 +147,23 @@ def _vector(words: Sequence[bytes]) -> Finder:
 
 
 def _expression(words: Sequence[bytes]) -> Finder:
-    positions = {word: position for position, word in enumerate(words)}
-    lengths = sorted({len(word) for word in words})
-    search = re.compile(b"|".join(map(re.escape, sorted(words))), re.DOTALL).search
+    samples: dict[bytes, list[tuple[int, bytes]]] = {}
+    for number, word in enumerate(words):
+        samples.setdefault(word[:_WHOLE_SAMPLE_BYTES], []).append((number, word))
+    sizes = sorted({len(sample) for sample in samples})
+    search = re.compile(b"|".join(map(re.escape, sorted(samples))), re.DOTALL).search
 
     def finder(data: bytes) -> list[Hit]:
         hits: list[Hit] = []
         found = search(data)
         while found:
             start = found.start()
-            # The expression stops at the first word that fits; others may begin at the same place.
-            for length in lengths:
-                if start + length > len(data):
-                    break
-                position = positions.get(data[start : start + length])
-                if position is not None:
-                    hits.append((position, start, start + length))
+            # The expression stops at the first sample that fits; others may begin at the same place.
+            for size in sizes:
+                sample = data[start : start + size]
+                for number, word in samples.get(sample, ()) if len(sample) == size else ():
+                    if data.startswith(word, start):
+                        hits.append((number, start, start + len(word)))
             found = search(data, start + 1)
         return hits
 

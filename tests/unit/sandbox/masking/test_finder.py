@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.masking.finder import AUTOMATON, VECTOR_MAX_WORDS, Hit, compile_finder
+from sandbox.masking.finder import VECTOR_MAX_WORDS, Hit, compile_finder
 from sandbox.masking.masker import Masker
 from tests.unit.sandbox.masking.test_masker import EngineMasker, oracle, run
 
@@ -87,8 +87,6 @@ def test_innocent_text_that_shares_samples_is_shown():
     values = ["".join(random.Random(n).choices("abcdefgh", k=32)) for n in range(80)]
     for value in values:
         masker.add("S", value)
-    assert masker.snapshot() is not None
-    assert masker.snapshot().name == AUTOMATON
     alike = "".join(letter if n % 4 == 0 else "z" for n, letter in enumerate(values[0]))
 
     assert masker.mask_text(f"{alike} {values[0]} {alike}") == f"{alike} *** {alike}"
