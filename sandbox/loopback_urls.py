@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 _LOOPBACK = re.compile(
-    r"(?P<before>\b[a-z][a-z0-9+.-]*://(?:[^\s/@\"'<>]*@)?)"
+    # Not from the beginning of the scheme on: a long text of beginnings would be read again for each of them.
+    r"(?<=[a-z0-9+.-])(?P<before>://(?:[^\s/@\"'<>]*@)?)"
     r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])"
     r"(?=(?::[0-9]*)?(?:[/?#,;\s\"'<>]|$))",
     re.IGNORECASE,
