@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,6 +44,7 @@ from sandbox.base import (
     Sandbox,
     SandboxProvider,
 )
+from sandbox.dataclass import dataclass
 from sandbox.errors import CommandNotStartedError, SandboxError
 from sandbox.masking.commands import COMMAND
 from sandbox.masking.floors import is_secret_name

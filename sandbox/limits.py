@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from sandbox.dataclass import dataclass
 
 MIB = 1 << 20
 GIB = 1 << 30

@@ -12,11 +12,12 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from agent_runner.errors import SourceError
+from sandbox.dataclass import dataclass
 from sandbox.process import ChildProcess
 
 GIT = "git"

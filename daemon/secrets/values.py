@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
+
+from sandbox.dataclass import dataclass
 
 
 class SecretValue:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from sandbox.dataclass import dataclass
 
 EVERY_S = 5.0
 _MB = 1e6

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from sandbox.dataclass import dataclass
 
 DOCKER_HUB = "docker.io"
 _HUB_ADDRESS = "https://index.docker.io/v1/"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from sandbox.container.registries import Logins
+from sandbox.dataclass import dataclass
 from sandbox.errors import EngineUnusableError
 from sandbox.limits import GIB
 

@@ -11,9 +11,10 @@ import itertools
 import os
 import stat
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from sandbox.dataclass import dataclass
 from sandbox.filesystem.repositories import GIT, Repositories, below, is_repository
 
 _BESIDE = (

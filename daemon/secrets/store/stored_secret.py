@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from daemon.errors import UsageError
+from sandbox.dataclass import dataclass
 
 MAX_VALUE_BYTES = 1 << 20
 
