@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from agent_runner.job_spec import JobSpec
+from agent_runner.kept_maskers import KeptMaskers
 from sandbox.base import LiveProcess
 from sandbox.masking.commands import CommandStream
 from sandbox.masking.floors import MIN_DERIVED_BYTES
@@ -21,8 +21,8 @@ MAX_COMMAND_CHARS = 200
 """Of a command line that is shown to a person (job.proto)."""
 MIN_THREAD_SECRET_CHARS = 2 << 10
 """Fewer of all secrets together are spelled in some milliseconds."""
-KEPT_MASKERS = 2
-"""How many sets of secrets stay spelled from one job to the next; one of 200 secrets takes some 20 MB."""
+
+_kept = KeptMaskers()
 
 
 class JobMasking:
@@ -62,7 +62,7 @@ class JobMasking:
 
     def _register(self, secrets: Mapping[str, str], known: frozenset[str]) -> None:
         if known:
-            self.masker = _spelled(known).copy(formats=not self._mode)
+            self.masker = _kept.of(known).copy(formats=not self._mode)
         for name, value in secrets.items():
             if not self.masker.add(name, value):
                 logger.warning(
@@ -80,16 +80,6 @@ class JobMasking:
 def sendable(text: str) -> str:
     """Return text that can be encoded: names from a file system may hold bytes that are no characters."""
     return text.encode("utf-8", "replace").decode()
-
-
-@functools.lru_cache(maxsize=KEPT_MASKERS)
-def _spelled(values: frozenset[str]) -> Masker:
-    """Return a masker that knows these values, to be copied only."""
-    masker = Masker()
-    for value in sorted(values):
-        masker.add("", value)
-    masker.snapshot()
-    return masker
 
 
 async def _aside(values: Collection[str], work: Callable[[], None]) -> None:

@@ -100,6 +100,11 @@ class Masker:
                 self._longest_spelled = min(self._longest_spelled, len(raw) // 2)
         return True
 
+    @property
+    def size(self) -> int:
+        """Return how many patterns it looks for, which is what its memory goes by."""
+        return len(self._patterns)
+
     def stream(self) -> MaskingStream:
         """Open the masking of one byte stream; each descriptor of a job needs its own."""
         formats = FormatStream(automaton=self._automaton) if self._formats else None

@@ -7,6 +7,8 @@ import logging
 from agent_runner import job_masking
 from agent_runner.job_masking import JobMasking
 from agent_runner.job_spec import JobSpec
+from agent_runner.kept_maskers import KeptMaskers
+from sandbox.masking.masker import Masker
 
 SECRETS = {"a:A": "s3cr3t value one", "a:B": "s3cr3t-value-two"}
 
@@ -17,7 +19,7 @@ def _masking(mode=""):
 
 async def test_kept_values_are_spelled_once():
     """The second job with the same secrets finds them spelled, and hides its own beside them."""
-    before = job_masking._spelled.cache_info()
+    kept: list[Masker] = []
     for number in range(2):
         masking = _masking()
         own = {"s:K": f"of-the-store-{number}"}
@@ -26,15 +28,30 @@ async def test_kept_values_are_spelled_once():
             f"s3cr3t%20value%20one s3cr3t-value-two of-the-store-{number} of-the-store-{1 - number}"
         )
         assert masking.masker.mask_text(text) == f"*** *** *** of-the-store-{1 - number}"
-    after = job_masking._spelled.cache_info()
-    assert (after.misses - before.misses, after.hits - before.hits) == (1, 1)
+        kept.append(job_masking._kept.of(frozenset(SECRETS.values())))
+    assert kept[0] is kept[1]
 
 
 async def test_what_is_not_kept_is_not_remembered():
     """A value of the store is gone with its job."""
-    before = job_masking._spelled.cache_info()
-    await _masking().hide(SECRETS, ())
-    assert job_masking._spelled.cache_info() == before
+    before = dict(job_masking._kept._maskers)
+    await _masking().hide({"s:K": "of-the-store-alone"}, ())
+    assert job_masking._kept._maskers == before
+
+
+def test_the_sets_that_were_used_last_stay():
+    """Many small sets or a few large ones; the last one whatever its size."""
+    first, second, large = (frozenset({f"s3cr3t-value-{n}"}) for n in range(3))
+    size = KeptMaskers().of(first).size
+    kept = KeptMaskers(room=2 * size)
+    maskers = [kept.of(first), kept.of(second)]
+    assert [kept.of(first), kept.of(second)] == maskers
+    kept.of(first)
+    kept.of(large)
+    assert kept.of(first) is maskers[0]
+    assert kept.of(second) is not maskers[1]
+    alone = KeptMaskers(room=0)
+    assert alone.of(first) is alone.of(first)
 
 
 async def test_a_trivial_secret_is_warned_of_by_name(caplog):
