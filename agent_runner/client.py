@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from agent_runner.job_inputs import InputPiece
 from agent_runner.job_spec import JobSpec
 from agent_runner.offering import EVERYTHING, Offer
 from agent_runner.outcome import Outcome, SandboxRecord
@@ -158,6 +159,15 @@ class DaemonClient(Protocol):
             ArtifactNotWrittenError: The server cannot store one.
             ServerRefusedError: The server takes no outputs.
             OSError: One cannot be read.
+        """
+        ...
+
+    def read_inputs(self, lease: Lease) -> AsyncIterator[InputPiece]:
+        """Yield the outputs of other jobs that the job of an attempt asks for.
+
+        Raises:
+            InputMissingError: It depends on no such job.
+            ServerUnavailableError, LeaseLostError: As ``finish``.
         """
         ...
 

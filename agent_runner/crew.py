@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 
 from agent_runner.attempt_control import AttemptControl, StopReason
 from agent_runner.executor import AttemptRequest, AttemptRun
+from agent_runner.job_inputs import folder_name
 from agent_runner.job_spec import JobSpec
 from agent_runner.one_shot import (
     OneShot,
@@ -27,12 +28,12 @@ from agent_runner.one_shot import (
     sweep,
 )
 from agent_runner.outcome import LogSummary, Outcome
+from agent_runner.outputs.held_here import HeldOutputs, JobHands, held_outputs
 from agent_runner.outputs_spec import OutputsPlace
 from agent_runner.secret_source import SecretSource
 from sandbox.base import Capabilities, SandboxProvider
 from sandbox.errors import SandboxError
 
-MAX_FOLDER_CHARS = 100
 MAX_LINE_BYTES = 64 << 10
 """Of a line that has no end yet: it is written as it is, so that nobody waits for it for ever."""
 
@@ -88,8 +89,14 @@ class Crew:
         self.stopping = asyncio.Event()
         """Set when somebody wants all of it to end: nothing more is to be started."""
 
-    async def run(
-        self, job_id: str, attempt: int, spec: JobSpec, secrets: SecretSource, prefix: str
+    async def run(  # noqa: PLR0913, PLR0917 - what an attempt is made of
+        self,
+        job_id: str,
+        attempt: int,
+        spec: JobSpec,
+        secrets: SecretSource,
+        prefix: str,
+        hands: JobHands,
     ) -> Outcome:
         """Run one attempt to its end and clean up after it; called for many at once."""
         log = PrefixedLog(self._output, prefix)
@@ -100,12 +107,13 @@ class Crew:
                 spec=spec,
                 source_dir=self._shot.source_dir,
                 outputs=place,
+                inputs=hands,
             )
             with self._controlled() as control:
                 run = AttemptRun(self._provider, request, secrets, log, control, self._shot.consent)
                 try:
                     outcome = await run.run()
-                    await self._put_outputs(spec, outcome, place, log)
+                    await self._put_outputs(spec, outcome, place, log, hands)
                     return outcome
                 finally:
                     log.close()
@@ -113,11 +121,20 @@ class Crew:
                     with contextlib.suppress(SandboxError):
                         await run.clean_up()
 
+    def held_outputs(self, name: str) -> AbstractAsyncContextManager[HeldOutputs]:
+        """Give a place for what jobs of one run leave for others of it; called once per run."""
+        return held_outputs(self._shot.source_dir, name)
+
     async def _put_outputs(
-        self, spec: JobSpec, outcome: Outcome, place: OutputsPlace | None, log: PrefixedLog
+        self,
+        spec: JobSpec,
+        outcome: Outcome,
+        place: OutputsPlace | None,
+        log: PrefixedLog,
+        hands: JobHands,
     ) -> None:
         """Put the outputs of one job into a folder of its name; what cannot be is said, and keeps no other job."""
-        if self._shot.outputs_dir is None:
+        if self._shot.outputs_dir is None or place is None:
             return
         folder = self._shot.outputs_dir / folder_name(spec.name)
         try:
@@ -125,6 +142,7 @@ class Crew:
         except OSError as error:
             text = f"runner: outputs: {error.filename or folder}: {error.strerror}\n"
             log.write(text.encode("utf-8", "replace"))
+        await hands.keep(outcome.outputs, place)
 
     def stop(self, reason: StopReason, grace_s: float) -> None:
         """Ask for the end of all that runs, and let nothing start; repeating it can only make it more urgent."""
@@ -143,12 +161,6 @@ class Crew:
             yield control
         finally:
             self._controls.discard(control)
-
-
-def folder_name(job_name: str) -> str:
-    """Return what the folder for a job's outputs is called."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", job_name).strip(".-")
-    return plain[:MAX_FOLDER_CHARS] or "job"
 
 
 @contextlib.asynccontextmanager

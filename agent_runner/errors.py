@@ -35,6 +35,12 @@ class SourceError(AgentRunnerError):
     reason: ClassVar[str] = "SOURCE_FAILED"
 
 
+class InputMissingError(AgentRunnerError):
+    """A job asks for the outputs of one that it does not depend on, or that is not kept any more."""
+
+    reason: ClassVar[str] = "INPUT_MISSING"
+
+
 class TriggersRefusedError(AgentRunnerError):
     """What a job asks for at its end breaks a rule. Names the place, never a value that could be secret."""
 

@@ -50,6 +50,7 @@ from sandbox.masking.commands import COMMAND
 from sandbox.masking.floors import is_secret_name
 
 if TYPE_CHECKING:
+    from agent_runner.outputs.handing_on import InputsSource
     from agent_runner.remains import Remains
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,8 @@ class AttemptRequest:
     """Looks at the sandbox before and after the command."""
     outputs: OutputsPlace | None = None
     """None where they are not collected."""
+    inputs: InputsSource | None = None
+    """None where no other jobs are."""
     stdin: int | None = None
     """See ``ExecRequest.stdin``."""
 
@@ -311,7 +314,7 @@ class AttemptRun:
     async def _prepared(self) -> Sandbox | None:
         """Return the sandbox with its source; None if the attempt has to end before there is a command."""
         kinds = (self._provider.kind, self._sandbox_request.kind)
-        if self._has_source() or CONTAINER in kinds:  # whose image may have to come first
+        if self._spec.has_material or CONTAINER in kinds:  # whose image may have to come first
             return await self._unless_stopped(self._prepare())
         # Nothing here takes long: two tasks to watch it would cost more than it does.
         sandbox = await self._prepare()
@@ -319,16 +322,14 @@ class AttemptRun:
 
     async def _prepare(self) -> Sandbox:
         self._sandbox = await self._provider.create(self._sandbox_request)
-        if self._has_source():
+        if self._spec.has_material:
             # Few jobs have one, and an agent-runner that rests is to be small.
-            from agent_runner.source.places import SourceFolder  # noqa: PLC0415
-            from agent_runner.source.preparation import Preparation  # noqa: PLC0415
+            from agent_runner.material import put_material  # noqa: PLC0415
 
-            self._source = await Preparation(
-                folder=SourceFolder(self._request.source_dir),
-                sandbox=self._sandbox,
-                credentials=self._credentials,
-            ).run(self._spec)
+            folder, inputs = self._request.source_dir, self._request.inputs
+            self._source = await put_material(
+                self._spec, self._sandbox, folder, self._credentials, inputs
+            )
         if (place := self._request.outputs) and (self._spec.outputs.paths or self._spec.cache):
             from agent_runner.remains import Remains  # noqa: PLC0415 - as few jobs have any
 
@@ -342,9 +343,6 @@ class AttemptRun:
             )
             self._equal_result = await self._remains.before(self._sandbox)
         return self._sandbox
-
-    def _has_source(self) -> bool:
-        return self._spec.source.kind != "none" or self._spec.ci_source.kind != "none"
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Return the result of some work; None if a request to stop or the time-out comes first, and the work has ended then too."""

@@ -210,6 +210,7 @@ def _job(job: AskedJob) -> dict[str, object]:
     own = {
         "job_name": job.name,
         "depends_on": job.depends_on,
+        "inputs": job.inputs,
         "condition": job.condition,
         "env": job.env,
         "job_file": job.job_file,

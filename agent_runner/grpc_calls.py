@@ -12,6 +12,7 @@ from agent_runner.client import Lease
 from agent_runner.errors import (
     AgentReplacedError,
     ArtifactNotWrittenError,
+    InputMissingError,
     LeaseLostError,
     LogGapError,
     NotAdmittedError,
@@ -61,6 +62,8 @@ def raise_status(error: grpc.aio.AioRpcError) -> NoReturn:
         raise AgentReplacedError(text) from error
     if reason == LeaseLostError.reason:
         raise LeaseLostError(text) from error
+    if reason == InputMissingError.reason:
+        raise InputMissingError(error.details() or reason) from error
     if reason == ArtifactNotWrittenError.reason:
         raise ArtifactNotWrittenError(error.details() or reason) from error
     if reason == LogGapError.reason:

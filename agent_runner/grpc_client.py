@@ -15,6 +15,7 @@ from agent_runner.client import Lease, Registration
 from agent_runner.errors import ServerUnavailableError
 from agent_runner.grpc_calls import lease_to_pb, raise_status, send
 from agent_runner.grpc_work_stream import GrpcWorkStream, offer_to_pb
+from agent_runner.job_inputs import InputPiece
 from agent_runner.offering import EVERYTHING, Offer
 from agent_runner.outcome import Outcome, SandboxRecord
 from agent_runner.server_link import ServerLink
@@ -107,6 +108,17 @@ class GrpcDaemonClient:
         from agent_runner.grpc_upload import upload  # noqa: PLC0415
 
         await upload(self._stub.UploadArtifact(metadata=self._metadata), lease, contents)
+
+    async def read_inputs(self, lease: Lease) -> AsyncIterator[InputPiece]:
+        """Yield the outputs of other jobs that the job of an attempt asks for."""
+        request = pb.ReadInputsRequest(lease=lease_to_pb(lease))
+        try:
+            async for answer in self._stub.ReadInputs(request, metadata=self._metadata):
+                files = [answer.artifact] if answer.HasField("artifact") else []
+                (file,) = wire.output_files_from_pb(files) or (None,)
+                yield InputPiece(answer.job_name, file, answer.data)
+        except grpc.aio.AioRpcError as error:
+            raise_status(error)
 
     async def finish(
         self, lease: Lease, outcome: Outcome, log_offset: int, log_tail: bytes

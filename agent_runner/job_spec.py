@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from agent_runner.errors import InvalidJobSpecError
+from agent_runner.job_inputs import check_inputs
 from agent_runner.outcome import EndReason
 from agent_runner.outputs_spec import CacheSpec, OutputsSpec, check_cache, check_outputs
 from agent_runner.project_names import PROJECT_NAME, PROJECT_RULE
@@ -167,11 +168,18 @@ class JobSpec:
     workflow: WorkflowSpec | None = None
     trigger_secrets: tuple[str, ...] = ()
     """Patterns of ``PATH:KEY`` that jobs which this one triggers may refer to, beside what it refers to itself."""
+    inputs: tuple[str, ...] = ()
+    """Names of jobs of ``depends_on`` whose outputs the command finds below ``/job/inputs``; see ``job_inputs``."""
 
     @property
     def working_dir(self) -> str:
         """Return the directory in which the command starts."""
         return self.job_dir or self.code_dir
+
+    @property
+    def has_material(self) -> bool:
+        """Tell whether anything is put into its sandbox before the command starts."""
+        return bool(self.inputs) or self.source.kind != "none" or self.ci_source.kind != "none"
 
     def validate(self) -> None:
         """Check every rule that does not need a file's position.
@@ -213,6 +221,8 @@ class JobSpec:
         _check_queue(self)
         check_condition(self.condition, self.depends_on)
         check_workflow(self.workflow, self.trigger_secrets)
+        if self.inputs:
+            check_inputs(self.inputs, self.depends_on, cached=self.cache is not None)
 
 
 def shell_command(text: str) -> tuple[str, ...]:

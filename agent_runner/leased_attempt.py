@@ -86,12 +86,18 @@ class LeasedAttempt:
             outputs = OutputsPlace(
                 folder, self._config.max_output_bytes, cache_dir=self._config.cache_dir
             )
+        inputs = None
+        if self._spec.inputs:
+            from agent_runner.outputs.handing_on import ServerInputs  # noqa: PLC0415 - few have any
+
+            inputs = ServerInputs(self._client, self.lease)
         return AttemptRequest(
             job_id=self.lease.job_id,
             attempt=self.lease.attempt,
             spec=self._spec,
             source_dir=self._config.source_dir,
             outputs=outputs,
+            inputs=inputs,
         )
 
     async def processes(self) -> list[LiveProcess] | None:

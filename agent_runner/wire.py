@@ -95,6 +95,7 @@ def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
         condition=spec.condition,
         workflow=None if spec.workflow is None else _workflow_to_pb(spec.workflow),
         trigger_secrets=spec.trigger_secrets,
+        inputs=spec.inputs,
     )
 
 
@@ -144,6 +145,7 @@ def _job_spec(message: job_pb2.JobSpec) -> JobSpec:
         condition=canonical_condition(message.condition),
         workflow=_workflow_from_pb(message.workflow) if message.HasField("workflow") else None,
         trigger_secrets=tuple(message.trigger_secrets),
+        inputs=tuple(message.inputs),
     )
 
 

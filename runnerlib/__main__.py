@@ -104,6 +104,9 @@ def _workflow_commands(commands: _Commands) -> None:
     trigger.add_argument("job")
     trigger.add_argument("--env", action="append", default=[], metavar="NAME=TEXT")
     trigger.add_argument("--depends-on", action="append", default=[], metavar="JOB")
+    trigger.add_argument(
+        "--input", action="append", metavar="JOB", help="gets the outputs of JOB below /job/inputs"
+    )
     trigger.add_argument("--condition", default=CONDITIONS[0], choices=CONDITIONS)
     trigger.add_argument("--job-file", metavar="FILE")
     trigger.add_argument("--job-command", metavar="TEXT")
@@ -196,6 +199,7 @@ def _trigger(asked: argparse.Namespace) -> None:
         asked.job,
         env={name: value for name, _, value in pairs},
         depends_on=asked.depends_on,
+        inputs=asked.input,
         condition=asked.condition,
         job_file=asked.job_file,
         job_command=asked.job_command,

@@ -37,7 +37,7 @@ class OutputsFolder:
             OSError: Something is, or a name leaves the folder; names it.
         """
         for file in files:
-            parts = _parts(file.name)
+            parts = parts_of(file.name)
             if not self._replace and os.path.lexists(self._path.joinpath(*parts)):
                 raise OSError(
                     errno.EEXIST, "exists already; --force replaces it", str(self._path / file.name)
@@ -49,7 +49,7 @@ class OutputsFolder:
         Raises:
             OSError: It cannot be written, is in the way, or the content is another; names it.
         """
-        *folders, last = _parts(file.name)
+        *folders, last = parts_of(file.name)
         try:
             with self._opened(folders) as folder:
                 self._write(folder, last, file, pieces)
@@ -112,7 +112,12 @@ def _refuse_existing(folder: int, name: str) -> None:
         raise OSError(errno.EEXIST, "exists already; --force replaces it")
 
 
-def _parts(name: str) -> list[str]:
+def parts_of(name: str) -> list[str]:
+    """Return the folders of an output and its name.
+
+    Raises:
+        OSError: It is no path below a folder.
+    """
     parts = name.split("/")
     if not all(parts) or {".", ".."} & {*parts} or "\0" in name:
         raise OSError(errno.EINVAL, "is no path below the folder", name)

@@ -32,6 +32,7 @@ _UNDECIDING = frozenset(
         "retries",
         "concurrency",
         "depends_on",
+        "inputs",
         "not_before_us",
         "max_attempts",
         "condition",

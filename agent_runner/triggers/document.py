@@ -71,6 +71,7 @@ class AskedJob:
 
     name: str
     depends_on: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
     condition: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     job_file: str = ""
@@ -185,7 +186,8 @@ class _Reader:
         self.unknown(given, place, (*_OWN_FIELDS, *_JOB_FIELDS))
         return AskedJob(
             name=name,
-            depends_on=self._names(given, place),
+            depends_on=self._names(given, "depends_on", place),
+            inputs=self._names(given, "inputs", place),
             condition=self._condition(given, place),
             env=self._env(given, place),
             job_file=self._job_file(given, place),
@@ -211,11 +213,11 @@ class _Reader:
             if name not in known:
                 self._warn(f"{_at(place, name)[:300]}: unknown field, not read")
 
-    def _names(self, given: Mapping[str, Any], place: str) -> tuple[str, ...]:
-        listed = self.take(given, "depends_on", place, list, [])
+    def _names(self, given: Mapping[str, Any], field: str, place: str) -> tuple[str, ...]:
+        listed = self.take(given, field, place, list, [])
         for number, name in enumerate(listed):
             if not isinstance(name, str):
-                raise TriggersRefusedError(f"{place}.depends_on.{number}", "must be text")
+                raise TriggersRefusedError(f"{place}.{field}.{number}", "must be text")
         return tuple(dict.fromkeys(listed))
 
     def _condition(self, given: Mapping[str, Any], place: str) -> str:
@@ -272,7 +274,10 @@ class _Reader:
         return name
 
 
-_OWN_FIELDS = ("job_name", "depends_on", "condition", "env", "job_file", "for_each", "item_var")
+_OWN_FIELDS = (
+    *("job_name", "depends_on", "inputs", "condition"),
+    *("env", "job_file", "for_each", "item_var"),
+)
 
 
 def _at(place: str, name: str) -> str:

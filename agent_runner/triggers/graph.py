@@ -24,6 +24,8 @@ class Node:
     name: str
     depends_on: tuple[str, ...] = ()
     """Names of nodes of the same graph, and ``PARENT``."""
+    inputs: tuple[str, ...] = ()
+    """Those of them whose outputs it gets."""
     condition: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     job_file: str = ""
@@ -81,6 +83,7 @@ def _expanded(job: AskedJob) -> list[Node]:
     node = Node(
         name=job.name,
         depends_on=job.depends_on,
+        inputs=job.inputs,
         condition=job.condition,
         env=job.env,
         job_file=job.job_file,
@@ -97,8 +100,29 @@ def _expanded(job: AskedJob) -> list[Node]:
 def _linked(
     node: Node, members: Mapping[str, list[str]], nodes: Mapping[str, Node], parents: Sequence[str]
 ) -> Node:
+    names = _named(node, "depends_on", members, nodes, parents)
+    if not names and parents:
+        names[PARENT] = None
+    if not names and node.condition:
+        raise TriggersRefusedError(f"jobs ({node.name}).condition", "needs depends_on")
+    inputs = _named(node, "inputs", members, nodes, parents)
+    for name in inputs:
+        if name not in names:
+            text = f"{name or parents[0]!r} is not among what it depends on"
+            raise TriggersRefusedError(f"jobs ({node.name}).inputs", text)
+    return replace(node, depends_on=tuple(names), inputs=tuple(inputs))
+
+
+def _named(
+    node: Node,
+    field_name: str,
+    members: Mapping[str, list[str]],
+    nodes: Mapping[str, Node],
+    parents: Sequence[str],
+) -> dict[str, None]:
+    """Return the names of nodes, and ``PARENT``, that a field of a node means."""
     names: dict[str, None] = {}
-    for name in node.depends_on:
+    for name in getattr(node, field_name):
         if name in members:
             names |= dict.fromkeys(members[name])
         elif name in nodes:
@@ -110,12 +134,8 @@ def _linked(
             close = difflib.get_close_matches(name[:100], known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             text = f"there is no job {name[:100]!r}{hint}"
-            raise TriggersRefusedError(f"jobs ({node.name}).depends_on", text)
-    if not names and parents:
-        names[PARENT] = None
-    if not names and node.condition:
-        raise TriggersRefusedError(f"jobs ({node.name}).condition", "needs depends_on")
-    return replace(node, depends_on=tuple(names))
+            raise TriggersRefusedError(f"jobs ({node.name}).{field_name}", text)
+    return names
 
 
 def _ordered(nodes: Mapping[str, Node]) -> list[Node]:

@@ -210,6 +210,7 @@ def new_jobs_of(loaded: Pipeline, variables: dict[str, Any], run_id: str) -> lis
             spec=replace(
                 loaded.specs[node.name],
                 depends_on=tuple(ids[name] for name in node.depends_on),
+                inputs=node.inputs,
                 condition=node.condition,
                 workflow=workflow,
             ),

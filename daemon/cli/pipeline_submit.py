@@ -62,6 +62,7 @@ def _requests(loaded: Pipeline, workflow: WorkflowSpec) -> list[pb.SubmitJobRequ
     for node in loaded.graph.nodes:
         request = pb.SubmitJobRequest(spec=wire.job_spec_to_pb(loaded.specs[node.name]))
         request.spec.condition = node.condition
+        request.spec.inputs.extend(node.inputs)
         request.spec.workflow.id = workflow.id
         request.spec.workflow.name = workflow.name
         request.spec.workflow.vars_json = workflow.vars_json

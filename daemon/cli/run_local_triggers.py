@@ -190,4 +190,6 @@ def _comment(node: Node, parent: str) -> str:
 
     waits = ", ".join(printable(name if name != PARENT else parent) for name in node.depends_on)
     condition = node.condition or "all_success"
-    return f"Triggered by {printable(parent)}.\nTo be run after: {waits} ({condition})"
+    text = f"Triggered by {printable(parent)}.\nTo be run after: {waits} ({condition})"
+    inputs = ", ".join(printable(name if name != PARENT else parent) for name in node.inputs)
+    return f"{text}\nIt wants their outputs below /job/inputs: {inputs}" if inputs else text

@@ -35,6 +35,7 @@ def job_dict(job: job_pb2.Job) -> JobDict:
         "depends_on": list(job.spec.depends_on),
         "ready_time": time_text(job, "ready_time"),
         "retry_of": job.retry_of or None,
+        "inputs": list(job.spec.inputs),
         "condition": job.spec.condition or "all_success",
         "parent": job.parent_id or None,
         "children": list(job.child_ids),

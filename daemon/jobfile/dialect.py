@@ -37,6 +37,7 @@ FIELDS = (
     "concurrency",
     "depends_on",
     "condition",
+    "inputs",
     "not_before",
     "masking",
     "max_attempts",

@@ -174,6 +174,7 @@ def _build(fields: JobFields, name: str, base_dir: Path, now_us: int) -> JobSpec
         concurrency=ConcurrencySpec(group=group.group, limit=group.limit) if group else None,
         depends_on=tuple(fields.depends_on),
         condition=canonical_condition(fields.condition),
+        inputs=tuple(fields.inputs),
         trigger_secrets=tuple(fields.triggers.secrets) if fields.triggers else (),
         not_before_us=fields.not_before.after(now_us) if fields.not_before else None,
         max_attempts=fields.max_attempts,
@@ -285,7 +286,7 @@ def _field_path(field: str) -> FieldPath:
     outer, _, inner = field.partition(".")
     if field.startswith("triggers.secrets."):
         return ("triggers", "secrets", int(field.rpartition(".")[2]))
-    if outer == "depends_on" and inner:
+    if outer in {"depends_on", "inputs"} and inner:
         return (outer, int(inner))
     listed, _, position = inner.partition(".")
     if outer == "sandbox" and listed in ("network", "container_only") and position:

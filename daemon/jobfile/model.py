@@ -227,6 +227,7 @@ class JobFields(_Fields):
     ] = None
     depends_on: list[str] = Field(default_factory=list)
     condition: str = ""
+    inputs: list[str] = Field(default_factory=list)
     not_before: NotBefore | None = None
     max_attempts: int = 0
     outputs: Annotated[

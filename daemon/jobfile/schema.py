@@ -53,6 +53,7 @@ DESCRIPTIONS = {
     "outputs": "Patterns of files below code_dir that are kept after an attempt; with bounds, paths holds the patterns.",
     "cache": "Skips the job if it has succeeded before with the same definition and inputs; its outputs come from then.",
     "disable_run_local": "Whether run-local refuses this job.",
+    "inputs": "Names of those of depends_on whose outputs are put below /job/inputs.",
     "condition": "Which ends of depends_on let it start: all_success, any_failed or always.",
     "triggers": "secrets: patterns of PATH:KEY that triggered jobs may refer to. Nothing here starts a job by an event.",
     "paths": "For people.",

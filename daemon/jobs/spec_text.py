@@ -28,6 +28,7 @@ SPARED = frozenset(
         "condition",
         "workflow",
         "trigger_secrets",
+        "inputs",
     }
 )
 """Fields of a specification that are not written if they ask for nothing."""
@@ -122,6 +123,7 @@ def _decode(text: str) -> JobSpec:
     if (workflow := values.get("workflow")) is not None:
         values["workflow"] = WorkflowSpec(**workflow)
     values["trigger_secrets"] = tuple(values.get("trigger_secrets", ()))
+    values["inputs"] = tuple(values.get("inputs", ()))
     return JobSpec(**values)
 
 

@@ -14,8 +14,10 @@ from typing import Any
 from agent_runner.attempt_control import StopReason
 from agent_runner.crew import Crew
 from agent_runner.job_spec import JobSpec
+from agent_runner.outputs.held_here import HeldOutputs
 from agent_runner.secret_source import SecretSource
 from daemon.clock import Clock
+from daemon.jobs.ids import new_job_id
 from daemon.jobs.memory_store import MemoryJobStore
 from daemon.jobs.models import AgentIdentity, AgentOffer, Claim, Job, NewJob, NextMoments
 from daemon.jobs.states import JobState
@@ -64,6 +66,10 @@ class LocalRun:
 
     async def run(self, jobs: Sequence[NewJob]) -> list[Job]:
         """Run jobs, each after those that it depends on, until all have ended; return them with what they triggered."""
+        async with self._crew.held_outputs(new_job_id()) as held:
+            return await self._run(jobs, held)
+
+    async def _run(self, jobs: Sequence[NewJob], held: HeldOutputs) -> list[Job]:
         await self._store.submit([_unlabelled(job) for job in jobs])
         stopping = asyncio.ensure_future(self._crew.stopping.wait())
         try:
@@ -72,7 +78,7 @@ class LocalRun:
                 if self._crew.stopping.is_set():
                     await self._cancel_waiting()
                 else:
-                    await self._start()
+                    await self._start(held)
                 found = await self.jobs()
                 self._changed(found)
                 if all(job.state.final for job in found):
@@ -90,19 +96,21 @@ class LocalRun:
         page = await self._store.list((), MAX_JOBS + 1, "")
         return list(reversed(page.jobs))
 
-    async def _start(self) -> None:
+    async def _start(self, held: HeldOutputs) -> None:
         free = self._max_parallel - len(self._running)
         for claim in await self._store.claim(OFFER, free, LEASE_S):
-            task = asyncio.create_task(self._attempt(claim))
+            task = asyncio.create_task(self._attempt(claim, held))
             self._running.add(task)
 
-    async def _attempt(self, claim: Claim) -> None:
+    async def _attempt(self, claim: Claim, held: HeldOutputs) -> None:
         job_id, attempt, _ = claim.lease
         name = "".join(char if char.isprintable() else "?" for char in claim.spec.name)
         self._width = max(self._width, len(name))
         prefix = f"{name:{self._width}} | " if self._prefixed else ""
+        before = [await self._store.get(other) for other in claim.spec.depends_on]
+        hands = held.of(job_id, claim.spec.inputs, [(job.id, job.spec.name) for job in before])
         outcome = await self._crew.run(
-            job_id, attempt, claim.spec, self._secrets(claim.spec), prefix
+            job_id, attempt, claim.spec, self._secrets(claim.spec), prefix, hands
         )
         outcome, following = await with_following(self._store, job_id, outcome)
         await self._store.finish(claim.lease, outcome, [_unlabelled(job) for job in following])

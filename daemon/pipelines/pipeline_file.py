@@ -33,7 +33,10 @@ from daemon.triggers.node_job import JobFileText, node_job
 from sandbox.dataclass import dataclass
 
 FIELDS = ("name", "description", "on", "vars", "jobs")
-OWN = ("job_file", "depends_on", "condition", "for_each", "item_var", "environment", "env")
+OWN = (
+    *("job_file", "depends_on", "inputs", "condition"),
+    *("for_each", "item_var", "environment", "env"),
+)
 MAX_JOB_FILE_BYTES = 256 << 10
 
 
@@ -122,9 +125,10 @@ class _Reader:
             file = files.get(node.job_file)
             spec, _ = node_job(node, file, self._folder, place, to_run_here=to_run_here)
             try:
-                # With a dependency that stands for those that the node has.
-                probe = replace(spec, depends_on=("x",), condition=node.condition)
-                probe.validate()
+                # With dependencies that stand for those that the node has.
+                depends_on = tuple(f"x{number}" for number in range(max(1, len(node.depends_on))))
+                probe = replace(spec, depends_on=depends_on, condition=node.condition)
+                replace(probe, inputs=node.inputs).validate()
                 check_refs(spec)
             except InvalidJobSpecError as error:
                 raise TriggersRefusedError(place, str(error)) from None
@@ -160,7 +164,8 @@ class _Reader:
             raise Problem(mark, f"{place}.item_var", "is not a variable name")
         return AskedJob(
             name=name,
-            depends_on=_names(node, place),
+            depends_on=_names(node, "depends_on", place),
+            inputs=_names(node, "inputs", place),
             condition=condition,
             env=_env(node, place),
             job_file=_text(node, "job_file", place),
@@ -220,14 +225,14 @@ def _text(node: Mapping, name: str, place: str) -> str:
     return entry.node.text
 
 
-def _names(node: Mapping, place: str) -> tuple[str, ...]:
-    entry = node.entries.get("depends_on")
+def _names(node: Mapping, name: str, place: str) -> tuple[str, ...]:
+    entry = node.entries.get(name)
     if entry is None:
         return ()
     items = entry.node.items if isinstance(entry.node, Sequence) else [entry.node]
     for item in items:
         if not isinstance(item, Scalar) or item.kind == "null":
-            raise Problem(item.mark, f"{place}.depends_on", "must be a list of names of jobs")
+            raise Problem(item.mark, f"{place}.{name}", "must be a list of names of jobs")
     return tuple(dict.fromkeys(item.text for item in items if isinstance(item, Scalar)))
 
 

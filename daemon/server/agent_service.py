@@ -23,6 +23,7 @@ from daemon.server.completions import Completions
 from daemon.server.config import ServerConfig
 from daemon.server.convert import agent_from_pb, lease_from_pb
 from daemon.server.dispatcher import Dispatcher
+from daemon.server.input_reader import InputReader
 from daemon.server.inspection import Inspections
 from daemon.server.lease_keeper import LeaseKeeper
 from daemon.server.log_writer import LogWriter
@@ -52,6 +53,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         dispatcher: Dispatcher,
         inspections: Inspections,
         artifacts: ArtifactIntake,
+        inputs: InputReader,
         leases: LeaseKeeper,
         signals: Signals,
         completions: Completions,
@@ -62,6 +64,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         self._dispatcher = dispatcher
         self._inspections = inspections
         self._artifacts = artifacts
+        self._inputs = inputs
         self._lease_keeper = leases
         self._signals = signals
         self._completions = completions
@@ -139,6 +142,14 @@ class AgentServicer(rpc.AgentServiceServicer):
     ) -> AsyncIterator[pb.UploadArtifactResponse]:
         """Take the contents of outputs of one attempt; called once or more per attempt that has outputs."""
         async with aclosing(self._artifacts.receive(request_iterator)) as responses:
+            async for response in responses:
+                yield response
+
+    async def ReadInputs(
+        self, request: pb.ReadInputsRequest, context: Any
+    ) -> AsyncIterator[pb.ReadInputsResponse]:
+        """Return the outputs of other jobs that the job of an attempt asks for; called once per attempt with inputs."""
+        async with aclosing(self._inputs.read(lease_from_pb(request.lease))) as responses:
             async for response in responses:
                 yield response
 

@@ -24,6 +24,7 @@ from daemon.server.completions import Completions
 from daemon.server.config import ServerConfig
 from daemon.server.dispatcher import Dispatcher
 from daemon.server.endpoints import bind_socket, bind_tcp
+from daemon.server.input_reader import InputReader
 from daemon.server.inspection import Inspections
 from daemon.server.interceptor import ServerInterceptor
 from daemon.server.job_service import JobServicer
@@ -232,6 +233,7 @@ class JobServer:
                 dispatcher=self._dispatcher,
                 inspections=inspections,
                 artifacts=ArtifactIntake(self._store, self._blobs, leases),
+                inputs=InputReader(self._store, self._blobs),
                 leases=leases,
                 signals=self._signals,
                 completions=self._completions,

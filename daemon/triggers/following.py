@@ -169,6 +169,7 @@ def _jobs(
         spec = replace(
             triggered_spec(node, files, parent.spec),
             depends_on=tuple(ids[name] for name in node.depends_on),
+            inputs=tuple(parent.spec.name if name == PARENT else name for name in node.inputs),
             condition=node.condition,
             workflow=workflow,
         )

@@ -84,7 +84,7 @@ def node_job(
         if own_place:
             problem = _OWN_LINE.sub("", problem)
         raise TriggersRefusedError(place, problem) from None
-    named = replace(spec, name=node.name, depends_on=(), condition="")
+    named = replace(spec, name=node.name, depends_on=(), condition="", inputs=())
     return NodeJob(named, given)
 
 

@@ -17,15 +17,27 @@ name: demo
 vars: {STAGE: test}
 jobs:
   build:
-    job_command: echo "built for $(runnerlib vars STAGE)"; runnerlib set-output TAG v1; runnerlib set-var N 2
+    job_command: |
+      echo "built for $(runnerlib vars STAGE)"; runnerlib set-output TAG v1; runnerlib set-var N 2
+      mkdir -p dist/bin; echo unit > dist/expected; echo 'echo ran' > dist/bin/tool; chmod 755 dist/bin/tool
+    outputs: [dist/**]
   check:
     depends_on: [build]
+    inputs: [build]
     for_each: [unit, style]
-    job_command: echo "$ITEM of $(runnerlib vars build.TAG)"; test "$ITEM" = unit
+    outputs: [code]
+    job_command: |
+      cd "$RUNNER_JOB_ROOT/inputs/build/dist" && bin/tool || exit 7
+      echo "$ITEM of $(runnerlib vars build.TAG)"; echo 9 > "$RUNNER_CODE_DIR/code"
+      test "$ITEM" = "$(cat expected)"
   tell:
     depends_on: [check]
+    inputs: [check]
     condition: any_failed
-    job_command: echo "failed with N=$(runnerlib vars N)"; runnerlib trigger more --job-command 'exit 9'
+    outputs: [both]
+    job_command: |
+      echo "failed with N=$(runnerlib vars N)"; cat "$RUNNER_JOB_ROOT"/inputs/*/code > both
+      runnerlib trigger more --input tell --job-command 'exit $(tail -n 1 "$RUNNER_JOB_ROOT/inputs/tell/both")'
   never:
     depends_on: [build]
     condition: failure
@@ -85,6 +97,7 @@ def test_a_pipeline_ends_alike_here_and_submitted(instance: Instance) -> None:
     assert here.returncode == 9, here.stderr.decode()
     assert ends(rows) == ENDS
     assert "build | built for dev\n" in output
+    assert "check[1] | ran\n" in output
     assert "check[1] | style of v1\n" in output
     assert "tell     | failed with N=2\n" in output
     assert "▶" not in instance.ok("pipeline", "graph", path)

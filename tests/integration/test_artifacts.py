@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -43,13 +43,15 @@ async def upload(
 ) -> list[agent_pb.UploadArtifactResponse]:
     """Say hello with the digest of the content, then the messages; return all answers."""
 
-    async def requests() -> AsyncIterator[agent_pb.UploadArtifactRequest]:
-        yield agent_pb.UploadArtifactRequest(lease=lease, digests=[SHA256])
-        for message in messages:
-            yield message
-
+    call = client.agents.UploadArtifact()
     async with asyncio.timeout(DEADLINE_S):
-        return [answer async for answer in client.agents.UploadArtifact(requests())]
+        # What is sent to a call that the server has refused meanwhile fails in words of its own; its status is read below.
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await call.write(agent_pb.UploadArtifactRequest(lease=lease, digests=[SHA256]))
+            for message in messages:
+                await call.write(message)
+            await call.done_writing()
+        return [answer async for answer in call]
 
 
 async def running(client: Client) -> tuple[FakeAgent, agent_pb.LeaseRef]:
@@ -87,6 +89,60 @@ async def test_uploaded_listed_read(client: Client):
     assert (await client.get(lease.job_id)).attempts[0].outputs_error == "c: is a link"
     assert await content(client, lease.job_id) == CONTENT
     assert await content(client, lease.job_id, offset=1_000_000) == CONTENT[1_000_000:]
+
+
+async def finished_with(client: Client, agent: FakeAgent, name: str, **outputs: bytes) -> str:
+    """Run a job that leaves files of these contents; return its id."""
+    job = await client.submit(name=name)
+    lease = (await agent.assignment()).lease
+    for content in outputs.values():
+        await upload(client, lease, *pieces(content))
+    files = [
+        artifact(file, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+        for file, content in outputs.items()
+    ]
+    await agent.finish(lease, outputs=files)
+    return str(job.id)
+
+
+async def inputs_of(client: Client, lease: agent_pb.LeaseRef) -> list[agent_pb.ReadInputsResponse]:
+    request = agent_pb.ReadInputsRequest(lease=lease)
+    async with asyncio.timeout(DEADLINE_S):
+        return [piece async for piece in client.agents.ReadInputs(request)]
+
+
+async def test_outputs_of_a_job_are_inputs_of_one_that_follows_it(client: Client):
+    """Of those that it names, by name or id; one that left nothing is told too."""
+    agent = await FakeAgent(client).connect()
+    build = await finished_with(client, agent, "build", a=b"x" * 1001, b=CONTENT)
+    other = await client.submit(name="other")
+    await agent.finish((await agent.assignment()).lease)
+    await client.submit(depends_on=[build, other.id], inputs=[other.id, "build"])
+    lease = (await agent.assignment()).lease
+
+    answers = await inputs_of(client, lease)
+
+    told = [answer.job_name or answer.artifact.name for answer in answers]
+    assert list(filter(None, told)) == ["other", "build", "a", "b"]
+    assert b"".join(answer.data for answer in answers) == b"x" * 1001 + CONTENT
+    await agent.finish(lease)
+    async with refused(Code.ABORTED, "LEASE_LOST"):
+        await inputs_of(client, lease)
+
+
+async def test_an_input_that_there_is_not_is_named(client: Client):
+    """Of no job that it does not depend on, whatever its id; and two of one name are none."""
+    agent = await FakeAgent(client).connect()
+    build = await finished_with(client, agent, "build", a=b"x" * 1001)
+    twin = await finished_with(client, agent, "build", a=b"y" * 1001)
+    secret = await client.submit(name="secret", labels={"no": "agent"})
+    for depends_on, wanted in (([build], secret.id), ([build, twin], "build"), ([build], "biuld")):
+        await client.submit(depends_on=depends_on, inputs=[wanted])
+        lease = (await agent.assignment()).lease
+        async with refused(Code.FAILED_PRECONDITION, "INPUT_MISSING") as refusal:
+            await inputs_of(client, lease)
+        assert f"called {wanted!r}" in refusal.text
+        await agent.finish(lease)
 
 
 async def test_an_end_without_the_contents_is_refused(client: Client):

@@ -44,7 +44,8 @@ async def test_come_with_the_end_and_run(client: Client):
         {
             "job_name": "tell",
             "job_command": "true",
-            "depends_on": ["deploy"],
+            "depends_on": ["deploy", "build"],
+            "inputs": ["build", "deploy"],
             "condition": "always",
         },
         name="build",
@@ -58,7 +59,9 @@ async def test_come_with_the_end_and_run(client: Client):
     assert list(parent.child_ids) == [deploy.id, tell.id]
     assert (deploy.parent_id, deploy.chain_depth, deploy.spec.name) == (parent.id, 1, "deploy")
     assert dict(deploy.spec.env) == {"A": "1"}
-    assert (tell.state, list(tell.spec.depends_on)) == (job_pb2.JOB_STATE_BLOCKED, [deploy.id])
+    waits_for = [deploy.id, parent.id]
+    assert (tell.state, list(tell.spec.depends_on)) == (job_pb2.JOB_STATE_BLOCKED, waits_for)
+    assert list(tell.spec.inputs) == ["build", "deploy"]
     assert tell.spec.workflow.id == deploy.spec.workflow.id
 
     output = json.dumps({"vars": {"V": 1}, "outputs": {"o": 2}})

@@ -56,6 +56,16 @@ BAD: list[tuple[str, str]] = [
         document(job("a", depends_on=["b"]), job("b", depends_on=["a"])),
         "jobs: wait for each other: ",
     ),
+    (document(job(inputs="b")), "jobs.0 (a).inputs: must be a list"),
+    (document(job(inputs=[1])), "jobs.0 (a).inputs.0: must be text"),
+    (
+        document(job(inputs=["biuld"])),
+        "jobs (a).inputs: there is no job 'biuld'; did you mean 'build'?",
+    ),
+    (
+        document(job(depends_on=["b"], inputs=["build"]), job("b")),
+        "jobs (a).inputs: 'build' is not among what it depends on",
+    ),
     (document(job(condition="sometimes")), "jobs.0 (a).condition: must be all_success"),
     (document(job(condition=True)), "jobs.0 (a).condition: must be text"),
     (document(job(env=[])), "jobs.0 (a).env: must be an object"),

@@ -50,7 +50,7 @@ FULL = JobSpec(
     trigger_secrets=("prod/*:*",),
     cache=CacheSpec(inputs=("src/**",), key="k"),
 )
-LEFT_OUT = {"depends_on", "condition", "workflow"}
+LEFT_OUT = {"depends_on", "condition", "inputs", "workflow"}
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,20 @@ BAD = [
         + "".join(f"  j{n}: {{command: x, for_each: [1, 2]}}\n" for n in range(51)),
         "p.yaml:2:1: jobs: are more than 100 jobs in all",
     ),
+    ("jobs:\n  a: {command: x, inputs: {}}", "p.yaml:2:27: jobs.a.inputs: must be a list of names"),
+    ("jobs:\n  a: {command: x, inputs: [b]}", "p.yaml:2:19: jobs.a.inputs: there is no job 'b'"),
+    (
+        "jobs:\n  b: {command: x}\n  a: {command: x, inputs: [b]}",
+        "p.yaml:3:19: jobs.a.inputs: 'b' is not among what it depends on",
+    ),
+    (
+        "jobs:\n  b: {command: x}\n  a: {command: x, depends_on: [b], inputs: [b], cache: {}}",
+        "p.yaml:3:36: jobs.a: inputs: cannot be together with cache",
+    ),
+    (
+        "jobs:\n  a b: {command: x}\n  a-b: {command: x}\n  c: {command: x, depends_on: [a b, a-b], inputs: [a b, a-b]}",
+        "p.yaml:4:43: jobs.c: inputs: 'a b' and 'a-b' would share the folder a-b",
+    ),
     (
         "jobs:\n  a: {command: x, depends_on: [b], condition: always}\n  b: {command: x, for_each: []}",
         "p.yaml:2:36: jobs.a.condition: needs depends_on",
@@ -139,11 +153,12 @@ def test_job_files_are_found_beside_the_folder_and_laid_over(tmp_path: Path) -> 
 def test_a_job_of_each_value(tmp_path: Path) -> None:
     """As in triggers; who depends on the name depends on all."""
     found = load(
-        "vars: {V: [1]}\njobs:\n  a: {command: x, for_each: [p, 2], item_var: IT}\n  b: {command: y, depends_on: a}",
+        "vars: {V: [1]}\njobs:\n  a: {command: x, for_each: [p, 2], item_var: IT}\n  b: {command: y, depends_on: a, inputs: a}",
         tmp_path,
     )
 
     nodes = {node.name: node for node in found.graph.nodes}
+    assert nodes["b"].inputs == ("a[0]", "a[1]")
     assert (found.name, found.variables) == ("p", {"V": [1]})
     assert [dict(found.specs[name].env) for name in ("a[0]", "a[1]")] == [{"IT": "p"}, {"IT": "2"}]
     assert nodes["b"].depends_on == ("a[0]", "a[1]")

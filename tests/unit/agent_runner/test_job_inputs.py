@@ -1,0 +1,87 @@
+"""Inputs of a job: their rules, and how they come from a server whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent_runner.errors import InvalidJobSpecError, ServerUnavailableError
+from agent_runner.job_inputs import InputPiece
+from agent_runner.job_spec import JobSpec
+from agent_runner.outcome import OutputFile
+from agent_runner.outputs.handing_on import write_pieces
+from agent_runner.outputs_spec import CacheSpec
+
+JOB = JobSpec(argv=("true",), depends_on=("a1", "b2"))
+CONTENT = b"content of a file"
+FILE = OutputFile("dist/x", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), 0o755)
+
+
+@pytest.mark.parametrize(
+    ("job", "problem"),
+    [
+        (replace(JOB, inputs=("a",), depends_on=()), "inputs: needs depends_on"),
+        (replace(JOB, inputs=("a",), cache=CacheSpec()), "inputs: cannot be together with cache"),
+        (replace(JOB, inputs=("a", "b", "c")), "inputs: lists more jobs than depends_on"),
+        (replace(JOB, inputs=("a", "a")), "inputs: lists a job twice"),
+        (replace(JOB, inputs=("a/b", "a b")), "'a/b' and 'a b' would share the folder a-b"),
+        (replace(JOB, inputs=("..", "/")), "'..' and '/' would share the folder job"),
+        (replace(JOB, inputs=("",)), "inputs.0: is not the name of a job"),
+        (replace(JOB, inputs=("a", "\0")), "inputs.1: is not the name of a job"),
+        (replace(JOB, inputs=("\ud800",)), "inputs.0: is not the name of a job"),
+        (replace(JOB, inputs=("x" * 201,)), "inputs.0: is not the name of a job"),
+    ],
+)
+def test_a_broken_rule_is_named(job: JobSpec, problem: str) -> None:
+    """In one line, by the name of the field."""
+    with pytest.raises(InvalidJobSpecError) as caught:
+        job.validate()
+    assert problem in str(caught.value)
+
+
+async def pieces(*given: InputPiece) -> AsyncIterator[InputPiece]:
+    for one in given:
+        yield one
+
+
+async def test_files_are_written_with_their_modes(tmp_path: Path) -> None:
+    """Each job has a folder, also one that left nothing."""
+    await write_pieces(
+        pieces(
+            InputPiece("none"),
+            InputPiece("build[0]"),
+            InputPiece(file=FILE),
+            InputPiece(data=CONTENT[:5]),
+            InputPiece(data=CONTENT[5:]),
+            InputPiece(file=FILE._replace(name="empty", sha256=hashlib.sha256().hexdigest())),
+        ),
+        tmp_path,
+    )
+
+    written = tmp_path / "build-0" / "dist" / "x"
+    assert (written.read_bytes(), written.stat().st_mode & 0o777) == (CONTENT, 0o755)
+    assert (tmp_path / "build-0" / "empty").read_bytes() == b""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["build-0", "none"]
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ((InputPiece(file=FILE), InputPiece(data=CONTENT[1:])), ServerUnavailableError),
+        ((InputPiece(file=FILE), InputPiece("next")), ServerUnavailableError),
+        ((InputPiece(file=FILE._replace(name="../x")),), OSError),
+        ((InputPiece(file=FILE._replace(name="/etc/x")),), OSError),
+        ((InputPiece("build"),), OSError),
+    ],
+)
+async def test_what_is_not_as_recorded_does_not_count(
+    tmp_path: Path, given: tuple[InputPiece, ...], error: type[Exception]
+) -> None:
+    """Neither less, nor another place, nor a job twice."""
+    with pytest.raises(error):
+        await write_pieces(pieces(InputPiece("build"), *given), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["build"]
