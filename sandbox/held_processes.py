@@ -75,6 +75,8 @@ class HeldProcesses:
 
     def __init__(self) -> None:
         self._held: dict[int, HeldProcess] = {}
+        self.missed = False
+        """Whether a child of this process ended while the last look was at it, or before: it may have left another one."""
         self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE_OF_FILES
 
     def __enter__(self) -> Self:
@@ -111,6 +113,7 @@ class HeldProcesses:
             number: Sent to each before its children are read, so that one that is stopped has no more of them.
         """
         children = procfs.children_reader()
+        self.missed = False
         for held in [each for each in self._held.values() if not each.send(0)]:
             self._forget(held)
         found = self._new(own, os.getpid(), accept)
@@ -157,6 +160,8 @@ class HeldProcesses:
             if pid in self._held:
                 continue
             held = self._opened(pid)
+            if held is None or not held.stat.alive:
+                self.missed = self.missed or accept is not None
             if held is None:
                 continue
             stat = held.stat

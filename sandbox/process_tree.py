@@ -27,6 +27,8 @@ KILL_BOUND_S = 5.0
 REAP_PERIOD_S = 1.0
 _PASS_S = 0.5
 _STOP_PASSES = 5
+_MISSES = 30
+"""How often a tree is looked for again in which every process ended before it could be stopped."""
 
 
 @dataclass(slots=True, eq=False)
@@ -214,18 +216,22 @@ class SweptTree:
 
     async def _kill(self) -> tuple[str, ...]:
         deadline = self._loop.time() + KILL_BOUND_S
+        misses = 0
         with HeldProcesses() as held:
             while True:
                 self._freeze(held)
-                if not held:
-                    return ()
                 left = deadline - self._loop.time()
-                if left <= 0:
+                if held and left <= 0:
                     return tuple(f"{pid} {procfs.command_line(pid)}" for pid in held.pids())
-                for each in held:
-                    each.send(signal.SIGKILL)
-                await held.wait_gone(min(left, _PASS_S))
-                self._collect_ended(held)
+                if held:
+                    for each in held:
+                        each.send(signal.SIGKILL)
+                    await held.wait_gone(min(left, _PASS_S))
+                    self._collect_ended(held)
+                elif held.missed and misses < _MISSES and left > 0:
+                    misses += 1  # of a chain that forks and ends faster than it is looked at
+                else:
+                    return ()
                 await asyncio.sleep(0)  # whatever forks on must not keep the loop from others
                 if self._has_gone():
                     return ()
@@ -251,10 +257,9 @@ class SweptTree:
 
     def _look(self, held: HeldProcesses, number: signal.Signals | None = None) -> list[HeldProcess]:
         """Hold what is new of the tree; return that."""
-        leader = self._child.pid
-        known = {command.leader for command in _LIVE}
-        roots = [leader, *(procfs.adopted_children() - known)]
-        return held.look(roots, self._is_root, number)
+        own = [self._child.pid] if self._child.is_running() else []
+        own += procfs.adopted_children() - {command.leader for command in _LIVE}
+        return held.look(own, self._is_root, number)
 
     def _is_root(self, stat: ProcStat) -> bool:
         """Tell whether a child of this process is the leader, or what an ended parent left of the tree."""
