@@ -48,27 +48,37 @@ class TreeCollection:
             os.close(fd)
 
     def _walk(self, folder: int, prefix: str, depth: int) -> None:
-        for entry in self._listed(folder):
-            if self.stop.is_set():
-                raise SandboxBrokenError("the collection was stopped")
-            name = prefix + entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if self.taker.enters(name):
-                    self._enter(folder, entry.name, name, depth + 1)
-            elif self.taker.wants(name):
-                self._offer(folder, entry, name)
+        files, folders = self._wanted(folder, prefix)
+        for last in sorted([*files, *folders]):
+            self._go_on()
+            if last in folders:
+                self._enter(folder, last, prefix + last, depth + 1)
+            else:
+                self._offer(folder, last, prefix + last)
 
-    def _listed(self, folder: int) -> list[os.DirEntry[str]]:
-        entries = []
+    def _wanted(self, folder: int, prefix: str) -> tuple[list[str], set[str]]:
+        """Return the names of the files and folders that are asked for; of a hostile folder no more is kept in memory."""
+        files: list[str] = []
+        folders: set[str] = set()
         with os.scandir(folder) as found:
             for entry in found:
+                self._go_on()
                 self._entries += 1
                 if self._entries > MAX_ENTRIES:
                     raise TransferRefusedError(
                         f"there are more than {MAX_ENTRIES:,} files to look through"
                     )
-                entries.append(entry)
-        return sorted(entries, key=lambda entry: entry.name)
+                name = prefix + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if self.taker.enters(name):
+                        folders.add(entry.name)
+                elif self.taker.wants(name):
+                    files.append(entry.name)
+        return files, folders
+
+    def _go_on(self) -> None:
+        if self.stop.is_set():
+            raise SandboxBrokenError("the collection was stopped")
 
     def _enter(self, parent: int, last: str, name: str, depth: int) -> None:
         if depth > MAX_DEPTH:
@@ -84,16 +94,17 @@ class TreeCollection:
         finally:
             os.close(fd)
 
-    def _offer(self, folder: int, entry: os.DirEntry[str], name: str) -> None:
-        if entry.is_symlink():
-            with contextlib.suppress(OSError):  # it is gone, or something else by now
-                self.taker.link(name, os.readlink(entry.name, dir_fd=folder))
-            return
-        if not entry.is_file(follow_symlinks=False):
-            self.taker.refuse(name, "is no regular file")
-            return
+    def _offer(self, folder: int, last: str, name: str) -> None:
         try:
-            fd = os.open(entry.name, _FILE, dir_fd=folder)
+            mode = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
+            if stat.S_ISLNK(mode):
+                with contextlib.suppress(OSError):  # it is gone, or something else by now
+                    self.taker.link(name, os.readlink(last, dir_fd=folder))
+                return
+            if not stat.S_ISREG(mode):
+                self.taker.refuse(name, "is no regular file")
+                return
+            fd = os.open(last, _FILE, dir_fd=folder)
         except OSError as error:
             self.taker.refuse(name, _why_not(error))
             return
