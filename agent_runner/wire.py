@@ -36,6 +36,7 @@ from agent_runner.outcome import (
     Triggers,
 )
 from agent_runner.outputs_spec import CacheSpec, OutputsSpec
+from agent_runner.recent import Recent
 from agent_runner.sandbox_spec import SandboxSpec
 from agent_runner.workflow_spec import WorkflowSpec, canonical_condition
 from runner.v1 import agent_service_pb2, job_pb2
@@ -61,7 +62,11 @@ MAX_KNOWN_BYTES = 1024
 
 
 def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
-    """Return the message of a valid specification, with every default written out."""
+    """Return the message of a valid specification, with every default written out; nobody may change it."""
+    return _JOBS_PB.of(spec)
+
+
+def _job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
     idle_timeout = None
     if spec.idle_timeout_s is not None:
         idle_timeout = duration_to_pb(spec.idle_timeout_s)
@@ -97,6 +102,10 @@ def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:
         trigger_secrets=spec.trigger_secrets,
         inputs=spec.inputs,
     )
+
+
+_JOBS_PB = Recent(_job_spec_to_pb, job_pb2.JobSpec.ByteSize)
+"""A job is converted for its request id, its answer and its assignment."""
 
 
 def job_spec_from_pb(message: job_pb2.JobSpec) -> JobSpec:

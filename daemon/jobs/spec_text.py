@@ -12,6 +12,7 @@ from agent_runner.job_spec import ConcurrencySpec, JobSpec, RetryPolicy, SourceS
 from agent_runner.outcome import EndReason
 from agent_runner.outputs_spec import CacheSpec, OutputsSpec
 from agent_runner.project_names import DEFAULT_PROJECT
+from agent_runner.recent import Recent
 from agent_runner.sandbox_spec import SandboxSpec
 from agent_runner.workflow_spec import WorkflowSpec
 
@@ -61,7 +62,7 @@ def encode_spec(spec: JobSpec) -> str:
 
     What a job does not ask of the queue is left out: that will always mean nothing.
     """
-    return json.dumps(spec, default=_plain, separators=(",", ":"))
+    return _TEXTS.of(spec)
 
 
 def decode_spec(text: str) -> JobSpec:
@@ -143,5 +144,6 @@ def _decode_retries(values: dict[str, Any]) -> RetryPolicy:
     )
 
 
+_TEXTS = Recent(json.JSONEncoder(default=_plain, separators=(",", ":")).encode, len)
 # The same few specs are read again at each step of their jobs and on each page of a list.
 _decode_known = lru_cache(maxsize=KNOWN_SPECS)(_decode)

@@ -7,12 +7,14 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from agent_runner import wire
 from agent_runner.errors import InvalidJobSpecError
 from agent_runner.job_spec import MAX_SPEC_BYTES, JobSpec
 from agent_runner.project_names import PROJECT_NAME, PROJECT_RULE
+from agent_runner.recent import Recent
 from agent_runner.secret_refs import check_refs
 from daemon.errors import InvalidJobFileError, UsageError
 from daemon.jobs.ids import new_job_id
@@ -24,6 +26,8 @@ from runner.v1 import job_service_pb2
 MAX_BATCH = 1000
 MAX_BATCH_BYTES = 3 << 20
 """Of all specifications of a batch: the answer repeats them and must fit into one message of 4 MiB."""
+PROJECTS = 32
+"""Into which jobs were put last."""
 REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
 
 
@@ -71,7 +75,7 @@ async def _new_job(
     check_refs(spec)
     # As it was asked for: the ids of the jobs before it are others each time, and the project is part of the request id.
     serialised = _serialised(asked)
-    spec = replace(spec, project=_project(spec.project or request.project, caller))
+    spec = _placing(_project(spec.project or request.project, caller)).of(spec)
     job = NewJob(
         id=new_job_id(),
         spec=spec,
@@ -79,6 +83,15 @@ async def _new_job(
         payload_sha256=_payload_sha256(request, asked, serialised),
     )
     return job, len(serialised)
+
+
+@lru_cache(maxsize=PROJECTS)
+def _placing(project: str) -> Recent[JobSpec, JobSpec]:
+    """Return what puts jobs into a project."""
+    return Recent(
+        lambda spec: replace(spec, project=project),
+        lambda spec: wire.job_spec_to_pb(spec).ByteSize(),
+    )
 
 
 def _project(named: str, caller: Caller) -> str:
