@@ -48,6 +48,7 @@ from sandbox.dataclass import dataclass
 from sandbox.errors import CommandNotStartedError, SandboxError
 from sandbox.masking.commands import COMMAND
 from sandbox.masking.floors import is_secret_name
+from sandbox.masking.stream import Stream
 
 if TYPE_CHECKING:
     from agent_runner.outputs.handing_on import InputsSource
@@ -365,16 +366,18 @@ class AttemptRun:
             await asyncio.wait({working, asked})
 
     async def _pump(self, command: Command) -> None:
-        stream = self._masking.log_stream()
+        stream: Stream | None = None  # not made for a command that says nothing
         async for chunk in command.stream():
             self._has_run = True
+            stream = stream or self._masking.log_stream()
             if len(chunk) < MIN_THREAD_BYTES and COMMAND not in chunk:
                 self._write(stream.feed(chunk))
             else:
                 # The search lets other threads run, so the loop reads and ships meanwhile.
                 self._write(await asyncio.to_thread(stream.feed, chunk))
             await self._log.drained()
-        self._write(stream.close())
+        if stream is not None:
+            self._write(stream.close())
 
     def _tell(self, line: str) -> None:
         """Write a line of our own, before the command begins; it counts for no bound of what that says."""

@@ -15,11 +15,8 @@ _to_json = json.JSONEncoder(ensure_ascii=False).encode
 """Made once: ``json.dumps`` makes an encoder for every call that asks for anything."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _ACTION = "action"
-_MADE_UP = frozenset({_ACTION, "job_id"})
-"""Fields of our own records that hold a constant, or an identifier that nothing secret went into."""
-_LONGEST_CLEAR = 7
-"""Characters of a word in which no part of a secret is found that the whole line does not show: a secret that is cut off
-is one from eight bytes on (``MaskEngine.cut_tail``)."""
+_MADE_UP = frozenset({_ACTION, "job_id", "end_reason", "exit_code"})
+"""Fields of our own records that hold a constant, a number, or an identifier that nothing secret went into."""
 
 
 class JsonLineFormatter(logging.Formatter):
@@ -36,11 +33,13 @@ class JsonLineFormatter(logging.Formatter):
         """Return the line.
 
         Every text is masked before it becomes JSON, which writes quotes, backslashes and control characters in
-        another way than a secret has them; and the whole is masked again, so that nothing escapes. The constants of our own
-        records and short words are left to that: there is a record of every job.
+        another way than a secret has them; and the whole is masked again, so that nothing escapes. A record of ours that
+        holds nothing from outside is not masked at all.
         """
         mask = self._mask
+        # A constant sentence, and what is said with it: there is one of every job.
         ours = not record.args and hasattr(record, _ACTION)
+        clear = ours
         line: dict[str, object] = {
             "time": f"{self._second(int(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
@@ -48,16 +47,17 @@ class JsonLineFormatter(logging.Formatter):
             "message": str(record.msg) if ours else mask(record.getMessage()),
         }
         for name, value in vars(record).items():
-            if name not in _STANDARD:
-                if isinstance(value, int | float):
-                    line[name] = value
-                else:
-                    text = str(value)
-                    clear = (ours and name in _MADE_UP) or len(text) <= _LONGEST_CLEAR
-                    line[name] = text if clear and text.isascii() and _is_word(text) else mask(text)
+            if name in _STANDARD:
+                continue
+            if isinstance(value, int | float) or (ours and name in _MADE_UP):
+                line[name] = value
+            else:
+                line[name] = mask(str(value))
+                clear = False
         if record.exc_info:
             line["traceback"] = mask(self.formatException(record.exc_info))
-        return mask(_to_json(line))
+            clear = False
+        return _to_json(line) if clear else mask(_to_json(line))
 
     def _second(self, seconds: int) -> str:
         latest = self._latest
@@ -65,11 +65,6 @@ class JsonLineFormatter(logging.Formatter):
             text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
             latest = self._latest = (seconds, text)
         return latest[1]
-
-
-def _is_word(text: str) -> bool:
-    """Tell whether JSON writes a text as it is."""
-    return text.replace("_", "").isalnum()
 
 
 def configure(process: str, mask: Callable[[str], str] = str, level: int = logging.INFO) -> None:

@@ -104,8 +104,11 @@ class Spool:
         """
         text = json.dumps(_document(outcome)).encode()
         footer = text + len(text).to_bytes(_LENGTH_BYTES) + _seal(lease, text)
-        self._write_at(self.length, footer)
-        os.ftruncate(self._fd, self.length + len(footer))
+        try:
+            self._write_at(self.length, footer)
+        except OSError:
+            os.ftruncate(self._fd, self.length)
+            raise
 
     def cut_back(self) -> None:
         """Give up what the server does not have yet; called when the disk is full, to make room for the end."""

@@ -156,10 +156,13 @@ class CallList:
 
     def _texts(self, texts: Sequence[str]) -> list[int]:
         """Put texts into the list, side by side; return their addresses."""
-        contents = [os.fsencode(text) + b"\0" for text in texts]
-        position = BASE + len(self._data)
-        addresses = list(accumulate(map(len, contents), initial=position))
-        self.data(b"".join(contents))
+        joined = "".join([f"{text}\0" for text in texts])
+        content = os.fsencode(joined)
+        if len(content) == len(joined):
+            lengths = [len(text) + 1 for text in texts]
+        else:  # a character may have several bytes
+            lengths = [len(os.fsencode(text)) + 1 for text in texts]
+        addresses = list(accumulate(lengths, initial=self.data(content)))
         return addresses[:-1]
 
     def _vector(self, addresses: Sequence[int]) -> int:
