@@ -67,9 +67,9 @@ class EngineHealth:
         if self._away is not None:
             logger.log(level, text, extra={"action": action, "error": str(error)})
 
-    async def _error(self) -> SandboxError | None:
+    async def _error(self) -> Exception | None:
         try:
             await self._ask()
-        except SandboxError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, who does not ask again takes no job ever after
             return error
         return None
