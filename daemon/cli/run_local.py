@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from agent_runner.job_spec import JobSpec
     from agent_runner.one_shot import OneShot
     from agent_runner.outcome import Outcome
+    from agent_runner.secret_refs import SecretRef
     from sandbox.base import Capabilities
 
 
@@ -164,13 +165,17 @@ def _run(  # noqa: PLR0913 - as the command
 
 def _shot(ctx: click.Context, place: Place, search: SecretSearch, keeping: Keeping) -> OneShot:
     from agent_runner.one_shot import OneShot  # noqa: PLC0415
+    from agent_runner.secret_refs import refs_of  # noqa: PLC0415
     from agent_runner.secret_source import GivenSecrets  # noqa: PLC0415
-    from daemon.cli.run_local_secrets import find_secrets  # noqa: PLC0415
     from daemon.jobs.ids import new_job_id  # noqa: PLC0415
 
     state = state_of(ctx)
     state.prepare()
-    secrets = find_secrets(_needed_at_once(place), search)
+    secrets: dict[SecretRef, str] = {}
+    if refs_of(needed := _needed_at_once(place)):
+        from daemon.cli.run_local_secrets import find_secrets  # noqa: PLC0415
+
+        secrets = find_secrets(needed, search)
     return OneShot(
         job_id=new_job_id(),
         spec=place.spec,

@@ -14,11 +14,11 @@ import click
 from daemon.cli.output import note
 from daemon.config import environ, load
 from daemon.errors import KeyringUnusableError, SecretNeededError, UsageError
-from daemon.secrets.gather import SecretSources
 from sandbox.dataclass import dataclass
 
 if TYPE_CHECKING:
     from agent_runner.secret_refs import SecretRef
+    from daemon.secrets.gather import SecretSources
     from daemon.secrets.store.secret_store import SecretStore
     from daemon.secrets.store.stored_secret import StoredSecret
 
@@ -196,6 +196,8 @@ class SecretSearch:
 
     def sources(self) -> SecretSources:
         """Return where values are looked for; the store only if ``open_store`` has unlocked it."""
+        from daemon.secrets.gather import SecretSources  # noqa: PLC0415 - most jobs have no secret
+
         return SecretSources(
             environ=self.env,
             store=None if self.store is None else self._look_in_store,

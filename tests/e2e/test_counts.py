@@ -73,6 +73,16 @@ def test_job_commands_import_grpc_and_no_more(started: Instance, args: tuple[str
     assert modules & unwanted == set()
 
 
+def test_run_local_reads_no_job_file_twice(instance: Instance) -> None:
+    """Once a job file is known, a run needs neither the models nor the YAML parser, nor TLS or a store of secrets."""
+    path = instance.job_file("job_command: /bin/true\n")
+    args = ("run-local", "--quiet", "--file", path)
+    for _ in range(2):  # the first one makes the state directory
+        instance.run(*args)
+    light = HEAVY - {"asyncio", "ahocorasick_rs"} | {"ssl", "daemon.secrets.gather"}
+    assert modules_of(instance, *args) & light == set()
+
+
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing")
 def test_one_process_per_job_and_no_fork(instance: Instance, tmp_path) -> None:
     """A job without walls costs one vfork; nothing copies the page tables of the agent-runner."""
