@@ -14,7 +14,6 @@ from contextlib import AbstractAsyncContextManager
 
 from agent_runner.attempt_control import AttemptControl, StopReason
 from agent_runner.executor import AttemptRequest, AttemptRun
-from agent_runner.job_inputs import folder_name
 from agent_runner.job_spec import JobSpec
 from agent_runner.one_shot import (
     OneShot,
@@ -136,7 +135,7 @@ class Crew:
         """Put the outputs of one job into a folder of its name; what cannot be is said, and keeps no other job."""
         if self._shot.outputs_dir is None or place is None:
             return
-        folder = self._shot.outputs_dir / folder_name(spec.name)
+        folder = self._shot.outputs_dir / hands.folder_of(spec.name)
         try:
             await put_outputs(outcome, place, folder)
         except OSError as error:

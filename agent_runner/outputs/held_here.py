@@ -21,6 +21,15 @@ class HeldOutputs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._records: dict[str, OutputsRecord] = {}
+        self._owners: dict[str, str] = {}
+
+    def folder_of(self, name: str) -> str:
+        """Return what the folder of a job is called that a person gets: another one for each name."""
+        plain = folder = folder_name(name)
+        number = 2
+        while self._owners.setdefault(folder, name) != name:
+            folder, number = f"{plain}-{number}", number + 1
+        return folder
 
     def of(self, job_id: str, inputs: Sequence[str], jobs: Sequence[tuple[str, str]]) -> JobHands:
         """Return what one job takes and leaves; called per attempt.
@@ -79,6 +88,10 @@ class JobHands:
         for job_id in chosen(self._inputs, self._jobs):
             target = folder / folder_name(names[job_id])
             await in_thread(partial(self._held.put, job_id, target))
+
+    def folder_of(self, name: str) -> str:
+        """Return what its folder is called that a person gets."""
+        return self._held.folder_of(name)
 
     async def keep(self, outputs: OutputsRecord, place: OutputsPlace) -> None:
         """Leave the outputs of its attempt for others.

@@ -83,10 +83,11 @@ class Mirror:
         try:
             await self._get(git, *_REFSPECS)
         except GitFailedError:
+            if not existed:  # nothing was ever there: nothing of it stays
+                await in_thread(partial(remove_tree, self.path))
+                raise
             # Whose fault was it? If the server answers, a mirror that was there before is damaged.
-            if not existed or not await git.succeeds(
-                "ls-remote", "--quiet", "--", self._url.text, "HEAD"
-            ):
+            if not await git.succeeds("ls-remote", "--quiet", "--", self._url.text, "HEAD"):
                 raise
             logger.warning("a mirror is fetched anew", extra={"action": "mirror_renewed"})
             await in_thread(partial(remove_tree, self.path))

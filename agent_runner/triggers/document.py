@@ -239,7 +239,9 @@ class _Reader:
 
     def _job_file(self, given: Mapping[str, Any], place: str) -> str:
         path = self.text(given, "job_file", place, "")
-        if len(path) > MAX_PATH_CHARS or path.startswith("/") or ".." in path.split("/"):
+        names = set(path.split("/"))
+        outside = path.startswith("/") or ".." in names or (path and names <= {"", "."})
+        if len(path) > MAX_PATH_CHARS or outside:
             raise TriggersRefusedError(
                 f"{place}.job_file", "must be a path below the source of this job"
             )

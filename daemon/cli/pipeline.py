@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -150,6 +150,10 @@ def _loaded(document: JobDocument, *, to_run_here: bool) -> Pipeline:
     )
 
 
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
 def _variables(given: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in given:
@@ -157,7 +161,8 @@ def _variables(given: Sequence[str]) -> dict[str, Any]:
         if not equals or not name:
             raise UsageError("--var must be NAME=VALUE")
         try:
-            found[name] = json.loads(value)
+            # NaN and Infinity are no JSON; as texts they are what was typed.
+            found[name] = json.loads(value, parse_constant=_no_constant)
         except ValueError:
             found[name] = value
     return found

@@ -74,7 +74,7 @@ def load_pipeline(content: bytes, name: str, folder: Path, *, to_run_here: bool)
     except Problem as problem:
         raise invalid_job_file(name, [problem]) from problem
     return Pipeline(
-        name=workflow.name or Path(name).stem,
+        name=workflow.name or _default_name(name),
         graph=graph,
         specs=specs,
         variables=dict(workflow.variables),
@@ -206,6 +206,12 @@ def _mark_of(entry: Entry, field_name: str) -> Mark:
         mark = node.entries[name].mark
         node = node.entries[name].node
     return mark
+
+
+def _default_name(file: str) -> str:
+    """Return the name of a pipeline whose file gives none."""
+    stem = Path(file).stem[:MAX_WORKFLOW_NAME_CHARS]
+    return stem if stem.isprintable() else "pipeline"
 
 
 def _name(root: Mapping) -> str:

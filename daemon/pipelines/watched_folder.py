@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import stat
@@ -23,6 +24,8 @@ RUNNING = ".running"
 DONE = "done"
 FAILED = "failed"
 MAX_BYTES = 256 << 10
+MAX_NAME_BYTES = 200
+"""Of a file that has ended: with a number and ``RESULT`` it is still a name that file systems take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Claim:
         """
         target = self.folder / (DONE if succeeded else FAILED)
         target.mkdir(exist_ok=True)
-        place = _free(target, self.name)
+        place = _free(target, _kept_name(self.name))
         beside = target / f"{place.name}{RESULT}"
         beside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         (self.folder / RUNNING / self.name).rename(place)
@@ -140,6 +143,16 @@ def _locked(path: Path) -> int | None:
         pass
     os.close(fd)
     return None
+
+
+def _kept_name(name: str) -> str:
+    """Return what a file that has ended is called: its name, or the beginning of a long one with its digest."""
+    data = os.fsencode(name)
+    if len(data) <= MAX_NAME_BYTES:
+        return name
+    stem, dot, suffix = name.rpartition(".")
+    short = os.fsencode(stem)[: MAX_NAME_BYTES - 20].decode("utf-8", "ignore")
+    return f"{short}-{hashlib.sha256(data).hexdigest()[:8]}{dot}{suffix}"
 
 
 def _free(folder: Path, name: str) -> Path:

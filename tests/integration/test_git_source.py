@@ -187,6 +187,7 @@ async def test_no_server(desk: Desk) -> None:
         await desk.git("http://127.0.0.1:9/x")
     with pytest.raises(SourceError, match=r"does not (appear to be a git repository|exist)"):
         await desk.git("file:///nonexistent/x")
+    assert list(desk.root.glob("mirrors/*.git")) == []
 
 
 async def test_an_empty_repository(desk: Desk, tmp_path: Path) -> None:

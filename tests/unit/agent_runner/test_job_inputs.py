@@ -14,6 +14,7 @@ from agent_runner.job_inputs import InputPiece
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import OutputFile
 from agent_runner.outputs.handing_on import write_pieces
+from agent_runner.outputs.held_here import HeldOutputs
 from agent_runner.outputs_spec import CacheSpec
 
 JOB = JobSpec(argv=("true",), depends_on=("a1", "b2"))
@@ -41,6 +42,14 @@ def test_a_broken_rule_is_named(job: JobSpec, problem: str) -> None:
     with pytest.raises(InvalidJobSpecError) as caught:
         job.validate()
     assert problem in str(caught.value)
+
+
+def test_a_person_gets_a_folder_for_each_name(tmp_path: Path) -> None:
+    """Names that differ only in what no folder can have do not share one; a job that runs again has its own."""
+    held = HeldOutputs(tmp_path)
+    names = ["a b", "a-b", "a/b", ".", "..", "a b", "a-b"]
+    folders = ["a-b", "a-b-2", "a-b-3", "job", "job-2", "a-b", "a-b-2"]
+    assert [held.folder_of(name) for name in names] == folders
 
 
 async def pieces(*given: InputPiece) -> AsyncIterator[InputPiece]:

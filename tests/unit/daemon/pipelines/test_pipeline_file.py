@@ -150,6 +150,15 @@ def test_job_files_are_found_beside_the_folder_and_laid_over(tmp_path: Path) -> 
     assert (y.argv[-1], y.source.path) == ("second", str(tmp_path / "flows"))
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("release.yaml", "release"), ("x" * 250 + ".yaml", "x" * 200), ("\udcff.yaml", "pipeline")],
+)
+def test_a_pipeline_without_a_name_has_one(file: str, name: str) -> None:
+    """That of its file, if it can be one."""
+    assert load("jobs: {a: {command: x}}", name=file).name == name
+
+
 def test_a_job_of_each_value(tmp_path: Path) -> None:
     """As in triggers; who depends on the name depends on all."""
     found = load(
