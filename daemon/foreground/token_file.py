@@ -1,4 +1,4 @@
-"""The token that an agent-runner shows: out of a file, because arguments and environment are seen by others."""
+"""The token that an agent-runner or a client shows: out of a file, because arguments and environment are seen by others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_token(chosen: Path | None, env: Mapping[str, str], say: Say) -> str:
     if path is None:
         raise SecretNeededError(
             "no token: name its file by --token-file, RUNNER_TOKEN_FILE or as the credential "
-            f"{CREDENTIAL} of the service; `runner tokens create --role agent` on the server makes one"
+            f"{CREDENTIAL} of the service; `runner tokens create` on the server makes one"
         )
     with open_given(path, "--token-file") as file:
         if os.fstat(file.fileno()).st_mode & stat.S_IROTH:
