@@ -72,6 +72,7 @@ class OutputsTaker:
     cut_short: bool = False
     _bytes: int = 0
     _name_bytes: int = 0
+    _names: set[str] = field(default_factory=set)
 
     def enters(self, folder: str) -> bool:
         """Tell whether anything in a folder may be wanted."""
@@ -125,6 +126,7 @@ class OutputsTaker:
             return
         self._bytes += content.size
         self._name_bytes += len(name.encode())
+        self._names.add(name)
         self.files.append(OutputFile(name, content.sha256, content.size, mode & 0o777))
 
     def _objection(self, name: str) -> str:
@@ -133,6 +135,11 @@ class OutputsTaker:
             length = len(name.encode())
         except UnicodeEncodeError:
             return "its name is not UTF-8"
+        if {"", ".", ".."} & set(name.split("/")):
+            return "its name is no path below the folder"
+        if name in self._names:
+            # A folder that is changed while it is read can name a file again, and the server takes each name once.
+            return "it came a second time"
         if length > MAX_NAME_BYTES:
             return f"its name is longer than {MAX_NAME_BYTES} bytes"
         if self._name_bytes + length > MAX_NAMES_BYTES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import pytest
 from agent_runner.attempt_control import AttemptControl, StopReason
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import OutputFile
+from agent_runner.output_patterns import Patterns
 from agent_runner.outputs.after_attempt import Collected, collect_outputs
+from agent_runner.outputs.collection import Bounds, OutputsTaker
+from agent_runner.outputs.staging import StagedOutputs
 from agent_runner.outputs_spec import OutputsPlace, OutputsSpec
 from sandbox.base import SandboxRequest
 from sandbox.scripted import ScriptedProvider, ScriptedSandbox
@@ -62,6 +66,24 @@ async def test_equal_contents_are_staged_once(sandbox, tmp_path):
     assert (found.record.error, found.lines) == ("", [])
     staged = {path.name: path.read_bytes() for path in (tmp_path / "staged").iterdir()}
     assert staged == {sha256(b"aaa"): b"aaa", sha256(b"bb"): b"bb"}
+
+
+async def test_names_that_no_walk_gives_are_refused(tmp_path):
+    """An archive can hold any name, and a folder that changes while it is read can give one twice; the first counts."""
+    taker = OutputsTaker(
+        patterns=Patterns.of(("**",)),
+        bounds=Bounds(max_bytes=100, max_files=100),
+        staged=StagedOutputs(tmp_path / "staged"),
+        mask=str,
+        ended=str,
+    )
+    names = ["../x", "/etc/x", "a//b", "./a", "", "a/..", "a", "a"]
+    for content, name in enumerate(names):
+        taker.take(name, 0o644, 1, BytesIO(bytes([content])).read)
+
+    assert [(file.name, file.sha256) for file in taker.files] == [("a", sha256(b"\6"))]
+    assert taker.problems[-1] == "a: it came a second time"
+    assert taker.problem_count == len(names) - 1
 
 
 async def test_patterns_without_a_file_are_a_line_of_the_log(sandbox, tmp_path):
