@@ -31,6 +31,8 @@ NEWEST_API = (1, 47)
 REQUEST_S = 60.0
 """For an answer that needs no job to do anything; an engine under load takes seconds."""
 KILL_S = 10.0
+REMOVE_TRIES = 3
+REMOVE_PAUSE_S = 0.1
 _NOT_MODIFIED = 304
 _NOT_FOUND = 404
 _CONFLICT = 409
@@ -184,13 +186,13 @@ class Engine:
 
     async def remove(self, container: str) -> None:
         """Kill and remove a container, if it is there."""
-        await self.call(
-            Operation.REMOVE,
-            "DELETE",
-            f"/containers/{container}",
-            params={"force": "true", "v": "true"},
-            also=(_NOT_FOUND, _CONFLICT),
-        )
+        path, params = f"/containers/{container}", {"force": "true", "v": "true"}
+        for left in reversed(range(REMOVE_TRIES)):
+            also = (_NOT_FOUND, _CONFLICT, _FAILED) if left else (_NOT_FOUND, _CONFLICT)
+            answer = await self.call(Operation.REMOVE, "DELETE", path, params=params, also=also)
+            if answer.status_code != _FAILED:
+                return
+            await asyncio.sleep(REMOVE_PAUSE_S)  # Podman fails if its end comes in between
 
     async def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
         """Make a volume, if it is not there."""

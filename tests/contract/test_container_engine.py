@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.base import ExecRequest, SandboxRequest
+from sandbox.container import engine as engine_module
 from sandbox.container import images
 from sandbox.container.engine import Engine
 from sandbox.container.failure import Operation
@@ -212,3 +214,26 @@ async def test_a_registry_that_says_nothing(monkeypatch):
             await images.obtain(engine, "silent.example/x", PullPolicy.ALWAYS)
         await engine.close()
     assert not blamed
+
+
+@pytest.mark.parametrize("failures", [1, engine_module.REMOVE_TRIES])
+async def test_a_removal_that_meets_the_end_of_its_container(failures: int):
+    """Podman fails then, and has nothing to object a moment later; what fails again and again is an error."""
+    answers = [b"500 Broken"] * failures + [b"204 No Content"]
+    message = b'{"message": "container state improper: stopped"}'
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        status = answers.pop(0)
+        body = message if status.startswith(b"500") else b""
+        writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        engine = Engine(ContainerSettings(engine=f"tcp://127.0.0.1:{port}"))
+        ends = pytest.raises(SandboxBrokenError, match="improper")
+        with contextlib.nullcontext() if failures == 1 else ends:
+            await engine.remove("x")
+        await engine.close()
