@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +27,7 @@ from agent_runner.job_masking import JobMasking, sendable
 from agent_runner.job_spec import JobSpec
 from agent_runner.late_secrets import LateSecrets, may_register
 from agent_runner.left_files import look
+from agent_runner.log_pump import LogPump
 from agent_runner.log_writer import LogWriter
 from agent_runner.outcome import EndReason, Outcome, SandboxRecord, SourceRecord
 from agent_runner.outputs_spec import OutputsPlace
@@ -46,9 +47,7 @@ from sandbox.base import (
 )
 from sandbox.dataclass import dataclass
 from sandbox.errors import CommandNotStartedError, SandboxError
-from sandbox.masking.commands import COMMAND
 from sandbox.masking.floors import is_secret_name
-from sandbox.masking.stream import Stream
 
 if TYPE_CHECKING:
     from agent_runner.outputs.handing_on import InputsSource
@@ -59,8 +58,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_GRACE_S = 10.0
 ORPHAN_BOUND_S = 5.0
 """How long an attempt without a daemon waits for its end before it ends by itself."""
-MIN_THREAD_BYTES = 32 << 10
-"""Less output at once is masked sooner than it is handed to a thread and back."""
 GIVE_UP_S = 10.0
 """How long a container is cleaned up that another sandbox takes the place of; its provider tries again later."""
 MIN_COMMAND_S = 0.001
@@ -259,7 +256,8 @@ class AttemptRun:
         self._command = command
         stopper = CommandStopper(command, self._control)
         try:
-            await self._pump(command)
+            log = LogPump(self._masking.log_stream, self._write, self._log.drained)
+            await log.run(self._printed(command))
             return self._ended(await command.wait())
         finally:
             await stopper.close()
@@ -365,19 +363,10 @@ class AttemptRun:
             working.cancel()
             await asyncio.wait({working, asked})
 
-    async def _pump(self, command: Command) -> None:
-        stream: Stream | None = None  # not made for a command that says nothing
+    async def _printed(self, command: Command) -> AsyncIterator[bytes]:
         async for chunk in command.stream():
             self._has_run = True
-            stream = stream or self._masking.log_stream()
-            if len(chunk) < MIN_THREAD_BYTES and COMMAND not in chunk:
-                self._write(stream.feed(chunk))
-            else:
-                # The search lets other threads run, so the loop reads and ships meanwhile.
-                self._write(await asyncio.to_thread(stream.feed, chunk))
-            await self._log.drained()
-        if stream is not None:
-            self._write(stream.close())
+            yield chunk
 
     def _tell(self, line: str) -> None:
         """Write a line of our own, before the command begins; it counts for no bound of what that says."""
