@@ -202,15 +202,16 @@ class Dispatcher:
 
     async def submit(self, jobs: Sequence[NewJob]) -> list[Job]:
         """Store jobs; free slots claim right behind it, so that both share one commit. Raises what the store raises."""
-        claiming = asyncio.gather(
-            *(self._claim(session, stream) for session, stream in self._free(jobs)),
-            return_exceptions=True,
-        )
+        claims = [self._claim(session, stream) for session, stream in self._free(jobs)]
+        claiming = asyncio.gather(*claims, return_exceptions=True) if claims else None
         # The claims run when this task waits for the first time, so they come behind it in the same transaction.
         accepted = await self._store.submit(jobs)
         for job in accepted:
             self._signals.job_changed(job.id)
-        self._completions.start(self._stir_for_the_rest(accepted, claiming))
+        if claiming is None:
+            self.stir()
+        else:
+            self._completions.start(self._stir_for_the_rest(accepted, claiming))
         return accepted
 
     def claim_behind(self, session: AgentSession, stream: WorkStream) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Collection, Sequence
 
 from daemon.errors import EventsRemovedError, ShuttingDownError, UsageError
@@ -11,6 +12,11 @@ from daemon.jobs.store import JobStore
 from daemon.server.signals import EVERY_JOB, STOP, Signals
 
 BATCH = 500
+BUSY_MESSAGES = 4
+"""More than the life of one short job takes."""
+BUSY_S = 0.02
+PAUSE_S = 0.004
+"""Before the next message of a watcher who got so many in so short a time: each costs far more than what is in it."""
 MAX_JOB_IDS = 1000
 NEWEST = -1
 
@@ -61,20 +67,28 @@ class JobWatch:
             ShuttingDownError: The server stops; watch on from the last event later.
         """
         wanted = frozenset(job_ids)
+        stopping = False
+        sent: deque[float] = deque(maxlen=BUSY_MESSAGES)
         with self._signals.subscribe(wanted or (EVERY_JOB,)) as changes:
             while True:
+                # What was signalled until here is read now; what is signalled from here on is kept.
+                stopping = STOP in changes.take() or stopping
                 events = await self._store.events(after_id, BATCH, wanted)
                 if events:
                     after_id = events[-1].id
+                    shown = events
                     if projects is not None and not wanted:
-                        events = await self._of_projects(events, projects)
-                    if events:
-                        yield events
+                        shown = await self._of_projects(events, projects)
+                    if shown:
+                        yield shown
+                        await _pause_if_busy(sent)
+                if len(events) == BATCH:
                     continue
-                if STOP in await changes.wait():
+                if stopping:
                     raise ShuttingDownError(
                         "the job server is stopping; watch on from the last event later"
                     )
+                stopping = STOP in await changes.wait()
 
     async def _of_projects(
         self, events: Sequence[JobEvent], projects: Collection[str]
@@ -82,3 +96,11 @@ class JobWatch:
         await asyncio.sleep(0)  # many may be of others, and then nothing is sent that would wait
         seen = await self._store.in_projects({event.job_id for event in events}, projects)
         return [event for event in events if event.job_id in seen]
+
+
+async def _pause_if_busy(sent: deque[float]) -> None:
+    """Note that a message was sent, and let the next one gather some events if there were several just now."""
+    now = asyncio.get_running_loop().time()
+    sent.append(now)
+    if len(sent) == BUSY_MESSAGES and now - sent[0] < BUSY_S:
+        await asyncio.sleep(PAUSE_S)
