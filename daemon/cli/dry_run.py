@@ -12,7 +12,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from agent_runner.secret_refs import LOCAL_PATH, SecretRef, find_refs, refs_of
+from daemon.cli.dry_walls import look_at_walls, mounts
 from daemon.cli.output import print_json, printable
+from daemon.cli.remote_commands import remote_commands
 from daemon.cli.run_local_place import CONTAINER, Place
 from daemon.cli.run_local_secrets import look_up_secrets
 from daemon.cli.verdict import RUNNER_FAILED
@@ -32,7 +34,7 @@ def dry_run(place: Place, search: SecretSearch, *, check_secrets: bool, as_json:
     """Print a job, the state of its secrets and of its container.
 
     Returns the exit code: 8 if a secret is missing for certain, 125 if there can be no container and nothing may take
-    its place.
+    its place, or no sandbox that the job accepts.
 
     Raises:
         UsageError, WrongPasswordError, DamagedSecretStoreError, Interrupted: As ``look_up_secrets``.
@@ -44,7 +46,13 @@ def dry_run(place: Place, search: SecretSearch, *, check_secrets: bool, as_json:
     masker = Masker()
     for name, value in {**_presumed(spec.env), **{str(ref): values[ref] for ref in values}}.items():
         masker.add(name, value)
-    document = masked_tree({**asdict(spec), "container": _container(place)}, masker)
+    looked_at = {
+        "container": _container(place),
+        "walls": None if place.kind == CONTAINER else look_at_walls(place),
+        "mounts": mounts(spec),
+        "remote_commands": remote_commands(spec.argv),
+    }
+    document = masked_tree(asdict(spec) | looked_at, masker)
     document["secrets"] = [
         {"ref": str(ref), "state": state.partition(":")[0]} for ref, state in states.items()
     ]
@@ -70,7 +78,9 @@ def _container(place: Place) -> dict[str, Any] | None:
 
 def _is_impossible(document: dict[str, Any]) -> bool:
     """Tell whether the command could run nowhere."""
-    if document["container"] is None or document["sandbox"]["fallback"] in ("ask", "allow"):
+    if document["walls"] is not None:
+        return bool(document["walls"]["problem"])
+    if document["sandbox"]["fallback"] in ("ask", "allow"):
         return False
     from daemon.cli.dry_container import UNUSABLE  # noqa: PLC0415 - as above
 
@@ -117,6 +127,9 @@ def _print(document: dict[str, Any], states: dict[str, str]) -> None:
         *(("variable", f"{name}={value}") for name, value in document["env"].items()),
         *(("secret", f"{ref}  {state}") for ref, state in states.items()),
         *_container_lines(document["container"]),
+        *_walls_lines(document["walls"]),
+        *(("mount", text) for text in document["mounts"]),
+        *(("remote", f"{text} acts beyond this host") for text in document["remote_commands"]),
     ]
     for label, text in lines:
         print(f"{label + ':':11} {printable(text)}")
@@ -132,6 +145,14 @@ def _container_lines(container: dict[str, Any] | None) -> list[tuple[str, str]]:
     if container is None:
         return []
     return [("image", container["image"]["text"]), ("equivalent", container["docker_run"])]
+
+
+def _walls_lines(walls: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if walls is None:
+        return []
+    held = f", without {', '.join(walls['walls_not_held'])}" if walls["walls_not_held"] else ""
+    tier = [("tier", walls["tier"] + held)] if walls["tier"] else []
+    return [*tier, *([("problem", walls["problem"])] if walls["problem"] else [])]
 
 
 def _source_text(source: dict[str, Any]) -> str:

@@ -215,7 +215,11 @@ def write_past_buffer(data: bytes, stream: TextIO | None = None) -> None:
 
 def _announce(spec: JobSpec, found: Capabilities) -> None:
     walls = ", ".join(str(wall) for wall in found.walls_not_held)
+    from daemon.cli.remote_commands import remote_commands  # noqa: PLC0415 - not for a quiet run
+
     note(f"runner: job {printable(spec.name)}, sandbox: {found.kind}/{found.tier.label}")
+    for command in remote_commands(spec.argv):
+        note(f"runner: the job file says `{printable(command)}`, which acts beyond this host")
     if walls:
         note(f"runner: warning: walls not held here: {walls} ({found.reason})")
 

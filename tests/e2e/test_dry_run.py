@@ -57,6 +57,9 @@ def test_json(stored: Instance) -> None:
     document = json.loads(done.stdout)
     assert {"ref": "${secret:a:STORED}", "state": "found"} in document["secrets"]
     assert document["env"]["STORED"] == "${secret:a:STORED}"
+    assert document["walls"]["tier"] in {"bwrap", "landlock"}
+    assert document["walls"]["problem"] == ""
+    assert document["mounts"][0] == "/job: a workspace of its own"
     assert VALUE not in done.stdout.decode()
     assert LITERAL not in done.stdout.decode()
 
