@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -162,7 +162,7 @@ class DaemonClient(Protocol):
         """
         ...
 
-    def read_inputs(self, lease: Lease) -> AsyncIterator[InputPiece]:
+    def read_inputs(self, lease: Lease) -> AsyncGenerator[InputPiece, None]:
         """Yield the outputs of other jobs that the job of an attempt asks for.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -109,7 +109,7 @@ class GrpcDaemonClient:
 
         await upload(self._stub.UploadArtifact(metadata=self._metadata), lease, contents)
 
-    async def read_inputs(self, lease: Lease) -> AsyncIterator[InputPiece]:
+    async def read_inputs(self, lease: Lease) -> AsyncGenerator[InputPiece, None]:
         """Yield the outputs of other jobs that the job of an attempt asks for."""
         request = pb.ReadInputsRequest(lease=lease_to_pb(lease))
         try:

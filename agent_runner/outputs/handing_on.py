@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from functools import partial
@@ -26,6 +27,9 @@ from sandbox.base import Sandbox
 from sandbox.env import SANDBOX_MARKER
 from sandbox.errors import TransferRefusedError
 from sandbox.filesystem.settled import in_thread
+
+MAX_TRIES = 200
+"""How often inputs are asked for: with the back-off, minutes in which a server may be away."""
 
 
 class InputsSource(Protocol):
@@ -72,18 +76,20 @@ class ServerInputs:
         self._lease = lease
 
     async def put(self, folder: Path) -> None:
-        """Fetch them; waits for a server that is away, as long as the attempt may last."""
+        """Fetch them; waits for a server that is away, or has trouble with its disk, but not for ever."""
         backoff = Backoff()
-        while True:
+        for tries_left in reversed(range(MAX_TRIES)):
             try:
-                await write_pieces(self._client.read_inputs(self._lease), folder)
+                async with contextlib.aclosing(self._client.read_inputs(self._lease)) as pieces:
+                    return await write_pieces(pieces, folder)
             except (InputMissingError, LeaseLostError, ServerRefusedError) as error:
                 raise SourceError(str(error)) from error
-            except ServerUnavailableError:
+            except ServerUnavailableError as error:
+                if not tries_left:
+                    raise SourceError(f"inputs: they are not to be had: {error}") from error
                 await in_thread(partial(_emptied, folder))
                 await backoff.wait()
-            else:
-                return
+        return None
 
 
 async def write_pieces(pieces: AsyncIterator[InputPiece], folder: Path) -> None:

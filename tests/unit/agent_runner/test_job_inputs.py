@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent_runner.errors import InvalidJobSpecError, ServerUnavailableError
+from agent_runner.client import Lease
+from agent_runner.errors import (
+    InputMissingError,
+    InvalidJobSpecError,
+    ServerUnavailableError,
+    SourceError,
+)
+from agent_runner.grpc_client import GrpcDaemonClient
 from agent_runner.job_inputs import InputPiece
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import OutputFile
-from agent_runner.outputs.handing_on import write_pieces
+from agent_runner.outputs.handing_on import ServerInputs, write_pieces
 from agent_runner.outputs.held_here import HeldOutputs
 from agent_runner.outputs_spec import CacheSpec
+from agent_runner.server_link import ServerLink
 
 JOB = JobSpec(argv=("true",), depends_on=("a1", "b2"))
 CONTENT = b"content of a file"
@@ -75,6 +83,40 @@ async def test_files_are_written_with_their_modes(tmp_path: Path) -> None:
     assert (written.read_bytes(), written.stat().st_mode & 0o777) == (CONTENT, 0o755)
     assert (tmp_path / "build-0" / "empty").read_bytes() == b""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["build-0", "none"]
+
+
+class BreakingServer(GrpcDaemonClient):
+    """A client whose streams end as a script says; it connects to nothing."""
+
+    def __init__(self, *streams: tuple[InputPiece | Exception, ...]) -> None:
+        super().__init__(ServerLink(address="unix:/absent"), "t" * 43, "a", "1")
+        self.streams = list(streams)
+
+    async def read_inputs(self, lease: Lease) -> AsyncGenerator[InputPiece, None]:
+        for piece in self.streams.pop(0):
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+
+WHOLE = (InputPiece("build"), InputPiece(file=FILE), InputPiece(data=CONTENT))
+LEASE = Lease("j", 1, "t")
+
+
+async def test_a_server_that_goes_away_is_asked_again(tmp_path: Path) -> None:
+    """From the beginning; what it says for good ends the attempt."""
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    away = ServerUnavailableError("away")
+    client = BreakingServer((away,), (*WHOLE[:2], away), WHOLE[:2], WHOLE)
+    await ServerInputs(client, LEASE).put(folder)
+    assert (folder / "build" / "dist" / "x").read_bytes() == CONTENT
+    assert client.streams == []
+
+    client.streams = [(InputMissingError("inputs: no job 'x'"),)]
+    with pytest.raises(SourceError, match="no job 'x'"):
+        await ServerInputs(client, LEASE).put(folder)
+    await client.close()
 
 
 @pytest.mark.parametrize(
