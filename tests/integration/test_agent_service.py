@@ -331,6 +331,21 @@ async def test_reports_of_one_message_share_one_commit(client: Client):
         assert (await client.log(job.id))[0] == b"log"
 
 
+async def test_what_follows_shares_the_commit_and_the_answer(client: Client):
+    """The slots that one message frees are filled by the same commit, and the answer to it brings the jobs."""
+    agent = await FakeAgent(client, slots=3).connect()
+    jobs = [await client.submit("true") for _ in range(6)]
+    leases = [(await agent.assignment()).lease for _ in range(3)]
+    before = client.store.commits
+
+    await agent.say(reports=[agent.report(lease) for lease in leases])
+
+    response = await agent.call.read()
+    assert [*response.ended] == leases
+    assert [each.lease.job_id for each in response.assignments] == [job.id for job in jobs[3:]]
+    assert client.store.commits - before == 1
+
+
 async def test_a_refused_report_costs_the_others_nothing(client: Client):
     """One lease is lost, one log has a gap, one report is malformed: each is refused, and a call says why."""
     agent = await FakeAgent(client, slots=4).connect()

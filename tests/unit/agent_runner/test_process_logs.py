@@ -40,3 +40,28 @@ def test_a_line_is_masked_before_and_after_it_becomes_json() -> None:
     line = json.loads(formatter.format(record(NOON, f"é {secret}", why=[secret], attempt=2)))
     assert (line["message"], line["why"], line["attempt"]) == ("é ***", "['***']", 2)
     assert line["process"] == "agent-runner"
+
+
+def test_only_a_line_without_anything_from_outside_is_not_masked() -> None:
+    """There is a line of every job: constants, numbers and identifiers; one word more, and all of it is masked."""
+    masked: list[str] = []
+
+    def mask(text: str) -> str:
+        masked.append(text)
+        return text
+
+    formatter = JsonLineFormatter("agent-runner", mask)
+    facts = {"action": "attempt_finished", "job_id": "0a", "attempt": 1, "exit_code": "0"}
+    assert json.loads(formatter.format(record(NOON, "attempt finished", **facts)))["job_id"] == "0a"
+    assert masked == []
+
+    formatter.format(record(NOON, "attempt finished", **facts, why="x"))
+    assert masked[0] == "x"
+    assert "attempt finished" in masked[1]
+
+
+def test_a_line_of_others_is_masked_whole() -> None:
+    """What a library says is no constant, whatever its fields are called."""
+    formatter = JsonLineFormatter("agent-runner", lambda text: text.replace("hidden", "***"))
+    line = json.loads(formatter.format(record(NOON, "hidden", job_id="hidden")))
+    assert (line["message"], line["job_id"]) == ("***", "***")

@@ -1,0 +1,44 @@
+"""Which folders of a lane are used again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sandbox.filesystem.workspace_pool import WorkspacePool
+
+
+def test_an_untouched_workspace_is_looked_at_once_and_used_again(tmp_path: Path) -> None:
+    """What was seen after the command counts when the folders are given back."""
+    pool = WorkspacePool(tmp_path, None)
+    workspace = pool.obtain("a-1", returnable=True)
+    folder = workspace.job.stat().st_ino
+    assert pool.is_untouched(workspace)
+
+    assert pool.give_back(workspace)
+
+    assert pool.obtain("a-2", returnable=True).job.stat().st_ino == folder
+
+
+def test_the_next_command_is_looked_after_anew(tmp_path: Path) -> None:
+    """A second command of a sandbox may touch what the first one left alone."""
+    pool = WorkspacePool(tmp_path, None)
+    workspace = pool.obtain("a-1", returnable=True)
+    assert pool.is_untouched(workspace)
+
+    pool.enter(workspace)
+    (workspace.home / "left").touch()
+
+    assert not pool.is_untouched(workspace)
+    assert not pool.give_back(workspace)
+
+
+def test_what_was_touched_stays_so(tmp_path: Path) -> None:
+    """Whoever removes what was left does not make the folders new."""
+    pool = WorkspacePool(tmp_path, None)
+    workspace = pool.obtain("a-1", returnable=True)
+    (workspace.tmp / "left").touch()
+    assert not pool.is_untouched(workspace)
+
+    (workspace.tmp / "left").unlink()
+
+    assert not pool.give_back(workspace)
