@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
 from typing import Any
@@ -45,13 +44,15 @@ async def upload(
 
     call = client.agents.UploadArtifact()
     async with asyncio.timeout(DEADLINE_S):
-        # What is sent to a call that the server has refused meanwhile fails in words of its own; its status is read below.
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await call.write(agent_pb.UploadArtifactRequest(lease=lease, digests=[SHA256]))
-            for message in messages:
-                await call.write(message)
-            await call.done_writing()
-        return [answer async for answer in call]
+        await call.write(agent_pb.UploadArtifactRequest(lease=lease, digests=[SHA256]))
+        # Read before more is sent: grpc.aio makes INTERNAL of whatever a call had ended with, if a write meets its end.
+        answers = [await call.read()]
+        for message in messages:
+            await call.write(message)
+        await call.done_writing()
+        while (answer := await call.read()) is not grpc.aio.EOF:
+            answers.append(answer)
+        return answers
 
 
 async def running(client: Client) -> tuple[FakeAgent, agent_pb.LeaseRef]:
