@@ -75,11 +75,6 @@ def forget(command: LiveCommand) -> None:
         _LIVE.remove(command)
 
 
-def orphans() -> list[ProcStat]:
-    """Return the children of this process that some command left, zombies included."""
-    return [stat for stat in _strangers() if procfs.no_new_privs(stat.pid)]
-
-
 def _strangers() -> Iterator[ProcStat]:
     """Return the children of this process that are in another session and not registered."""
     session = os.getsid(0)

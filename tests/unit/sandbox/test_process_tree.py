@@ -16,7 +16,7 @@ from sandbox.filesystem import rights
 from sandbox.filesystem.call_list import CallList
 from sandbox.filesystem.trampoline import Trampoline
 from sandbox.process import ChildProcess
-from sandbox.process_tree import LiveCommand, forget, orphans, reap_zombies, register
+from sandbox.process_tree import LiveCommand, forget, reap_zombies, register
 
 
 @pytest.fixture
@@ -68,10 +68,11 @@ async def test_a_child_that_died_before_it_was_known_is_left_alone(announced):
 async def test_a_zombie_that_is_older_than_every_start_is_taken(announced):
     """Commands that are being started do not stop the collection of what others left."""
     pid = dead_child()
-    old = next(stat.start_ticks for stat in orphans() if stat.pid == pid)
-    announced("starting-2").start_ticks = old + 1
+    old = procfs.read_stat(pid)
+    assert old is not None
+    announced("starting-2").start_ticks = old.start_ticks + 1
     reap_zombies()
-    assert pid not in {stat.pid for stat in orphans()}
+    assert procfs.read_stat(pid) is None
     with pytest.raises(ChildProcessError):
         os.waitpid(pid, 0)
 
