@@ -6,8 +6,10 @@ written ``%0A`` and ``%0D``, the percent sign ``%25``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
+from sandbox.masking.finder import Finder, compile_finder
 from sandbox.masking.stream import MASK, MaskingStream
 
 COMMAND = b"::add-mask::"
@@ -18,6 +20,8 @@ MAX_LINE_BYTES = 3 * MAX_LATE_BYTES
 REFUSED = b"[runner: the value is too short, too long or too common to be masked]\n"
 
 _NEXT_LINE = b"\n" + COMMAND
+_LONG_BYTES = 16 << 10
+"""Of more, compiled code tells in a fifth of the time that there is no command in it."""
 _UNESCAPED = ((b"%0D", b"\r"), (b"%0A", b"\n"), (b"%25", b"%"))
 
 
@@ -80,7 +84,8 @@ class CommandStream:
         """Return where the next line begins that is a command, or could become one; -1 if there is none."""
         if (self._held or self._line_start) and _may_be_command(data, position):
             return position
-        start = data.find(_NEXT_LINE, position)
+        none = not position and len(data) > _LONG_BYTES and not _lines()(data)
+        start = -1 if none else data.find(_NEXT_LINE, position)
         if start >= 0:
             return start + 1
         last = data.rfind(b"\n", max(position, len(data) - len(COMMAND))) + 1
@@ -94,6 +99,11 @@ class CommandStream:
         hidden = len(value) <= MAX_LATE_BYTES and self._add("add-mask", value)
         answer = COMMAND + MASK + (line[len(command) :] or b"\n")
         return self._masking.feed(answer if hidden else answer + REFUSED)
+
+
+@functools.cache
+def _lines() -> Finder:
+    return compile_finder([_NEXT_LINE], automaton=True)[1]
 
 
 def _may_be_command(data: bytes, position: int) -> bool:

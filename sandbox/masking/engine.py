@@ -54,18 +54,21 @@ class MaskEngine:
         self._first_bytes = frozenset(head[0] for head in self._heads)
         self.name, self._find = compile_finder(self._heads, automaton=automaton)
 
-    def scan(self, data: bytes, covered: int = 0, *, final: bool = False) -> Findings:
+    def scan(
+        self, data: bytes, covered: int = 0, *, final: bool = False, calm: bool = False
+    ) -> Findings:
         """Return what is hidden in a buffer and what has to wait. Called once per chunk.
 
         Args:
             data: The buffer.
             covered: So many bytes at its start are hidden already, whatever is found.
             final: Nothing follows, so nothing waits.
+            calm: Hardly anything is expected, so all is searched at once.
         """
         size = len(data)
         hold = size if final else self._unfinished_head(data)
         spans: list[Span] = []
-        begin, block = 0, _FIRST_BLOCK_BYTES
+        begin, block = 0, size if calm else _FIRST_BLOCK_BYTES
         while begin < size:
             end = begin + block
             hits = self._find(data[begin : end + HEAD_BYTES - 1])

@@ -41,12 +41,14 @@ class EngineStack:
         """Return the name of the implementation that searches; empty as long as there is nothing to find."""
         return self._layers[0].engine.name if self._layers else ""
 
-    def scan(self, data: bytes, covered: int = 0, *, final: bool = False) -> Findings:
+    def scan(
+        self, data: bytes, covered: int = 0, *, final: bool = False, calm: bool = False
+    ) -> Findings:
         """Return what is hidden in a buffer and what has to wait; as ``MaskEngine.scan``, but in no order."""
         spans: list[Span] = []
         hold = len(data)
         for _, engine in self._layers:
-            found, wait = engine.scan(data, covered, final=final)
+            found, wait = engine.scan(data, covered, final=final, calm=calm)
             spans += found
             hold = min(hold, wait)
         return Findings(spans, hold)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from sandbox.masking.engine import Span
+from sandbox.masking.engine import HEAD_BYTES, Span
 from sandbox.masking.engine_stack import EngineStack
 from sandbox.masking.formats import FormatStream
 
@@ -98,6 +98,7 @@ class ValueStream:
         # for later matches, but must neither be printed nor masked a second time.
         self._covered = 0
         self._open = False  # the last thing that went out was a mask
+        self._calm = False  # there was nothing to hide, and no long beginning of something
 
     def feed(self, data: bytes) -> bytes:
         """Return what may leave. Fewer bytes are held back than the longest registered value has."""
@@ -105,7 +106,8 @@ class ValueStream:
         if engine is None:
             return data
         buffer = self._carry + data if self._carry else data
-        spans, hold = engine.scan(buffer, self._covered)
+        spans, hold = engine.scan(buffer, self._covered, calm=self._calm)
+        self._calm = not spans and len(buffer) - hold < HEAD_BYTES
         return self._emit(buffer, spans, hold)
 
     def close(self) -> bytes:
