@@ -48,11 +48,15 @@ class JobMemory:
         self._path = folder / hashlib.sha256(b"name" + self._key).hexdigest()
 
     def find(self) -> JobSpec | None:
-        """Return the job, or None if it is not known. What is damaged is not known."""
+        """Return the job, or None if it is not known. What is damaged, or may be of others, is not known."""
         try:
+            trusted = _is_ours(self._folder.lstat())
             with self._path.open("rb") as file:
+                trusted = trusted and _is_ours(os.fstat(file.fileno()))
                 sealed = file.read(MAX_TEXT_BYTES + _MAC_BYTES + 1)
         except OSError:
+            return None
+        if not trusted:
             return None
         text = self._opened(sealed[_MAC_BYTES:])
         if sealed[:_MAC_BYTES] != self._mac(text):
@@ -93,6 +97,10 @@ class JobMemory:
 
     def _mac(self, text: bytes) -> bytes:
         return hashlib.blake2b(text, key=self._key, digest_size=_MAC_BYTES).digest()
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
 def _reader() -> Iterable[bytes]:

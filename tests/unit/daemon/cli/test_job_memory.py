@@ -80,6 +80,17 @@ def test_what_is_damaged_is_not_known(tmp_path: Path, damage: bytes) -> None:
     assert kept(tmp_path, document()).read_bytes() == whole
 
 
+def test_what_others_could_write_is_not_known(tmp_path: Path) -> None:
+    """Neither a folder nor a file that more than its owner may change is believed."""
+    file = kept(tmp_path, document())
+    for path in (file, file.parent):
+        mode = path.stat().st_mode
+        path.chmod(0o777)
+        assert memory(tmp_path, document()).find() is None
+        path.chmod(mode)
+    assert memory(tmp_path, document()).find() is not None
+
+
 def test_a_moment_that_is_counted_from_now_is_not_kept(tmp_path: Path) -> None:
     """It would be another one the next time."""
     later = document(b"job_command: 'true'\nnot_before: 5m\n")
