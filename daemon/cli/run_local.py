@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -42,11 +43,13 @@ if TYPE_CHECKING:
 
 
 class Keeping(NamedTuple):
-    """What becomes of what the job leaves."""
+    """What becomes of what the job leaves, and of what there is to tell of it."""
 
     outputs_dir: Path
     cache: bool
     """Its result is kept, and one that is kept may stand for it."""
+    verbose: bool
+    """All of it is told."""
 
 
 @click.command(epilog="Example: runner run-local --file job.yaml")
@@ -60,6 +63,9 @@ class Keeping(NamedTuple):
     help="Fill ${NAME} and ${NAME:-default} in env from the environment of this command.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print the job's masked output and nothing else.")
+@click.option(
+    "--verbose", "-v", is_flag=True, help="Say more at the end: source, walls, bounds, outputs."
+)
 @search_options
 @place_options
 @click.option(
@@ -86,6 +92,7 @@ def run_local(  # noqa: PLR0913 - one per option
     overlays: Overlays,
     env_passthrough: bool,
     quiet: bool,
+    verbose: bool,
     search: SecretSearch,
     place: PlaceFlags,
     allow_unsandboxed: bool,
@@ -97,28 +104,33 @@ def run_local(  # noqa: PLR0913 - one per option
     no_cache: bool,
 ) -> int:
     """Run one job file here, without the daemon; exit with the command's exit code."""
-    from agent_runner.hardening import harden  # noqa: PLC0415 - as late as it is needed
-
     if (check_secrets or as_json) and not dry_run:
         raise UsageError("--check-secrets and --json are for --dry-run")
+    if verbose and (quiet or triggers.auto_continue or dry_run):
+        raise UsageError("--verbose goes with none of --quiet, --auto-continue and --dry-run")
     document = read_job_file(file)
     spec = _job(ctx, document, overlays, keep=not dry_run)
-    if env_passthrough:
-        from daemon.cli.env_passthrough import pass_through  # noqa: PLC0415
-
-        spec = replace(spec, env=pass_through(spec.env, environ()))
+    spec = _passed_through(spec) if env_passthrough else spec
     chosen = choose_place(spec, place, allow_unsandboxed=allow_unsandboxed)
+    from agent_runner.hardening import harden  # noqa: PLC0415 - as late as it is needed
+
     harden()
     if dry_run:
         from daemon.cli import dry_run as dry  # noqa: PLC0415
 
         return dry.dry_run(chosen, search, check_secrets=check_secrets, as_json=as_json)
-    keeping = Keeping(outputs_dir or document.base_dir / "outputs", cache=not no_cache)
+    keeping = Keeping(outputs_dir or document.base_dir / "outputs", not no_cache, verbose)
     if triggers.auto_continue:
         return run_with_triggered(
             ctx, chosen, search, triggers, quiet=quiet, outputs_dir=keeping.outputs_dir
         )
     return _run(ctx, chosen, search, keeping, triggers=triggers, quiet=quiet)
+
+
+def _passed_through(spec: JobSpec) -> JobSpec:
+    from daemon.cli.env_passthrough import pass_through  # noqa: PLC0415 - few ask for it
+
+    return replace(spec, env=pass_through(spec.env, environ()))
 
 
 def _job(ctx: click.Context, document: JobDocument, overlays: Overlays, *, keep: bool) -> JobSpec:
@@ -153,12 +165,18 @@ def _run(  # noqa: PLR0913 - as the command
 
     shot = _shot(ctx, place, search, keeping)
     shown = shown_on(sys.stdout)
+    began = time.monotonic()
     outcome = run_one_shot(
         shot,
         lambda data: write_past_buffer(shown(data)),
         lambda found: None if quiet else _announce(shot.spec, found),
     )
     outcome = after_run(shot.spec, shot.job_id, outcome, triggers)
+    if keeping.verbose:
+        from daemon.cli.run_details import run_details  # noqa: PLC0415 - few ask for them
+
+        for line in run_details(outcome, time.monotonic() - began):
+            note(f"runner: {printable(line)}")
     _report(outcome, keeping.outputs_dir, quiet=quiet)
     return exit_status(outcome.end_reason, outcome.exit_code)
 
