@@ -50,13 +50,13 @@ class JobMemory:
     def find(self) -> JobSpec | None:
         """Return the job, or None if it is not known. What is damaged, or may be of others, is not known."""
         try:
-            trusted = _is_ours(self._folder.lstat())
+            if not _is_ours(self._folder.lstat()):
+                return None
             with self._path.open("rb") as file:
-                trusted = trusted and _is_ours(os.fstat(file.fileno()))
+                if not _is_ours(os.fstat(file.fileno())):
+                    return None
                 sealed = file.read(MAX_TEXT_BYTES + _MAC_BYTES + 1)
         except OSError:
-            return None
-        if not trusted:
             return None
         text = self._opened(sealed[_MAC_BYTES:])
         if sealed[:_MAC_BYTES] != self._mac(text):
