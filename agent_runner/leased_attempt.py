@@ -15,7 +15,7 @@ from agent_runner.outcome import EndReason, Outcome
 from agent_runner.outputs_spec import OutputsPlace
 from agent_runner.secret_source import SecretSource
 from agent_runner.spool import Spool
-from sandbox.base import LiveProcess, SandboxProvider
+from sandbox.base import LiveProcess, SandboxProvider, Tier
 
 logger = logging.getLogger(__name__)
 
@@ -147,10 +147,15 @@ class LeasedAttempt:
         self.control.stop(StopReason.LOST, 0)
 
     def _log_end(self, outcome: Outcome) -> None:
-        logger.info(
-            "attempt finished",
+        tier = outcome.sandbox.tier
+        # The provider warns of its first sandbox without walls, before the command; one line for each job is enough.
+        plain = tier == Tier.PLAIN.label
+        logger.log(
+            logging.WARNING if plain else logging.INFO,
+            "attempt finished, without walls" if plain else "attempt finished",
             extra={
                 "action": "attempt_finished",
+                "tier": tier,
                 "end_reason": str(outcome.end_reason),
                 "exit_code": str(outcome.exit_code),
                 **self._fields,

@@ -15,7 +15,7 @@ _to_json = json.JSONEncoder(ensure_ascii=False).encode
 """Made once: ``json.dumps`` makes an encoder for every call that asks for anything."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _ACTION = "action"
-_MADE_UP = frozenset({_ACTION, "job_id", "end_reason", "exit_code"})
+_MADE_UP = frozenset({_ACTION, "job_id", "end_reason", "exit_code", "tier"})
 """Fields of our own records that hold a constant, a number, or an identifier that nothing secret went into."""
 
 

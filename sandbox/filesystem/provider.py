@@ -126,7 +126,7 @@ class FilesystemProvider:
             raise SandboxBrokenError("the provider was closed")
         self._check(request, capabilities, backend)
         if capabilities.tier is Tier.PLAIN:
-            # Once: each attempt's record has its tier, and a line for each job is a tenth of what a short one costs.
+            # Once, since who runs jobs says so of each at its end: a second line is a tenth of what a short job costs.
             level, self._warned = logging.DEBUG if self._warned else logging.WARNING, True
             logger.log(
                 level,
