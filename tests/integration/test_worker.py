@@ -15,6 +15,7 @@ from agent_runner.client import Lease
 from agent_runner.config import AgentRunnerConfig
 from agent_runner.errors import ServerRefusedError
 from agent_runner.grpc_client import GrpcDaemonClient
+from agent_runner.offering import Offering
 from agent_runner.outcome import SandboxRecord
 from agent_runner.secret_source import GivenSecrets
 from agent_runner.spool import Spool
@@ -115,6 +116,7 @@ class Rig:
             **values,
         )
         provider = open_provider("scripted", root=self.root / "ws", owner_label="test")
+        self.offering = Offering()
         client = self.client = CountingClient(config.server, token, name, incarnation)
         ready = asyncio.Event()
         record = SandboxRecord(kind="scripted")
@@ -125,6 +127,7 @@ class Rig:
             sandbox=record,
             secrets=GivenSecrets({}),
             on_ready=ready.set,
+            offering=self.offering,
         )
         task = asyncio.create_task(worker.run())
         self.tasks.append(task)
@@ -135,8 +138,8 @@ class Rig:
             task.result()
         return worker
 
-    async def submit(self, **env: str) -> str:
-        spec = job_pb2.JobSpec(name="j", argv=["x"], env=env)
+    async def submit(self, sandbox: job_pb2.SandboxSpec | None = None, **env: str) -> str:
+        spec = job_pb2.JobSpec(name="j", argv=["x"], env=env, sandbox=sandbox)
         request = job_service_pb2.SubmitJobRequest(spec=spec)
         return str((await self.stub.SubmitJob(request, metadata=self.metadata)).job.id)
 
@@ -254,6 +257,23 @@ async def test_a_result_waits_for_the_server(rig: Rig) -> None:
     assert await rig.log(job_id) == b"before\n"
     second = await rig.submit()
     assert (await rig.ended(second)).state == job_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_without_its_engine_it_takes_what_does_without(rig: Rig) -> None:
+    """Said when it is so, said again to a server that has just started, and taken back."""
+    await rig.start_agent()
+    rig.offering.engine_away("no engine")
+    outside = job_pb2.SandboxSpec(fallback="allow")
+    waiting = None
+    for _ in range(2):
+        assert (await rig.ended(await rig.submit(outside))).state == job_pb2.JOB_STATE_SUCCEEDED
+        waiting = waiting or await rig.submit()
+        assert (await rig.job(waiting)).state == job_pb2.JOB_STATE_PENDING
+        await rig.stop_server()
+        await rig.start_server()
+    assert waiting is not None
+    rig.offering.engine_away("")
+    assert (await rig.ended(waiting)).attempt == 1
 
 
 async def test_a_new_incarnation_ends_the_old_leases(rig: Rig) -> None:
