@@ -186,10 +186,9 @@ class FilesystemCommand:
             survivors = await self._tree.kill() or self._lost
             found = self._result()
             self.verified_dead = not survivors and self._tree.verified_dead()
-            if not survivors:
-                planted = await self._aftermath.settle(verified_dead=self.verified_dead)
-                found = replace(found, planted=planted) if planted else found
-            result: ExecResult | SandboxError = found
+            sure = self.verified_dead
+            planted = () if survivors else await self._aftermath.settle(verified_dead=sure)
+            result: ExecResult | SandboxError = replace(found, planted=planted)
         except SandboxError as error:
             self._pump.end_after(LINGER_S)
             result = error

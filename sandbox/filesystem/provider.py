@@ -125,12 +125,10 @@ class FilesystemProvider:
         if backend is None:
             raise SandboxBrokenError("the provider was closed")
         self._check(request, capabilities, backend)
-        if capabilities.tier is Tier.PLAIN:
-            # Once, since who runs jobs says so of each at its end: a second line is a tenth of what a short job costs.
-            level, self._warned = logging.DEBUG if self._warned else logging.WARNING, True
-            logger.log(
-                level,
-                "A job runs without walls: it can read and change whatever its user can",
+        if capabilities.tier is Tier.PLAIN and not self._warned:
+            self._warned = True  # who runs jobs says so of each, at its end
+            logger.warning(
+                "Jobs run without walls: they can read and change whatever their user can",
                 extra={"action": "no_walls", "sandbox": request.name},
             )
         return await self._make(backend, request)

@@ -21,7 +21,7 @@ def test_the_same_object_is_converted_once() -> None:
 
 def test_little_is_remembered() -> None:
     """Neither what is large nor more than a few, and nothing is ever mistaken for another."""
-    recent = Recent(lambda value: value[0] * value[1], len)
+    recent: Recent[tuple[str, int], str] = Recent(lambda value: value[0] * value[1], len)
     large = ("x", MAX_KNOWN_BYTES + 1)
     assert recent.of(large) is not recent.of(large)
     assert all(recent.of(("y", size)) == "y" * size for size in range(3 * MAX_KNOWN))
