@@ -1,7 +1,7 @@
 """Finds where any of many short byte strings begins in a buffer, overlapping ones included.
 
 Two implementations give the same answer: automatons in compiled code (``ahocorasick_rs``), and a regular
-expression for hosts without its wheel. Both are immutable and may be used by many threads at once.
+expression for hosts without its wheel. Both may be used by many threads at once.
 
 An automaton for hundreds of words takes one step per byte, whatever it finds. So only every fourth byte is shown to
 it, and it looks for every fourth byte of each word, from each of its first four bytes on; what it finds is compared.
@@ -10,6 +10,7 @@ it, and it looks for every fourth byte of each word, from each of its first four
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Sequence
 from operator import itemgetter
@@ -25,6 +26,8 @@ _SAMPLE_BYTES = 4
 """Of a word, with a stride; fewer would fit innocent text too often."""
 _WHOLE_SAMPLE_BYTES = 8
 """Of a word, without a stride; more would make the automaton slower."""
+_TABLE_AFTER_BYTES = 128
+"""For each word. The table that is searched twice as quickly takes five times as long to make: too long for little output."""
 _START = itemgetter(1)
 
 Hit = tuple[int, int, int]
@@ -108,10 +111,24 @@ def _every(words: Sequence[bytes]) -> Finder:
     # Loaded with the first use only, so that importing the masker stays cheap.
     from ahocorasick_rs import BytesAhoCorasick, Implementation  # noqa: PLC0415
 
-    # The words are short, so the table stays small (some MB for thousands) and is twice as quick as the default.
-    automaton = BytesAhoCorasick(words, implementation=Implementation.DFA)
-    search: Callable[[bytes, bool], list[Hit]] = automaton.find_matches_as_indexes
-    return lambda data: search(data, True)
+    def compiled(implementation: Implementation) -> Callable[[bytes, bool], list[Hit]]:
+        automaton = BytesAhoCorasick(words, implementation=implementation)
+        search: Callable[[bytes, bool], list[Hit]] = automaton.find_matches_as_indexes
+        return search
+
+    search = compiled(Implementation.ContiguousNFA)
+    left: float = _TABLE_AFTER_BYTES * len(words)
+
+    def finder(data: bytes) -> list[Hit]:
+        nonlocal search, left
+        if left < 0:
+            left = math.inf
+            # The words are short, so the table stays small: some MB for thousands.
+            search = compiled(Implementation.DFA)
+        left -= len(data)
+        return search(data, True)
+
+    return finder
 
 
 def _vector(words: Sequence[bytes]) -> Finder:
