@@ -88,7 +88,7 @@ class ContainerSandbox:
         self._destroyed = self._removed = self._was_cut_off = False
         self._lock = asyncio.Lock()
         """Held while something is started, copied or removed, so that no two of them race."""
-        self._copying: asyncio.Task[None] | None = None
+        self._copying: asyncio.Future[Any] | None = None
         self._numbers = itertools.count(1)
         self._base_env = _environment(request.name, parts)
 
@@ -177,7 +177,8 @@ class ContainerSandbox:
 
     async def _copied(self, work: Coroutine[Any, Any, T]) -> T:
         """Copy in or out, under the lock, until ``destroy`` ends it; nothing is copied any more when this returns or raises."""
-        copying = self._copying = asyncio.ensure_future(work)
+        copying = asyncio.ensure_future(work)
+        self._copying = copying
         try:
             return await copying
         except asyncio.CancelledError:
