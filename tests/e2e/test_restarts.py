@@ -45,7 +45,8 @@ def test_a_follower_survives_a_graceful_restart(started: Instance) -> None:
 
 def test_a_follower_goes_on_with_the_next_attempt(started: Instance) -> None:
     """`restart --now` interrupts the attempt; the one after the restart is shown whole, the first not again."""
-    command = ("jobs", "submit", "--follow", "--", "/bin/sh", "-c", PRINT_LINES)
+    script = f"[ $RUNNER_ATTEMPT != 1 ] || {{ echo line 1; sleep 1000; }}; {PRINT_LINES}"
+    command = ("jobs", "submit", "--follow", "--", "/bin/sh", "-c", script)
     follower = started.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     job_id = wait_begun(started)
     started.ok(*RESTART, "--now")

@@ -84,7 +84,8 @@ def test_on_a_terminal(instance: Instance, job: str, tier: str) -> None:
     terminal.child.sendline(
         f"stty raw -echo; echo un''cooked; {script}; stty sane; echo typed all of it"
     )
-    terminal.wait_for("uncooked")
+    # Not on the screen: what follows may have scrolled it away.
+    wait_until(lambda: terminal.pump() and b"uncooked" in terminal.raw, 30, terminal.pump)
     wait_until_taken(terminal, b"y" * 200_000)
     terminal.wait_for("typed all of it")
     terminal.child.sendline("sleep 1000 &")
