@@ -14,6 +14,8 @@ from collections.abc import Callable
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 """Made once: ``json.dumps`` makes an encoder for every call that asks for anything."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_TALKATIVE = ("httpx2",)
+"""Libraries that tell of each request, which a job in a container is a dozen of."""
 _ACTION = "action"
 _MADE_UP = frozenset({_ACTION, "job_id", "end_reason", "exit_code", "tier"})
 """Fields of our own records that hold a constant, a number, or an identifier that nothing secret went into."""
@@ -80,3 +82,5 @@ def configure(process: str, mask: Callable[[str], str] = str, level: int = loggi
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)

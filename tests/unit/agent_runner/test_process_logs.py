@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 
 from agent_runner.process_logs import JsonLineFormatter
 
@@ -65,3 +67,20 @@ def test_a_line_of_others_is_masked_whole() -> None:
     formatter = JsonLineFormatter("agent-runner", lambda text: text.replace("hidden", "***"))
     line = json.loads(formatter.format(record(NOON, "hidden", job_id="hidden")))
     assert (line["message"], line["job_id"]) == ("***", "***")
+
+
+def test_a_request_of_a_library_is_no_line() -> None:
+    """A job in a container is a dozen of them; what goes wrong with one is said by us, or by the library as a warning."""
+    script = """
+import logging
+from agent_runner.process_logs import configure
+configure("agent-runner")
+for name in ("httpx2", "sandbox"):
+    logging.getLogger(name).info("said")
+    logging.getLogger(name).warning("warned")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    lines = [json.loads(line)["message"] for line in done.stderr.splitlines()]
+    assert lines == ["warned", "said", "warned"]
