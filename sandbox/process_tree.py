@@ -27,6 +27,8 @@ KILL_BOUND_S = 5.0
 REAP_PERIOD_S = 1.0
 _PASS_S = 0.5
 _STOP_PASSES = 5
+_LISTS = 10
+"""How often what is left is listed while everything that is found has ended by then."""
 _MISSES = 30
 """How often a tree is looked for again in which every process ended before it could be stopped."""
 
@@ -116,16 +118,23 @@ def users_of_others() -> frozenset[int]:
 
 
 def reap_zombies() -> bool:
-    """Collect dead orphans; nobody else will, and their pids are not free before. Tell whether any lives."""
-    living = False
-    for stat in _strangers():
-        if (living and stat.alive) or not procfs.no_new_privs(stat.pid):
-            continue
-        if stat.alive:
-            living = True
-        elif _may_reap(stat):
-            procfs.reap_child(stat.pid)
-    return living
+    """Collect dead orphans; nobody else will, and their pids are not free before. Tell whether any lives.
+
+    One that is dead may have left another since the children were listed, so they are listed until none is.
+    """
+    for _ in range(_LISTS):
+        living = dead = False
+        for stat in _strangers():
+            if (living and stat.alive) or not procfs.no_new_privs(stat.pid):
+                continue
+            if stat.alive:
+                living = True
+            elif _may_reap(stat):
+                procfs.reap_child(stat.pid)
+                dead = True
+        if living or not dead:
+            return living
+    return True
 
 
 def _may_reap(stat: ProcStat) -> bool:
