@@ -104,10 +104,13 @@ def count_processes(uid: int | None) -> int:
 
 
 def has_processes(uid: int) -> bool:
-    """Tell whether a process of a user lives below this one, which adopts all orphans. Reads all of /proc."""
-    processes = procfs.snapshot()
-    below = procfs.descendants(processes, {os.getpid()})
-    return any(processes[pid].alive and procfs.real_uid(pid) == uid for pid in below)
+    """Tell whether a process of a user lives below this one, which adopts all orphans. Reads all of /proc.
+
+    One that has just ended counts: it may have left another.
+    """
+    reap_zombies()
+    below = procfs.descendants(procfs.snapshot(), {os.getpid()})
+    return any(procfs.real_uid(pid) == uid for pid in below)
 
 
 def users_of_others() -> frozenset[int]:
