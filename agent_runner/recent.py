@@ -10,13 +10,14 @@ V = TypeVar("V")
 
 MAX_KNOWN = 64
 MAX_KNOWN_BYTES = 1024
+"""What is larger is made each time, so that little is remembered."""
 
 
 class Recent(Generic[K, V]):
     """Makes something of a value, once for the same object; neither is changed. May be called from any thread."""
 
     def __init__(self, make: Callable[[K], V], size: Callable[[V], int]) -> None:
-        """Begin empty; what is larger than 1 KiB is made each time, so that little is remembered."""
+        """Begin empty; ``size`` tells how many bytes what was made takes."""
         self._make = make
         self._size = size
         self._known: dict[int, tuple[K, V]] = {}

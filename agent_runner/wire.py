@@ -36,7 +36,7 @@ from agent_runner.outcome import (
     Triggers,
 )
 from agent_runner.outputs_spec import CacheSpec, OutputsSpec
-from agent_runner.recent import Recent
+from agent_runner.recent import MAX_KNOWN_BYTES, Recent
 from agent_runner.sandbox_spec import SandboxSpec
 from agent_runner.workflow_spec import WorkflowSpec, canonical_condition
 from runner.v1 import agent_service_pb2, job_pb2
@@ -57,8 +57,6 @@ _UNSET_SOURCE_PB, _NO_SOURCE_PB = job_pb2.SourceSpec(), job_pb2.SourceSpec(**_SO
 _SANDBOX_DEFAULTS = asdict(SandboxSpec())
 KNOWN_SANDBOXES = 64
 KNOWN_JOBS = 64
-MAX_KNOWN_BYTES = 1024
-"""Longer ones are converted each time, so that what is remembered stays small."""
 
 
 def job_spec_to_pb(spec: JobSpec) -> job_pb2.JobSpec:

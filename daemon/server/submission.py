@@ -14,7 +14,7 @@ from agent_runner import wire
 from agent_runner.errors import InvalidJobSpecError
 from agent_runner.job_spec import MAX_SPEC_BYTES, JobSpec
 from agent_runner.project_names import PROJECT_NAME, PROJECT_RULE
-from agent_runner.recent import Recent
+from agent_runner.recent import MAX_KNOWN_BYTES, Recent
 from agent_runner.secret_refs import check_refs
 from daemon.errors import InvalidJobFileError, UsageError
 from daemon.jobs.ids import new_job_id
@@ -75,7 +75,9 @@ async def _new_job(
     check_refs(spec)
     # As it was asked for: the ids of the jobs before it are others each time, and the project is part of the request id.
     serialised = _serialised(asked)
-    spec = _placing(_project(spec.project or request.project, caller)).of(spec)
+    project = _project(spec.project or request.project, caller)
+    known = len(serialised) <= MAX_KNOWN_BYTES  # else little would be saved by remembering much
+    spec = _placing(project).of(spec) if known else replace(spec, project=project)
     job = NewJob(
         id=new_job_id(),
         spec=spec,
@@ -87,11 +89,8 @@ async def _new_job(
 
 @lru_cache(maxsize=PROJECTS)
 def _placing(project: str) -> Recent[JobSpec, JobSpec]:
-    """Return what puts jobs into a project."""
-    return Recent(
-        lambda spec: replace(spec, project=project),
-        lambda spec: wire.job_spec_to_pb(spec).ByteSize(),
-    )
+    """Return what puts small jobs into a project."""
+    return Recent(lambda spec: replace(spec, project=project), lambda _: 0)
 
 
 def _project(named: str, caller: Caller) -> str:
