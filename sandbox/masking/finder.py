@@ -85,20 +85,24 @@ def _both(*parts: tuple[Sequence[int], Finder]) -> Finder:
 def _sampled(words: Sequence[bytes], stride: int) -> Finder:
     """Return what looks at one byte of ``stride``."""
     size = _WHOLE_SAMPLE_BYTES if stride == 1 else _SAMPLE_BYTES
-    samples: dict[bytes, list[tuple[int, int, bytes]]] = {}
-    for number, word in enumerate(words):
+    numbers = {word: number for number, word in enumerate(words)}
+    # Thousands of words may share a sample, but few lengths: whoever chooses them must not make a search slow.
+    samples: dict[bytes, set[tuple[int, int]]] = {}
+    for word in words:
         # One of its first bytes is looked at, and each that follows it by a stride.
         for phase in range(stride):
-            samples.setdefault(word[phase::stride][:size], []).append((number, phase, word))
+            samples.setdefault(word[phase::stride][:size], set()).add((phase, len(word)))
     find = _every(list(samples))
-    owners = list(samples.values())
+    owners = list(map(tuple, samples.values()))
 
     def finder(data: bytes) -> list[Hit]:
         hits = [
-            (number, start, start + len(word))
+            (number, start, end)
             for sample, place, _ in find(data[::stride])
-            for number, phase, word in owners[sample]
-            if (start := place * stride - phase) >= 0 and data.startswith(word, start)
+            for phase, length in owners[sample]
+            if (start := place * stride - phase) >= 0
+            and (end := start + length) <= len(data)
+            and (number := numbers.get(data[start:end])) is not None
         ]
         hits.sort(key=_START)
         return hits
@@ -137,16 +141,19 @@ def _vector(words: Sequence[bytes]) -> Finder:
     some = BytesAhoCorasick(words, matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
     every = functools.cache(lambda: _every(words))
     longest = max(map(len, words))
+    numbers = {word: number for number, word in enumerate(words)}
 
     @functools.cache
     def inside(word: bytes) -> list[tuple[int, int]]:
-        """Return which words could begin in one that was found, and how far from its start."""
-        return [
-            (offset, number)
-            for offset in range(len(word))
-            for number, other in enumerate(words)
-            if other.startswith(word[offset : offset + len(other)])
-        ]
+        """Return how far from the start of one that was found others could begin, and how long they are."""
+        return sorted(
+            {
+                (offset, len(other))
+                for offset in range(len(word))
+                for other in words
+                if other.startswith(word[offset : offset + len(other)])
+            }
+        )
 
     def finder(data: bytes) -> list[Hit]:
         first = some(data)
@@ -154,21 +161,21 @@ def _vector(words: Sequence[bytes]) -> Finder:
             return sorted(every()(data), key=_START)
         # What was not reported starts inside something that was: else the search would have stopped there.
         return [
-            (number, start + offset, start + offset + len(words[number]))
+            (number, begin, end)
             for word, start, _ in first
-            for offset, number in inside(words[word])
-            if data.startswith(words[number], start + offset)
+            for offset, length in inside(words[word])
+            if (end := (begin := start + offset) + length) <= len(data)
+            and (number := numbers.get(data[begin:end])) is not None
         ]
 
     return finder
 
 
 def _expression(words: Sequence[bytes]) -> Finder:
-    samples: dict[bytes, list[tuple[int, bytes]]] = {}
-    for number, word in enumerate(words):
-        samples.setdefault(word[:_WHOLE_SAMPLE_BYTES], []).append((number, word))
-    sizes = sorted({len(sample) for sample in samples})
-    search = re.compile(b"|".join(map(re.escape, sorted(samples))), re.DOTALL).search
+    numbers = {word: number for number, word in enumerate(words)}
+    lengths = sorted({len(word) for word in words})
+    samples = sorted({word[:_WHOLE_SAMPLE_BYTES] for word in words})
+    search = re.compile(b"|".join(map(re.escape, samples)), re.DOTALL).search
 
     def finder(data: bytes) -> list[Hit]:
         hits: list[Hit] = []
@@ -176,11 +183,11 @@ def _expression(words: Sequence[bytes]) -> Finder:
         while found:
             start = found.start()
             # The expression stops at the first sample that fits; others may begin at the same place.
-            for size in sizes:
-                sample = data[start : start + size]
-                for number, word in samples.get(sample, ()) if len(sample) == size else ():
-                    if data.startswith(word, start):
-                        hits.append((number, start, start + len(word)))
+            for length in lengths:
+                end = start + length
+                number = numbers.get(data[start:end]) if end <= len(data) else None
+                if number is not None:
+                    hits.append((number, start, end))
             found = search(data, start + 1)
         return hits
 
