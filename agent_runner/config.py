@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent_runner.container_policy import ContainerPolicy
 from agent_runner.errors import InvalidConfigError
 from agent_runner.server_link import ServerLink
-from sandbox.dataclass import dataclass
 
 if TYPE_CHECKING:
     from sandbox.container.registries import Logins
@@ -63,7 +62,7 @@ class AgentRunnerConfig:
     container_image: str = ""
     """For jobs that name none."""
     container_pull: str = "missing"
-    containers: ContainerPolicy = ContainerPolicy()
+    containers: ContainerPolicy = ContainerPolicy()  # noqa: RUF009 - frozen
     labels: Mapping[str, str] = field(default_factory=dict)
     projects: tuple[str, ...] = ()
     """Whose jobs it takes; empty for all that its token is for."""

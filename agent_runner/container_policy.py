@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agent_runner.errors import InvalidConfigError
 from agent_runner.project_names import DEFAULT_PROJECT
-from sandbox.dataclass import dataclass
 
 if TYPE_CHECKING:
     from agent_runner.job_spec import JobSpec

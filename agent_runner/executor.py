@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,7 +45,6 @@ from sandbox.base import (
     Sandbox,
     SandboxProvider,
 )
-from sandbox.dataclass import dataclass
 from sandbox.errors import CommandNotStartedError, SandboxError
 from sandbox.masking.floors import is_secret_name
 

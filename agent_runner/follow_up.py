@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from agent_runner.errors import TriggersRefusedError
@@ -29,7 +29,6 @@ from agent_runner.triggers.strict_json import read_object
 from agent_runner.workflow_input import OUTPUT_FILE
 from agent_runner.workflow_spec import vars_json
 from sandbox.base import Sandbox
-from sandbox.dataclass import dataclass
 from sandbox.errors import TransferRefusedError
 from sandbox.masking.masker import Masker
 

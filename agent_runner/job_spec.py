@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from agent_runner.errors import InvalidJobSpecError
 from agent_runner.job_inputs import check_inputs
@@ -17,7 +17,6 @@ from agent_runner.outputs_spec import CacheSpec, OutputsSpec, check_cache, check
 from agent_runner.project_names import PROJECT_NAME, PROJECT_RULE
 from agent_runner.sandbox_spec import SandboxSpec, check_sandbox
 from agent_runner.workflow_spec import WorkflowSpec, check_condition, check_workflow
-from sandbox.dataclass import dataclass
 
 DEFAULT_TIMEOUT_S = 3600.0
 MAX_TIMEOUT_S = 30 * 86400.0
@@ -145,7 +144,7 @@ class JobSpec:
     """Working directory; empty means ``code_dir``."""
     timeout_s: float = DEFAULT_TIMEOUT_S
     idle_timeout_s: float | None = None
-    sandbox: SandboxSpec = SandboxSpec()
+    sandbox: SandboxSpec = SandboxSpec()  # noqa: RUF009 - frozen
     labels: Mapping[str, str] = field(default_factory=dict)
     project: str = ""
     """Whose job it is. Empty until the server has accepted the job: then the one of whoever submits it."""
@@ -160,7 +159,7 @@ class JobSpec:
     """Bounds failures and losses together; 0 leaves each its own bound."""
     masking: str = ""
     """Of ``MASKINGS``: what the log hides. Empty: the secrets and what looks like one; ``values``: only the secrets."""
-    outputs: OutputsSpec = OutputsSpec()
+    outputs: OutputsSpec = OutputsSpec()  # noqa: RUF009 - frozen
     cache: CacheSpec | None = None
     """Lets an equal job that has succeeded stand for this one; None runs it in any case."""
     condition: str = ""

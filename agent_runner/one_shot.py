@@ -15,7 +15,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -31,7 +31,6 @@ from agent_runner.watcher import Watcher
 from sandbox import procfs
 from sandbox.base import Capabilities, SandboxProvider, Tier
 from sandbox.container.settings import ContainerSettings
-from sandbox.dataclass import dataclass
 from sandbox.errors import SandboxError
 from sandbox.factory import CONTAINER, FILESYSTEM, open_kinds
 from sandbox.process import apply_process_defaults

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
-
-from sandbox.dataclass import dataclass
 
 
 class EndReason(enum.StrEnum):

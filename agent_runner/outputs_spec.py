@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from agent_runner.errors import InvalidJobSpecError
-from sandbox.dataclass import dataclass
 
 MAX_FILES = 10_000
 """Of one attempt, whatever anybody says: their list travels in one message."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from agent_runner.errors import InvalidJobSpecError
-from sandbox.dataclass import dataclass
 
 KINDS = ("auto", "filesystem", "container")
 FALLBACKS = ("", "never", "ask", "allow")

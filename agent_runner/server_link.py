@@ -7,10 +7,10 @@ Imports neither grpc nor ssl, because every agent-runner and every command that 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent_runner.errors import InvalidConfigError
-from sandbox.dataclass import dataclass
 
 UNIX = "unix:"
 MAX_PORT = 65_535

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agent_runner.errors import InvalidJobSpecError
-from sandbox.dataclass import dataclass
 
 ANY_FAILED = "any_failed"
 ALWAYS = "always"

@@ -10,10 +10,10 @@ import contextlib
 import fcntl
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent_runner.config import AgentRunnerConfig
-from sandbox.dataclass import dataclass
 
 FOLDER = ".shared"
 """The folder beside the workspaces that its provider makes and removes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent_runner.container_policy import ContainerPolicy
@@ -34,7 +35,6 @@ from daemon.settings import (
     parse_words,
     whole,
 )
-from sandbox.dataclass import dataclass
 
 DEFAULT_LISTEN = "127.0.0.1:50051"
 DEFAULT_WARM_SLOTS = 2
@@ -81,7 +81,7 @@ class LocalConfig:
     container_certs: str = ""
     container_image: str = ""
     container_pull: str = "missing"
-    containers: ContainerPolicy = ContainerPolicy()
+    containers: ContainerPolicy = ContainerPolicy()  # noqa: RUF009 - frozen
     max_jobs: int = DEFAULT_MAX_JOBS
     """How many jobs that have ended are kept; 0 is no bound, here and in the two after it."""
     max_age_days: int = DEFAULT_MAX_AGE_DAYS

@@ -12,10 +12,10 @@ import contextlib
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.errors import StateDirError
-from sandbox.dataclass import dataclass
 
 MAX_SOCKET_PATH_BYTES = 107
 """sun_path holds 108 bytes with the closing NUL (unix(7))."""

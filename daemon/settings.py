@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from agent_runner.project_names import PROJECT_NAME, PROJECT_RULE
-from sandbox.dataclass import dataclass
 
 MAX_TEXT = 1000
 MAX_PORT = 65_535

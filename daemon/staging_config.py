@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from daemon.config import LocalConfig, Value, load, local_config
-from sandbox.dataclass import dataclass
 
 MAX_NAME_CHARS = 64
 

@@ -12,11 +12,10 @@ import enum
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sandbox.dataclass import dataclass
 from sandbox.env import has_bytes
 from sandbox.limits import KeptLimit, Limit, Limits
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from sandbox.base import SandboxProvider, Tier
 from sandbox.container.settings import ContainerSettings
-from sandbox.dataclass import dataclass
 from sandbox.errors import SandboxUnavailableError
 
 FILESYSTEM = "filesystem"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import enum
-
-from sandbox.dataclass import dataclass
+from dataclasses import dataclass
 
 MIB = 1 << 20
 GIB = 1 << 30

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from agent_runner.git_names import GitUrl, parse_url
 from agent_runner.source.git_command import Git, GitFailedError
 from agent_runner.source.mirror import Mirror, Revision
 from agent_runner.source.places import SourceFolder, locked, remove_tree
-from sandbox.dataclass import dataclass
 from sandbox.filesystem.settled import in_thread
 
 _LFS_FAILED = "smudge filter lfs failed"

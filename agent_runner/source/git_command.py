@@ -12,12 +12,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from agent_runner.errors import SourceError
-from sandbox.dataclass import dataclass
 from sandbox.process import ChildProcess
 
 GIT = "git"

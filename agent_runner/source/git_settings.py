@@ -12,12 +12,12 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent_runner.errors import SourceError
 from agent_runner.git_names import GitUrl
 from agent_runner.source.git_command import PATH, Git
-from sandbox.dataclass import dataclass
 from sandbox.masking.masker import Masker
 
 DEFAULT_USER = "x-access-token"

@@ -12,11 +12,11 @@ import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from agent_runner.git_names import GitUrl
-from sandbox.dataclass import dataclass
 from sandbox.filesystem.settled import in_thread
 
 _LOCK = ".lock"

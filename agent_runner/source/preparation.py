@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +17,6 @@ from agent_runner.source.git_settings import Access, git_for, has_lfs
 from agent_runner.source.ignored import ignored_paths
 from agent_runner.source.places import SourceFolder
 from sandbox.base import Sandbox
-from sandbox.dataclass import dataclass
 from sandbox.env import OWNER_MARKER, SANDBOX_MARKER
 from sandbox.errors import TransferRefusedError
 

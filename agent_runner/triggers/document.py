@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent_runner.errors import TriggersRefusedError
@@ -18,7 +18,6 @@ from agent_runner.workflow_spec import (
     canonical_condition,
     check_vars,
 )
-from sandbox.dataclass import dataclass
 
 MAX_JOBS = 100
 """Of all workflows of one document, after ``for_each``."""

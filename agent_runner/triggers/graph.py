@@ -5,13 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from agent_runner.errors import TriggersRefusedError
 from agent_runner.triggers.document import MAX_JOBS, AskedJob, AskedWorkflow
-from sandbox.dataclass import dataclass
 
 PARENT = ""
 """Stands among dependencies for the job that triggers the others; no job has this name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent_runner.sandbox_terms import sandbox_request
@@ -16,7 +16,6 @@ from sandbox.container.engine import Engine
 from sandbox.container.host import Host
 from sandbox.container.images import inspect
 from sandbox.container.settings import DEFAULT_MEMORY_SHARE, ContainerSettings, PullPolicy
-from sandbox.dataclass import dataclass
 from sandbox.errors import ImageMissingError, SandboxError
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daemon.errors import UsageError
-from sandbox.dataclass import dataclass
 
 if TYPE_CHECKING:
     from agent_runner.job_spec import JobSpec

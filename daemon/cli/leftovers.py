@@ -12,7 +12,7 @@ import re
 import socket
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,6 @@ from daemon.local.lock import is_locked
 from daemon.paths import ROOT_WORKSPACES, StateDir
 from sandbox import procfs
 from sandbox.bounds.control_groups import groups_of
-from sandbox.dataclass import dataclass
 from sandbox.env import OWNER_MARKER, SANDBOX_MARKER
 from sandbox.live_processes import boot_s
 

@@ -9,7 +9,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +18,6 @@ from daemon.cli.output import note, printable
 from daemon.config import Value, environ, load
 from daemon.container_settings import container_policy
 from daemon.errors import UsageError
-from sandbox.dataclass import dataclass
 
 if TYPE_CHECKING:
     from agent_runner.job_spec import JobSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ from agent_runner.errors import TriggersRefusedError
 from agent_runner.workflow_spec import ANY_FAILED
 from daemon.cli.output import note, printable, state_of
 from daemon.errors import UsageError
-from sandbox.dataclass import dataclass
 
 if TYPE_CHECKING:
     from agent_runner.job_spec import JobSpec

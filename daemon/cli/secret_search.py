@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ import click
 from daemon.cli.output import note
 from daemon.config import environ, load
 from daemon.errors import KeyringUnusableError, SecretNeededError, UsageError
-from sandbox.dataclass import dataclass
 
 if TYPE_CHECKING:
     from agent_runner.secret_refs import SecretRef

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,6 @@ from daemon.secrets.store_password import (
     read_password_file,
 )
 from daemon.secrets.values import SecretValue
-from sandbox.dataclass import dataclass
 
 if TYPE_CHECKING:
     from daemon.secrets.store.secret_store import SecretStore

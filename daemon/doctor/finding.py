@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from daemon.paths import StateDir
-from sandbox.dataclass import dataclass
 
 
 class Level(enum.StrEnum):

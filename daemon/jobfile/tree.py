@@ -7,11 +7,10 @@ become ``1.1``.
 from __future__ import annotations
 
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Literal
 
 from daemon.jobfile.problem import Mark
-from sandbox.dataclass import dataclass
 
 MAX_DEPTH = 16
 """No job file needs more; it keeps walks over the tree from running out of stack."""

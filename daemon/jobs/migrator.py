@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.errors import StoreUnusableError
-from sandbox.dataclass import dataclass
 
 APPLICATION_ID = 0x52554E52
 """``RUNR`` in ASCII; file(1) shows it."""

@@ -7,13 +7,13 @@ frozen dataclasses. Their fields are given by name.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
 from agent_runner.job_spec import JobSpec
 from agent_runner.outcome import EndReason, LogSummary, SandboxRecord, SourceRecord
 from daemon.jobs.states import JobState
-from sandbox.dataclass import dataclass
 
 MAX_LOSSES = 3
 """How often a job is run again after its agent-runner died, before it is FAILED/LOST (DESIGN §6)."""

@@ -7,7 +7,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 from daemon.config import LocalConfig, environ
@@ -23,7 +23,6 @@ from daemon.local.launch import (
 from daemon.local.lock import take_lock
 from daemon.local.status import query_status, shown
 from daemon.paths import StateDir
-from sandbox.dataclass import dataclass
 
 WAIT_FOR_LOCK_S = 15.0
 REPORT_BOUND_S = 60.0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from daemon.parity.observation import MISSING, Observation
-from sandbox.dataclass import dataclass
 
 NO_VERDICT = frozenset({"SANDBOX_FAILED", "IMAGE_MISSING", "ENGINE_GONE"})
 """Ends that say nothing of the job: there was no sandbox to judge it in."""

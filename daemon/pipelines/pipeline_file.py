@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping as MappingOf
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ from daemon.jobfile.problem import START, Mark, Problem, did_you_mean, invalid_j
 from daemon.jobfile.reading import read_tree
 from daemon.jobfile.tree import Entry, Mapping, Node, Scalar, Sequence, to_data
 from daemon.triggers.node_job import JobFileText, node_job
-from sandbox.dataclass import dataclass
 
 FIELDS = ("name", "description", "on", "vars", "jobs")
 OWN = (

@@ -13,10 +13,9 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from sandbox.dataclass import dataclass
 
 SUFFIXES = (".yaml", ".yml", ".json")
 RESULT = ".result.json"

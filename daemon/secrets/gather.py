@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from daemon.errors import SecretNeededError, UsageError
 from daemon.secrets.values import GatheredSecret, SecretOrigin, SecretValue, WantedSecret
-from sandbox.dataclass import dataclass
 
 MAX_TRIES = 3
 """How often a required secret is asked for."""

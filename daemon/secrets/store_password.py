@@ -10,13 +10,13 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from daemon.errors import KeyringUnusableError, SecretNeededError, UsageError
 from daemon.secrets.given_file import open_given, read_bounded, without_line_end
 from daemon.secrets.values import SecretValue
-from sandbox.dataclass import dataclass
 
 VARIABLE = "RUNNER_SECRETS_PASSWORD"
 KEYRING_SERVICE = "runner-secrets"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
-
-from sandbox.dataclass import dataclass
 
 
 class SecretValue:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 from agent_runner.project_names import DEFAULT_PROJECT
 from daemon.errors import ProjectNotAllowedError, UsageError
 from daemon.jobs.models import AgentIdentity
 from daemon.tokens.models import Role, Token
-from sandbox.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from daemon.errors import InvalidConfigError
 from daemon.server.retention_limits import RetentionLimits
-from sandbox.dataclass import dataclass
 
 ENV_PREFIX = "RUNNER_SERVER_"
 LEASE_S = 30.0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from agent_runner.outcome import EndReason, Outcome
 from daemon.jobs.models import MAX_LOSSES, Attempt, Job
 from daemon.jobs.retries import backoff_us, losses_left, may_retry
 from daemon.jobs.states import JobState
 from daemon.server.words import count_of, span
-from sandbox.dataclass import dataclass
 
 CANCEL_GRACE_US = 10_000_000
 """Between TERM and KILL of a cancelled command (DESIGN §6)."""

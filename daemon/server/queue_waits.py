@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from daemon.jobs.models import Job, Waits
 from daemon.server.agent_session import AgentSession
 from daemon.server.words import count_of, moment, named_jobs, pairs
 from sandbox.base import Tier
-from sandbox.dataclass import dataclass
 
 AGENT, SLOT, ENGINE = "agent", "slot", "engine"
 

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -21,7 +21,6 @@ from daemon.supervisor.child_watch import ChildWatch
 from daemon.supervisor.pid_files import ProcessIdentity
 from daemon.supervisor.spawning import SpawnedChild, spawn
 from daemon.supervisor.states import ProcessState, move
-from sandbox.dataclass import dataclass
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 

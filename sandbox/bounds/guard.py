@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandbox.bounds.control_group import ControlGroup
 from sandbox.bounds.control_groups import ControlGroups
-from sandbox.dataclass import dataclass
 from sandbox.errors import SandboxBrokenError
 from sandbox.limits import Keeper, KeptLimit, Limit, Limits
 

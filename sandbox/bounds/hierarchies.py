@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.dataclass import dataclass
 from sandbox.limits import Keeper, Limit
 
 CONTROLLERS = {Limit.MEMORY: "memory", Limit.PIDS: "pids", Limit.CPUS: "cpu"}

@@ -7,9 +7,9 @@ that a new wording is one line and one test.
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 
 from sandbox.base import ExecResult
-from sandbox.dataclass import dataclass
 from sandbox.errors import (
     CommandNotStartedError,
     EngineGoneError,

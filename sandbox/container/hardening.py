@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sandbox.base import Network, SandboxRequest
 from sandbox.container.settings import ContainerSettings
-from sandbox.dataclass import dataclass
 from sandbox.env import JOB_ROOT, JOB_UID
 from sandbox.limits import Limits
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from sandbox.dataclass import dataclass
 from sandbox.errors import SandboxUnavailableError
 from sandbox.limits import Keeper, KeptLimit, Limit, Limits
 

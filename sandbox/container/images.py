@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sandbox.container.engine import Engine
@@ -14,7 +15,6 @@ from sandbox.container.failure import Operation, classify
 from sandbox.container.pull_report import PullProgress, PullReport
 from sandbox.container.registries import Logins, RegistryLogin, registry_of
 from sandbox.container.settings import PullPolicy
-from sandbox.dataclass import dataclass
 from sandbox.errors import ImageMissingError, SandboxError
 
 PULL_IDLE_S = 300.0

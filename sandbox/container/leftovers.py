@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sandbox.container import hardening
 from sandbox.container.engine import Engine, label_filter
 from sandbox.container.settings import ContainerSettings
-from sandbox.dataclass import dataclass
 from sandbox.errors import SandboxBrokenError
 
 CONTAINER, VOLUME, CACHE = "container", "volume", "cache"

@@ -9,9 +9,9 @@ import stat
 import tarfile
 import threading
 from collections.abc import AsyncIterator, Generator
+from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.dataclass import dataclass
 from sandbox.errors import TransferRefusedError
 
 _PIECE = 1 << 20

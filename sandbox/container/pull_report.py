@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-
-from sandbox.dataclass import dataclass
+from dataclasses import dataclass
 
 EVERY_S = 5.0
 _MB = 1e6

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import field
-
-from sandbox.dataclass import dataclass
+from dataclasses import dataclass, field
 
 DOCKER_HUB = "docker.io"
 _HUB_ADDRESS = "https://index.docker.io/v1/"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from sandbox.base import ExecRequest, Network, Wall
 from sandbox.container import launcher
@@ -19,7 +20,6 @@ from sandbox.container.frames import FrameError
 from sandbox.container.hardening import Fuses
 from sandbox.container.starting import Starting
 from sandbox.container.workplace import Workplace
-from sandbox.dataclass import dataclass
 from sandbox.errors import SandboxBrokenError, SandboxError
 
 WALLS_NOT_HELD = (Wall.FS_READ, Wall.PROCESSES, Wall.TREE_KILL)

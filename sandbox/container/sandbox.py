@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,6 @@ from sandbox.container.residents import Resident, Residents, Scope
 from sandbox.container.settings import ContainerSettings, Nesting
 from sandbox.container.starting import Starting
 from sandbox.container.workplace import Workplace
-from sandbox.dataclass import dataclass
 from sandbox.ended_command import EndedCommand
 from sandbox.env import JOB_ROOT, JOB_UID, base_env, command_env
 from sandbox.errors import CommandNotStartedError, SandboxBrokenError, TransferRefusedError

@@ -5,11 +5,10 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.container.registries import Logins
-from sandbox.dataclass import dataclass
 from sandbox.errors import EngineUnusableError
 from sandbox.limits import GIB
 

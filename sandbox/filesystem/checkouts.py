@@ -11,10 +11,9 @@ import itertools
 import os
 import stat
 from collections import deque
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox.dataclass import dataclass
 from sandbox.filesystem.repositories import GIT, Repositories, below, is_repository
 
 _BESIDE = (

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import dataclass
 
 from sandbox import procfs
-from sandbox.dataclass import dataclass
 from sandbox.filesystem.bubblewrap_status import BubblewrapStatus
 from sandbox.process import ChildProcess, wait_gone
 from sandbox.process_tree import KILL_BOUND_S, LiveCommand, SweptTree

@@ -11,8 +11,8 @@ import errno
 import functools
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from sandbox.dataclass import dataclass
 from sandbox.filesystem.system_calls import AUDIT_ARCH_X86_64, Machine
 
 _INSTRUCTION = struct.Struct("<HBBI")

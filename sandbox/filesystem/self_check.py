@@ -12,11 +12,11 @@ import shutil
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from sandbox.base import Capabilities, ExecRequest, Network, SandboxRequest, Tier, Wall
-from sandbox.dataclass import dataclass
 from sandbox.filesystem.provider import FilesystemProvider
 from sandbox.filesystem.sandbox import FilesystemSandbox
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sandbox.base import Network
 from sandbox.bounds.guard import Bounds
-from sandbox.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,9 @@ import errno
 import os
 import stat
 import threading
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from sandbox.dataclass import dataclass
 from sandbox.errors import SandboxBrokenError, TransferRefusedError
 from sandbox.job_path import path_parts
 

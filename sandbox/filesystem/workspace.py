@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.dataclass import dataclass
 from sandbox.filesystem.removal import remove_tree
 
 _PRIVATE = 0o700

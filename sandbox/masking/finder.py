@@ -23,7 +23,8 @@ VECTOR_MAX_WORDS = 64
 """Up to so many, a leftmost search looks at many bytes at once; one for all occurrences never does."""
 _STRIDES = (4, 3, 2)
 _SAMPLE_BYTES = 4
-"""Of a word, with a stride; fewer would fit innocent text too often."""
+"""Of a word, with a stride; fewer fit innocent text more often."""
+_MIN_SAMPLE_BYTES = 3
 _WHOLE_SAMPLE_BYTES = 8
 """Of a word, without a stride; more would make the automaton slower."""
 _TABLE_AFTER_BYTES = 128
@@ -55,7 +56,9 @@ def _automaton(words: Sequence[bytes]) -> Finder:
     if len(words) <= VECTOR_MAX_WORDS:
         return _vector(words)
     for stride in _STRIDES:
-        short = [number for number, word in enumerate(words) if len(word) < stride * _SAMPLE_BYTES]
+        short = [
+            number for number, word in enumerate(words) if len(word) < stride * _MIN_SAMPLE_BYTES
+        ]
         if not short:
             return _sampled(words, stride)
         if len(short) <= VECTOR_MAX_WORDS:

@@ -7,8 +7,7 @@ keeps ``sk-learn`` and ``ghp_docs`` readable. There is no guessing by entropy.
 from __future__ import annotations
 
 import re
-
-from sandbox.dataclass import dataclass
+from dataclasses import dataclass
 
 MAX_PREFIX_BYTES = 96
 """No prefix is longer; so much of what was printed is looked at again with the next chunk."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from sandbox.dataclass import dataclass
 from sandbox.network.rules import Address, normal_name
 
 MAX_HEAD_BYTES = 32 << 10

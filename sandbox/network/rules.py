@@ -10,9 +10,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TypeAlias
-
-from sandbox.dataclass import dataclass
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 AddressRange: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network

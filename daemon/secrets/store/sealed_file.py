@@ -16,11 +16,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from daemon.errors import DamagedSecretStoreError
 from daemon.secrets.store.strict_json import parse_object
-from sandbox.dataclass import dataclass
 
 FORMAT = "runner-secrets"
 VERSION = 1

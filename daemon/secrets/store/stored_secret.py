@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from daemon.errors import UsageError
-from sandbox.dataclass import dataclass
 
 MAX_VALUE_BYTES = 1 << 20
 
