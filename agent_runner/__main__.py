@@ -152,11 +152,6 @@ async def _start(
         logger.warning(
             "no claim on the workspaces", extra={"action": "not_claimed", "why": str(error)}
         )
-    record = SandboxRecord(
-        kind=capabilities.kind,
-        tier=capabilities.tier.label,
-        walls_not_held=tuple(str(wall) for wall in capabilities.walls_not_held),
-    )
     token = handover.payload["token"]
     incarnation = secrets_module.token_hex(8)
     client = GrpcDaemonClient(config.server, token, config.name, incarnation, config.projects)
@@ -164,7 +159,7 @@ async def _start(
         config=config,
         client=client,
         provider=provider,
-        sandbox=record,
+        sandbox=_record(capabilities),
         secrets=secrets,
         on_ready=lambda: _announce(config, capabilities, handover),
         offering=offering,
@@ -174,6 +169,14 @@ async def _start(
     told = partial(_told, config, handover, worker, itertools.count(1))
     _on_signals(handover, told, lambda: worker.interrupt(ORPHANED_GRACE_S))
     return worker
+
+
+def _record(capabilities: Capabilities) -> SandboxRecord:
+    return SandboxRecord(
+        kind=capabilities.kind,
+        tier=capabilities.tier.label,
+        walls_not_held=tuple(str(wall) for wall in capabilities.walls_not_held),
+    )
 
 
 def _told(

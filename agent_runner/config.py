@@ -98,6 +98,9 @@ class AgentRunnerConfig:
         """Tell whether jobs run behind the walls of this host's kernel, and not in containers. For messages only."""
         return self.mode == "local"
 
+    def _engine_file(self, name: str) -> Path | None:
+        return None if self.container_certs is None else self.container_certs / name
+
     def get_sandbox_config(
         self, logins: Logins | None = None, engine_away: Callable[[str], None] | None = None
     ) -> SandboxConfig:
@@ -121,8 +124,7 @@ class AgentRunnerConfig:
         )
         from sandbox.factory import CONTAINER, SandboxConfig, kind_of_mode  # noqa: PLC0415
 
-        certs, policy = self.container_certs, self.containers
-        kind = kind_of_mode(self.mode)
+        policy, kind = self.containers, kind_of_mode(self.mode)
         return SandboxConfig(
             kind=kind,
             root=self.workspace_dir,
@@ -131,9 +133,9 @@ class AgentRunnerConfig:
             allow_plain=self.allow_unsandboxed,
             container=ContainerSettings(
                 engine=self.container_engine or DEFAULT_ENGINE,
-                ca_file=certs and certs / "ca.pem",
-                cert_file=certs and certs / "cert.pem",
-                key_file=certs and certs / "key.pem",
+                ca_file=self._engine_file("ca.pem"),
+                cert_file=self._engine_file("cert.pem"),
+                key_file=self._engine_file("key.pem"),
                 image=self.container_image,
                 pull=PullPolicy(self.container_pull),
                 logins=logins,

@@ -218,6 +218,15 @@ class JobServer:
             ),
             self._server,
         )
+        self._add_agent_service(inspections)
+        token_service_pb2_grpc.add_TokenServiceServicer_to_server(
+            TokenServicer(self._tokens, self._clock), self._server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (*SERVICES, health.SERVICE_NAME, late_reflection.SERVICE)
+        self._server.add_generic_rpc_handlers((LateReflection(names),))
+
+    def _add_agent_service(self, inspections: Inspections) -> None:
         leases = LeaseKeeper(
             self._store,
             self._clock,
@@ -240,12 +249,6 @@ class JobServer:
             ),
             self._server,
         )
-        token_service_pb2_grpc.add_TokenServiceServicer_to_server(
-            TokenServicer(self._tokens, self._clock), self._server
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (*SERVICES, health.SERVICE_NAME, late_reflection.SERVICE)
-        self._server.add_generic_rpc_handlers((LateReflection(names),))
 
     async def _check(self) -> None:
         async with grpc.aio.insecure_channel(f"unix:{self._config.socket}") as channel:

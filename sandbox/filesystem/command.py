@@ -183,7 +183,7 @@ class FilesystemCommand:
             if self._gate is not None:
                 self._gate.drain()
             self._pump.end_after(LINGER_S)
-            survivors = await self._tree.kill() or self._lost
+            survivors = _told(await self._tree.kill() or self._lost)
             found = self._result()
             self.verified_dead = not survivors and self._tree.verified_dead()
             sure = self.verified_dead
@@ -197,11 +197,6 @@ class FilesystemCommand:
             await self._dismiss()
             self._tree.close()
             self._pump.release_held()
-        if survivors:
-            logger.error(
-                "Processes survived KILL",
-                extra={"action": "processes_survived", "survivors": survivors},
-            )
         if isinstance(result, SandboxError):
             # What was killed before it could begin, for want of memory, is no failure of the sandbox.
             return result if self._exceeded is None else replace(_KILLED, exceeded=self._exceeded)
@@ -252,3 +247,13 @@ class FilesystemCommand:
         if self._may_stop() and not self._killed.is_set():
             self._exceeded = limit
             self._kill_task = self._loop.create_task(self.kill())
+
+
+def _told(survivors: tuple[str, ...]) -> tuple[str, ...]:
+    """Return them, having told of them."""
+    if survivors:
+        logger.error(
+            "Processes survived KILL",
+            extra={"action": "processes_survived", "survivors": survivors},
+        )
+    return survivors
