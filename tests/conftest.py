@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.contract.container_engine import container_engine
+from tests.contract.container_engine import container_engine, no_subreaper
 from tests.installations import installation, make_lock
 from tests.waiting import wait_until
 
@@ -30,7 +30,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Let tests of whole installations run at the same time, but for those that look at all of the host. Outside of their time-out."""
     if not _has_installation(item.nodeid):
         return (yield)
-    with installation(alone=item.get_closest_marker("alone") is not None):
+    with installation(alone=item.get_closest_marker("alone") is not None), no_subreaper():
         return (yield)
 
 

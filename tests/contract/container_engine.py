@@ -39,8 +39,8 @@ def missing_part() -> str:
 
 
 @contextmanager
-def _no_subreaper() -> Iterator[None]:
-    """Let an orphan go to init meanwhile: tests look at every child of this process, and an engine has many."""
+def no_subreaper() -> Iterator[None]:
+    """Let an orphan go to init meanwhile: tests look at every child of this process, and an engine or a daemon has many."""
     libc = ctypes.CDLL(None)
     was = ctypes.c_int()
     libc.prctl(_GET_SUBREAPER, ctypes.byref(was), 0, 0, 0)
@@ -82,7 +82,7 @@ def mortal_engine() -> Iterator[RunningEngine]:
     held, hold = os.pipe()
     said, say = os.pipe()
     argv = ["setsid", "--fork", sys.executable, "-m", "tests.contract.engine_keeper", str(root)]
-    with _no_subreaper():
+    with no_subreaper():
         subprocess.run(argv, stdin=held, stdout=say, check=True)
     os.close(held)
     os.close(say)

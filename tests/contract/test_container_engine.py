@@ -9,7 +9,10 @@ import signal
 import socket
 import ssl
 import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +33,8 @@ from sandbox.errors import (
 from tests.contract.container_engine import missing_part, running_engine, settings_for
 from tests.contract.engine_keeper import ask, start, stop
 from tests.contract.sandbox_backends import DEADLINE_S, read_until, until
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture
@@ -117,16 +122,37 @@ class _Certificates:
 VERSION = b'{"ApiVersion": "1.41", "MinAPIVersion": "1.12"}'
 
 
-async def _answering(content: bytes, **options: object) -> asyncio.Server:
+@contextlib.asynccontextmanager
+async def _serving(handle: Handler, **options: Any) -> AsyncIterator[int]:
+    """Yield the port of a server; wait for the end of its connections."""
+    running: set[asyncio.Task[Any]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        running.add(task)
+        try:
+            await handle(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0, **options) as server:
+        yield server.sockets[0].getsockname()[1]
+    if running:
+        await asyncio.wait(running)
+
+
+def _answering(content: bytes, **options: Any) -> AbstractAsyncContextManager[int]:
     """Start a server that gives one answer to everything."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content) + content)
         await writer.drain()
-        writer.close()
 
-    return await asyncio.start_server(answer, "127.0.0.1", 0, **options)  # type: ignore[arg-type]
+    return _serving(answer, **options)
 
 
 async def test_an_engine_behind_tls_on_both_sides(tmp_path: Path):
@@ -135,8 +161,7 @@ async def test_an_engine_behind_tls_on_both_sides(tmp_path: Path):
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca.pem")
     context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
     context.verify_mode = ssl.CERT_REQUIRED
-    async with await _answering(VERSION, ssl=context) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with _answering(VERSION, ssl=context) as port:
         engine = Engine(certificates.settings(port))
         assert await engine.connect() == "1.41"
         await engine.close()
@@ -153,8 +178,7 @@ async def test_an_engine_behind_tls_on_both_sides(tmp_path: Path):
 async def test_the_newest_version_that_both_speak(newest, oldest, agreed):
     """The engine's newest, or ours if that is older."""
     said = f'{{"ApiVersion": "{newest}", "MinAPIVersion": "{oldest}"}}'.encode()
-    async with await _answering(said) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with _answering(said) as port:
         engine = Engine(ContainerSettings(engine=f"tcp://127.0.0.1:{port}"))
         assert await engine.connect() == agreed
         await engine.close()
@@ -164,8 +188,7 @@ async def test_the_newest_version_that_both_speak(newest, oldest, agreed):
 async def test_no_version_in_common(newest, oldest):
     """Too old and too new are refused with both ranges."""
     said = f'{{"ApiVersion": "{newest}", "MinAPIVersion": "{oldest}"}}'.encode()
-    async with await _answering(said) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with _answering(said) as port:
         engine = Engine(ContainerSettings(engine=f"tcp://127.0.0.1:{port}"))
         with pytest.raises(SandboxUnavailableError, match=r"1\.40 to 1\.47"):
             await engine.connect()
@@ -175,8 +198,7 @@ async def test_no_version_in_common(newest, oldest):
 @pytest.mark.parametrize("said", [b"hello", b"[]", b"{}", b'{"ApiVersion": "x"}'])
 async def test_something_that_is_no_engine(said):
     """Whoever answers with something else is no engine, and that is one clear error."""
-    async with await _answering(said) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with _answering(said) as port:
         provider = ContainerProvider(
             ContainerSettings(engine=f"tcp://127.0.0.1:{port}"), owner_label="x"
         )
@@ -187,8 +209,7 @@ async def test_something_that_is_no_engine(said):
 
 async def test_a_network_that_swallows_everything_is_noticed():
     """Whoever waits for the end of a command says nothing for hours; the kernel asks whether the other host is there."""
-    async with await _answering(VERSION) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with _answering(VERSION) as port:
         engine = Engine(ContainerSettings(engine=f"tcp://127.0.0.1:{port}"))
         async with engine.stream(Operation.ASK, "GET", "/version") as answer:
             opened = answer.extensions["network_stream"].get_extra_info("socket")
@@ -205,10 +226,8 @@ async def test_a_registry_that_says_nothing(monkeypatch):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         await reader.read()
-        writer.close()
 
-    async with await asyncio.start_server(begin, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with _serving(begin) as port:
         engine = Engine(ContainerSettings(engine=f"tcp://127.0.0.1:{port}"), blamed.append)
         with pytest.raises(ImageMissingError, match="is silent"):
             await images.obtain(engine, "silent.example/x", PullPolicy.ALWAYS)
@@ -228,10 +247,8 @@ async def test_a_removal_that_meets_the_end_of_its_container(failures: int):
         body = message if status.startswith(b"500") else b""
         writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
         await writer.drain()
-        writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with _serving(answer) as port:
         engine = Engine(ContainerSettings(engine=f"tcp://127.0.0.1:{port}"))
         ends = pytest.raises(SandboxBrokenError, match="improper")
         with contextlib.nullcontext() if failures == 1 else ends:

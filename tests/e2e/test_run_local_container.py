@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,13 @@ def here(instance: Instance, container_engine: Path) -> Iterator[Instance]:
     yield instance
     assert containers(container_engine) == []
     assert instance.workspaces() == []
+
+
+def images(engine: Path) -> list[dict[str, Any]]:
+    """Return all images of an engine. It lists those of the same second in any order."""
+    status, said = ask(engine / "sock", "GET", "/images/json?all=1")
+    assert status == 200
+    return sorted(json.loads(said), key=lambda image: image["Id"])
 
 
 def run(here: Instance, *args: str) -> subprocess.CompletedProcess[bytes]:
@@ -78,7 +86,7 @@ def test_who_names_the_image(here: Instance):
 
 def test_a_dry_run_says_the_line_and_touches_nothing(here: Instance, container_engine: Path):
     """Secrets are names in it; the image is looked for; the engine has no more than before."""
-    before = ask(container_engine / "sock", "GET", "/images/json?all=1")
+    before = images(container_engine)
     here.extra_env |= {"TOKEN": SECRET, "API_KEY": SECRET}
     here.job_file(
         "job_command: [make, 'a b']\n"
@@ -104,7 +112,7 @@ def test_a_dry_run_says_the_line_and_touches_nothing(here: Instance, container_e
     ):  # fmt: skip
         assert pair in pairs, pair
     assert "--read-only" in words
-    assert ask(container_engine / "sock", "GET", "/images/json?all=1") == before
+    assert images(container_engine) == before
     missing = run(here, "--dry-run", "--runner-image", "nobody/nothing:7")
     assert missing.returncode == 125
     here.extra_env["RUNNER_CONTAINER_PULL"] = "missing"
@@ -136,9 +144,11 @@ def test_what_a_killed_run_leaves_is_listed_and_removed(here: Instance, containe
     args = ("run-local", "-q", "-f", str(here.root / "job.yaml"), "--runner-image", IMAGE)
     with here.popen(*args, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
-        assert running.stdout.readline() == b"up\n"
-        assert json.loads(here.ok("gc", "--dry-run", "--json")) == []
-        os.kill(running.pid, signal.SIGKILL)
+        try:
+            assert running.stdout.readline() == b"up\n"
+            assert json.loads(here.ok("gc", "--dry-run", "--json")) == []
+        finally:
+            running.kill()
     listed = json.loads(here.ok("gc", "--dry-run", "--json"))
     kinds = {row["kind"] for row in listed if row["action"] == "would remove"}
     assert {"container", "volume", "folder"} <= kinds
