@@ -13,7 +13,6 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from sandbox import procfs
@@ -82,12 +81,7 @@ class HeldProcesses:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for held in self._held.values():
             held.close()
         self._held.clear()
