@@ -26,7 +26,7 @@ from runner.v1 import agent_service_pb2_grpc as rpc
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.max_receive_message_length", 4 << 20),
     # A server that vanished without a word is noticed within 30 s; one that is idle may be asked.
     ("grpc.keepalive_time_ms", 20_000),

@@ -141,6 +141,8 @@ class Worker:
                     self._on_ready()
                 self._away = False
                 backoff.reset()
+                # A server that is back gives each lease one full time, so renewals must not wait longer.
+                backoff.limit(registration.renew_s / 2)
                 await self._session(registration)
             except NotAdmittedError as error:
                 if not known:

@@ -7,7 +7,7 @@ import pytest
 from tests.chaos.outages import outages
 from tests.chaos.side_by_side import side_by_side
 
-LEASE_S = 2.0
+LEASE_S = 3.0
 """Shorter than the server is away: no lease may end because nobody could renew it."""
 AWAY_S = 6.5
 """Two minutes in `make chaos`; long enough for the reaper to notice."""
