@@ -42,12 +42,10 @@ from sandbox.base import Capabilities, SandboxProvider, Tier
 from sandbox.errors import SandboxError
 from sandbox.factory import open_configured
 from sandbox.masking.masker import Masker
-from sandbox.process import apply_process_defaults
+from sandbox.process import JOB_UMASK, apply_process_defaults
 
 logger = logging.getLogger("agent_runner")
 
-JOB_UMASK = 0o022
-"""Jobs inherit it: what a file may be must not depend on the shell that started the runner."""
 REPLACED = 7
 """The exit code, as of whatever finds its place taken: to be started again would only take the name back, for ever."""
 ORPHANED_GRACE_S = 3.0

@@ -17,6 +17,8 @@ from sandbox.limits import DEFAULT_FILE_BYTES, DEFAULT_OPEN_FILES, Limits
 
 PRLIMIT = "/usr/bin/prlimit"
 SIGNAL_EXIT_BASE = 128
+JOB_UMASK = 0o022
+"""Of every command and source: what a file may be must not depend on the shell that started the runner."""
 _LAST_SIGNAL = 64
 _PR_SET_CHILD_SUBREAPER = 36
 

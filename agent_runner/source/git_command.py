@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from agent_runner.errors import SourceError
-from sandbox.process import ChildProcess
+from sandbox.process import JOB_UMASK, ChildProcess
 
 GIT = "git"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -124,6 +124,7 @@ class _Running:
                 start_new_session=True,
                 pass_fds=git.fds,
                 bufsize=0,
+                umask=JOB_UMASK,
             )
         except FileNotFoundError as error:
             if folder is not None and not folder.is_dir():

@@ -69,6 +69,7 @@ class BubblewrapLauncher:
         if workspace.job_uid is not None:
             rights.become(self._calls, workspace.job_uid)
         rights.gain_nothing(self._calls)
+        rights.share_files(self._calls)
         if scope.fd >= 0:
             self._calls.must(Step.WALLS, "landlock_restrict_self", scope.fd, 0)
 
@@ -221,6 +222,7 @@ class RestrictedLauncher:
             rights.become(self._calls, workspace.job_uid)
         rights.die_with_parent(self._calls)
         rights.gain_nothing(self._calls)
+        rights.share_files(self._calls)
 
     async def start(
         self, request: ExecRequest, env: Mapping[str, str], aftermath: Aftermath

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from sandbox.filesystem.call_list import CallList, Step
+from sandbox.process import JOB_UMASK
 
 _PR_CAPBSET_DROP = 24
 _PR_SET_PDEATHSIG = 1
@@ -36,6 +37,11 @@ def become(calls: CallList, uid: int) -> None:
 def gain_nothing(calls: CallList) -> None:
     """Make it that no program, setuid or not, has more rights than this one; Landlock and seccomp need it."""
     calls.must(Step.RIGHTS, "prctl", _PR_SET_NO_NEW_PRIVS, 1)
+
+
+def share_files(calls: CallList) -> None:
+    """Let others read what the command makes, as far as they come, whatever the umask of who started the runner."""
+    calls.must(Step.RIGHTS, "umask", JOB_UMASK)
 
 
 def die_with_parent(calls: CallList) -> None:

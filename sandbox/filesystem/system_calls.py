@@ -109,6 +109,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "swapoff": (168, 225),
     "swapon": (167, 224),
     "syslog": (103, 116),
+    "umask": (95, 166),
     "umount2": (166, 39),
     "unshare": (272, 97),
     "userfaultfd": (323, 282),

@@ -69,6 +69,16 @@ async def test_environment_is_exactly_what_is_promised(every, monkeypatch):
     assert seen == {**every.sandbox.base_env, "JOB_VALUE": "a\nb=c", "LANG": "C"}
 
 
+async def test_umask_is_not_that_of_the_caller(every):
+    """What a file of the job may be does not depend on the shell that started the runner."""
+    before = os.umask(0o077)
+    try:
+        output, _ = await every.run("umask")
+    finally:
+        os.umask(before)
+    assert output == b"0022\n"
+
+
 async def test_markers_cannot_be_overridden(every):
     """A job cannot pass for another sandbox."""
     output, _ = await every.run("echo $RUNNER_SANDBOX", env={"RUNNER_SANDBOX": "other"})

@@ -34,6 +34,16 @@ async def test_the_default_branch(desk: Desk, repository: Repository) -> None:
     assert desk.left() == []
 
 
+async def test_modes_do_not_depend_on_the_umask(desk: Desk, repository: Repository) -> None:
+    """A job of somebody with a private umask gets the files as everybody else's does."""
+    before = os.umask(0o077)
+    try:
+        await desk.git(repository.url)
+    finally:
+        os.umask(before)
+    assert (desk.tree / "a").stat().st_mode & 0o777 == 0o644
+
+
 async def test_every_kind_of_ref(desk: Desk, repository: Repository) -> None:
     """A branch, a tag, a commit, its beginning, and a ref that no clone would fetch."""
     first = repository.head()
