@@ -15,7 +15,7 @@ from sandbox.container.sandbox import ContainerSandbox
 from sandbox.errors import SandboxBrokenError, SandboxUnavailableError
 from sandbox.limits import MIB, Limit, Limits
 from tests.contract.container_engine import settings_for
-from tests.contract.sandbox_backends import finish, read_until, running
+from tests.contract.sandbox_backends import a_sleep, finish, read_until, running
 
 OWNER = f"reuse-{os.getpid()}"
 
@@ -69,20 +69,21 @@ async def project(container_engine):
 
 async def test_the_next_job_finds_nothing_of_the_one_before(project: Project):
     """Files, links, processes, memory and names of it are gone; the container is the same, and is said to hold less."""
+    sleep = a_sleep()  # not a short number: the command lines of an engine are full of digits
     mess = (
         f"{PLACE}; cd /job; touch src/f .hidden src/.h /tmp/t ~/h /dev/shm/s; ln -s /etc src/l;"
         " mkdir -p src/d/e; echo x >src/d/e/f; chmod 0 src/d; chmod 777 src;"
-        " (trap '' TERM HUP; while :; do sleep 4911; done) & exit 0"
+        f" (trap '' TERM HUP; while :; do sleep {sleep}; done) & exit 0"
     )
     first, code = await project.run(mess)
     assert code == 0
     look = (
         f"{PLACE}; find /job /tmp ~ /dev/shm -mindepth 1 | sort; stat -c %a /job/src ~;"
-        " ps | grep -c 491[1]; echo $A$t"
+        f" ps | grep -c '[s]leep {sleep}'; echo $A$t"
     )
     output, _ = await project.run(look)
     assert output == first + b"/job/ci\n/job/src\n755\n700\n0\na\n"
-    assert running("4911") == []
+    assert running(sleep) == []
     sandbox = await project.sandbox()
     assert {Wall.FS_READ, Wall.PROCESSES, Wall.TREE_KILL} <= {*sandbox.info.walls_not_held}
     await sandbox.destroy()

@@ -31,6 +31,7 @@ from tests.contract.deviations import CONTAINER
 from tests.contract.sandbox_backends import (
     DEADLINE_S,
     Place,
+    a_sleep,
     finish,
     open_place,
     read_until,
@@ -304,10 +305,10 @@ from sandbox.base import ExecRequest, SandboxRequest
 from sandbox.container.provider import ContainerProvider
 from tests.contract.container_engine import settings_for
 
-async def main(root, owner):
+async def main(root, owner, sleep):
     provider = ContainerProvider(settings_for(Path(root)), owner_label=owner)
     sandbox = await provider.create(SandboxRequest(name="crashed-1"))
-    argv = ("/bin/sh", "-c", "echo up; sleep 4712.1")
+    argv = ("/bin/sh", "-c", f"echo up; sleep {sleep}")
     command = await sandbox.exec(ExecRequest(argv=argv, env={}, cwd="/job/src"))
     async for _ in command.stream():
         break
@@ -321,15 +322,16 @@ async def test_what_a_dead_agent_runner_left_is_found_and_removed(
     place: Place, engine, container_engine
 ):
     """By label, running or not; what belongs to others stays."""
-    argv = [sys.executable, "-c", PREDECESSOR, str(container_engine), "crashed"]
+    sleep = a_sleep()
+    argv = [sys.executable, "-c", PREDECESSOR, str(container_engine), "crashed", sleep]
     with subprocess.Popen(argv) as predecessor:
         assert await asyncio.to_thread(predecessor.wait, DEADLINE_S) == -signal.SIGKILL
-    assert running("4712.1") != []
+    assert running(sleep) != []
     mine = await made_by(engine, f"contract-{os.getpid()}")
     successor = ContainerProvider(settings_for(container_engine), owner_label="crashed")
     assert await successor.reap() == ["crashed-1"]
     assert await made_by(engine, "crashed") == []
-    await until(lambda: not running("4712.1"))
+    await until(lambda: not running(sleep))
     assert await made_by(engine, f"contract-{os.getpid()}") == mine != []
     assert await successor.reap() == []
     await successor.close()

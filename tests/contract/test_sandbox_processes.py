@@ -14,6 +14,7 @@ from tests.contract.sandbox_backends import (
     ALL_BACKENDS,
     FILESYSTEM_BACKENDS,
     PROCESS_BACKENDS,
+    a_sleep,
     finish,
     open_place,
     read_until,
@@ -43,9 +44,10 @@ async def every(request, reachable_dir):
 
 async def test_a_running_command_is_listed(place):
     """A command that runs shows what it was started with; one that has ended shows nothing."""
-    command = await place.start("sleep", "4711.5", env={"SCRIPT_SLEEP_S": "60"})
+    sleep = a_sleep()
+    command = await place.start("sleep", sleep, env={"SCRIPT_SLEEP_S": "60"})
     async with asyncio.timeout(20):
-        while not [one for one in await command.processes() if "sleep 4711.5" in one.command]:
+        while not [one for one in await command.processes() if f"sleep {sleep}" in one.command]:
             await asyncio.sleep(0.01)
     await command.kill()
     assert await command.processes() == []
@@ -54,7 +56,10 @@ async def test_a_running_command_is_listed(place):
 async def test_the_whole_tree_is_listed_with_its_facts(every):
     """Children are below their parents, busy ones have used time, and the start is a moment of this host."""
     before = time.time()
-    script = "sh -c 'while :; do :; done' & sleep 4711.6 & (setsid sleep 4711.7 &); echo up; wait"
+    child, orphan = a_sleep(), a_sleep()
+    script = (
+        f"sh -c 'while :; do :; done' & sleep {child} & (setsid sleep {orphan} &); echo up; wait"
+    )
     command = await every.start(script)
     await read_until(command.stream(), b"up")
     found: dict[str, Any] = {}
@@ -62,12 +67,12 @@ async def test_the_whole_tree_is_listed_with_its_facts(every):
         while len(found) < 4 or not found["while"].cpu_s:
             await asyncio.sleep(0.05)
             for one in await command.processes():
-                name = next(w for w in ("echo up", "while", "4711.6", "4711.7") if w in one.command)
+                name = next(w for w in ("echo up", "while", child, orphan) if w in one.command)
                 found[name] = one
     main = found["echo up"]
-    assert found["while"].parent_pid == found["4711.6"].parent_pid == main.pid
-    assert found["4711.7"].parent_pid != main.pid
-    assert found["4711.6"].state == "S"
+    assert found["while"].parent_pid == found[child].parent_pid == main.pid
+    assert found[orphan].parent_pid != main.pid
+    assert found[child].state == "S"
     for one in found.values():
         assert before - 5 < one.start_s < time.time() + 5, one
     await command.kill()
@@ -76,10 +81,11 @@ async def test_the_whole_tree_is_listed_with_its_facts(every):
 async def test_long_and_strange_command_lines_are_whole(real):
     """Nothing is cut that a person's part would cut: only whole words can be masked."""
     odd = "x" * 5000 + "\n\x1b[2Jé"
-    command = await real.start("/bin/sh", "-c", "sleep 4711.8; :", odd)
+    sleep = a_sleep()
+    command = await real.start("/bin/sh", "-c", f"sleep {sleep}; :", odd)
     lines: list[str] = []
     async with asyncio.timeout(20):
-        while not any("4711.8; :" in line for line in lines):
+        while not any(f"{sleep}; :" in line for line in lines):
             lines = [one.command for one in await command.processes()]
     assert any(odd in line for line in lines)
     await command.kill()

@@ -15,6 +15,7 @@ from sandbox.filesystem.workspace import SPARE_PREFIX
 from tests.contract.deviations import BWRAP, PLAIN
 from tests.contract.sandbox_backends import (
     FILESYSTEM_BACKENDS,
+    a_sleep,
     open_place,
     read_until,
     running,
@@ -149,12 +150,13 @@ async def test_a_replaced_folder_is_not_used_again(writable):
 
 async def test_a_daemon_that_holds_a_folder_open_dies_first(reusing):
     """What a job leaves running in a folder is dead before the folder serves another."""
+    sleep = a_sleep()
     script = (
-        "cd \"$TMPDIR\"; (setsid sh -c 'exec 9<.; sleep 4712.1 & sleep 4712.1' >/dev/null 2>&1 &);"
+        f"cd \"$TMPDIR\"; (setsid sh -c 'exec 9<.; sleep {sleep} & sleep {sleep}' >/dev/null 2>&1 &);"
         " sleep 0.1"
     )
     _, (sandbox, top, _) = await after(reusing, script)
-    assert running("4712.1") == []
+    assert running(sleep) == []
     assert not list((top / "tmp").iterdir())
     await sandbox.destroy()
 

@@ -23,6 +23,7 @@ from tests.contract.sandbox_backends import (
     FILESYSTEM_BACKENDS,
     PROCESS_BACKENDS,
     WARM,
+    a_sleep,
     finish,
     open_place,
     read_until,
@@ -51,10 +52,11 @@ async def every(request, reachable_dir):
 
 async def test_timeout_kills_grandchildren(every):
     """The bound ends the whole tree, also what ignores TERM in the background."""
-    script = "sh -c \"trap '' TERM; sleep 4711.1 & wait; sleep 4711.1\" & sleep 4711.1"
+    sleep = a_sleep()
+    script = f"sh -c \"trap '' TERM; sleep {sleep} & wait; sleep {sleep}\" & sleep {sleep}"
     _, result = await every.run(script, timeout_s=0.5, grace_s=0.3)
     assert result.timed_out
-    assert running("4711.1") == []
+    assert running(sleep) == []
 
 
 async def test_parents_are_told_to_end_before_their_children(every):
@@ -72,26 +74,28 @@ async def test_parents_are_told_to_end_before_their_children(every):
 
 async def test_daemon_dies_with_the_command(every):
     """What a command leaves behind, double-forked in its own session, is dead when wait returns."""
-    script = "(setsid sh -c 'sleep 4711.2 & sleep 4711.2' >/dev/null 2>&1 &); sleep 0.1"
+    sleep = a_sleep()
+    script = f"(setsid sh -c 'sleep {sleep} & sleep {sleep}' >/dev/null 2>&1 &); sleep 0.1"
     _, result = await every.run(script)
     assert (result.exit_code, result.survivors) == (0, ())
-    assert running("4711.2") == []
+    assert running(sleep) == []
 
 
 async def test_daemon_without_marker_dies_too(every):
     """A daemon with an empty environment, whose parents are dead, is found nevertheless."""
-    script = "(env -i setsid sh -c 'env -i setsid sleep 4711.3 & :' >/dev/null 2>&1 &); sleep 0.1"
+    sleep = a_sleep()
+    script = f"(env -i setsid sh -c 'env -i setsid sleep {sleep} & :' >/dev/null 2>&1 &); sleep 0.1"
     await every.run(script)
-    assert running("4711.3") == []
+    assert running(sleep) == []
 
 
 async def test_daemon_that_holds_the_pipe_does_not_hang_the_stream(every):
     """The output ends with the command, even if a leftover could still write to it."""
-    start = time.monotonic()
-    output, result = await every.run("(setsid sleep 4711.4 &); echo done")
+    sleep, start = a_sleep(), time.monotonic()
+    output, result = await every.run(f"(setsid sleep {sleep} &); echo done")
     assert (output, result.exit_code) == (b"done\n", 0)
     assert time.monotonic() - start < 10
-    assert running("4711.4") == []
+    assert running(sleep) == []
 
 
 async def test_stop_lets_children_clean_up(every):
@@ -119,27 +123,29 @@ async def test_fork_chain_is_killed(every):
 async def test_other_sandboxes_survive_a_kill(every):
     """Killing one tree leaves a running command of another sandbox, and its daemon, alone."""
     other = await every.another()
-    script = "(setsid sleep 4711.5 &); (env -i setsid sleep 4711.5 &); echo up; sleep 4711.5"
+    kept, short = a_sleep(), a_sleep()
+    script = f"(setsid sleep {kept} &); (env -i setsid sleep {kept} &); echo up; sleep {kept}"
     bystander = await every.start(script, sandbox=other)
     await read_until(bystander.stream(), b"up")
     # Exact lines: a shell that has not executed its command yet shows the whole script.
-    await until(lambda: running("4711.5").count("sleep 4711.5") == 3)
+    await until(lambda: running(kept).count(f"sleep {kept}") == 3)
     for _ in range(3):
-        await every.run("(setsid sleep 4711.6 &); true")
-    assert running("4711.5").count("sleep 4711.5") == 3
+        await every.run(f"(setsid sleep {short} &); true")
+    assert running(kept).count(f"sleep {kept}") == 3
     await bystander.kill()
-    assert running("4711.5") == []
+    assert running(kept) == []
 
 
 async def test_daemon_without_marker_dies_beside_an_older_command(real):
     """Where each sandbox has namespaces or a user of its own it does not matter whose else it could be."""
     if os.geteuid() != 0 and real.backend in {LANDLOCK, PLAIN}:
         pytest.skip("an ordinary user's sandboxes share the user, and tree_kill is not held")
-    bystander = await real.start("sleep 4711.7", sandbox=await real.another())
-    script = "(env -i setsid sh -c 'env -i setsid sleep 4711.8 & :' >/dev/null 2>&1 &); sleep 0.1"
+    older, sleep = a_sleep(), a_sleep()
+    bystander = await real.start(f"sleep {older}", sandbox=await real.another())
+    script = f"(env -i setsid sh -c 'env -i setsid sleep {sleep} & :' >/dev/null 2>&1 &); sleep 0.1"
     _, result = await real.run(script)
-    assert (result.survivors, running("sleep 4711.8")) == ((), [])
-    assert running("sleep 4711.7") != []
+    assert (result.survivors, running(f"sleep {sleep}")) == ((), [])
+    assert running(f"sleep {older}") != []
     await bystander.kill()
 
 
@@ -172,10 +178,10 @@ from pathlib import Path
 from sandbox.base import ExecRequest, SandboxRequest, Tier
 from sandbox.filesystem.provider import FilesystemProvider
 
-async def main(root, owner, tier):
+async def main(root, owner, tier, sleep):
     provider = FilesystemProvider(Path(root), owner_label=owner, tier=Tier.parse(tier))
     sandbox = await provider.create(SandboxRequest(name="crashed-1", min_tier=Tier.PLAIN))
-    script = "(setsid sleep 4711.7 &); echo up; sleep 4711.7"
+    script = f"(setsid sleep {sleep} &); echo up; sleep {sleep}"
     cwd = sandbox.inside("/job/src")
     command = await sandbox.exec(ExecRequest(argv=("sh", "-c", script), env={}, cwd=cwd))
     async for _ in command.stream():
@@ -188,17 +194,18 @@ asyncio.run(main(*sys.argv[1:]))
 
 async def test_reap_kills_what_a_crashed_predecessor_ran(real):
     """After kill -9 of the owner its commands are dead, at the latest when a successor reaps."""
-    argv = [sys.executable, "-c", PREDECESSOR, str(real.root), "crashed", real.backend]
+    sleep = a_sleep()
+    argv = [sys.executable, "-c", PREDECESSOR, str(real.root), "crashed", real.backend, sleep]
     with subprocess.Popen(argv) as predecessor:
         assert await asyncio.to_thread(predecessor.wait, DEADLINE_S) == -signal.SIGKILL
     tier = Tier.parse(real.backend)
     successor = FilesystemProvider(real.root, owner_label="crashed", tier=tier)
     if tier is Tier.BWRAP:
-        await until(lambda: not running("4711.7"))
+        await until(lambda: not running(sleep))
     else:
-        assert running("4711.7") != []
+        assert running(sleep) != []
     assert "crashed-1" in await successor.reap()
-    assert running("4711.7") == []
+    assert running(sleep) == []
     assert not (real.root / "crashed-1").exists()
 
 
