@@ -150,7 +150,8 @@ class IncomingBlob:
             raise UsageError("the data is not what sha256 says")
         with self._writing():
             if self._fd == _NOT_OPEN:
-                self._path.parent.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+                for folder in reversed(self._path.parents[:2]):  # mkdir gives its mode to no parent
+                    folder.mkdir(mode=_PRIVATE, exist_ok=True)
                 self._fd = os.open(self._path, _NEW_FILE, 0o600)
             rest = memoryview(data)
             while rest:

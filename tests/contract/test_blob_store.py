@@ -71,6 +71,17 @@ def test_a_content_is_there_when_it_is_whole(blobs, tmp_path):
     assert modes == {"0o0"}
 
 
+def test_nobody_else_can_look_in(blobs, tmp_path):
+    """Whatever the umask."""
+    before = os.umask(0)
+    try:
+        put(blobs)
+    finally:
+        os.umask(before)
+    root = tmp_path / "artifacts"
+    assert {each.stat().st_mode & 0o077 for each in (root, *root.rglob("*"))} == {0}
+
+
 def test_projects_share_nothing(blobs):
     """Whoever knows a digest does not have the content of another project."""
     put(blobs)
