@@ -22,6 +22,13 @@ __all__ = ["container_engine"]
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 INSTALLATION_TIERS = ("e2e", "chaos")
+INSTALLATION_FILES = (
+    "test_gc_guards",
+    "test_local_daemon",
+    "test_sandbox_escapes",
+    "test_state_watch",
+)
+"""Of other tiers: these start a daemon, look at what the installations of the host have left, or are another user of it."""
 PROCESS_TIERS = ("integration", "e2e", "contract", "chaos")
 
 
@@ -35,8 +42,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def _has_installation(nodeid: str) -> bool:
-    file = nodeid.partition("::")[0]
-    return Path(file).parent.name in INSTALLATION_TIERS or "test_local_daemon" in file
+    file = Path(nodeid.partition("::")[0])
+    return file.parent.name in INSTALLATION_TIERS or file.stem in INSTALLATION_FILES
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -98,6 +98,7 @@ def _install(root: Path, uid: int) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.alone  # other tests are the same user
 @pytest.mark.timeout(300)
 def test_a_whole_round_as_an_ordinary_user(account: Account) -> None:
     """Start, a job on the strongest tier, stop; nothing of the user is left."""

@@ -18,6 +18,8 @@ from daemon.local.lock import take_lock
 from daemon.paths import StateDir
 from sandbox.env import OWNER_MARKER, SANDBOX_MARKER
 
+pytestmark = pytest.mark.alone
+
 Job = Callable[[str, str], "subprocess.Popen[bytes]"]
 
 
