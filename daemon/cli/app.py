@@ -70,6 +70,22 @@ class LazyGroup(click.Group):
         except BrokenPipeError:
             raise ReaderGoneError from None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; click itself looks for what may have been meant among those that are imported only.
+
+        Raises:
+            click.UsageError: There is none of this name.
+        """
+        name, known = args[0], self.list_commands(ctx)
+        if name in known or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        from difflib import get_close_matches  # noqa: PLC0415 - for who mistyped only
+
+        meant = "".join(f" Did you mean {each!r}?" for each in get_close_matches(name, known, 1))
+        raise click.UsageError(f"No such command {name!r}.{meant}", ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: D102 - as in click
         return [*self.commands, *self._lazy]
 
