@@ -10,7 +10,7 @@ from dataclasses import replace
 from sandbox.base import ExecRequest, ExecResult, LiveProcess
 from sandbox.container import launcher
 from sandbox.container.attachment import Attachment
-from sandbox.container.end_mark import EndMark
+from sandbox.container.end_mark import Ended, EndMark
 from sandbox.container.engine import Engine
 from sandbox.container.failure import ContainerEnd, conclude
 from sandbox.container.frames import Channel, FrameError
@@ -25,6 +25,7 @@ OUTPUT_END_S = 5.0
 READY_S = 5.0
 """How long a stop waits for the launcher, which a signal would kill before it listens."""
 _SAID_BYTES = 4 << 10
+_WELL = Ended(exit_code=0, short_of_memory=False)
 
 
 class ContainerCommand:
@@ -179,7 +180,7 @@ class ContainerCommand:
                 if self._is_clean_end():
                     self.others_may_follow = True
                     return self._result({"ExitCode": 0})
-            if self._mark is not None and self._mark.found:
+            if self._ended is not None:
                 # Only the end of a container tells whether the kernel killed for memory.
                 await self._engine.kill(self._container, "KILL")
                 await self._engine.wait(self._container)
@@ -204,19 +205,12 @@ class ContainerCommand:
         """Return when the command has ended: with its container, or before."""
         if self._mark is not None:
             await asyncio.wait({reading})
-            if self._mark.found:
+            if self._ended is not None:
                 return
         await self._engine.wait(self._container)
 
     def _is_clean_end(self) -> bool:
-        found = self._mark is not None and self._mark.found
-        ended = found and launcher.SHORT_OF_MEMORY not in self._said
-        return (
-            ended
-            and launcher.own_exit_code(self._heard) == 0
-            and not self._terminating
-            and not self._killed
-        )
+        return self._ended == _WELL and not self._terminating and not self._killed
 
     async def _read(self) -> None:
         try:
@@ -238,9 +232,8 @@ class ContainerCommand:
             self._output.end()
 
     def _is_told(self) -> bool:
-        """Tell whether the launcher has said all about the end; its two channels keep no order."""
-        found = self._mark is not None and self._mark.found
-        return found and launcher.own_exit_code(self._heard) is not None
+        """Tell whether the launcher has said all; its two channels keep no order."""
+        return self._ended is not None and self._started.is_set()
 
     def _hear(self, piece: bytes) -> None:
         """Keep what init and launcher say; the command has no way to their channel."""
@@ -249,13 +242,18 @@ class ContainerCommand:
             self._started.set()
 
     @property
+    def _ended(self) -> Ended | None:
+        return None if self._mark is None else self._mark.ended
+
+    @property
     def _heard(self) -> str:
         return self._said.decode("utf-8", "replace")
 
     def _result(self, state: dict[str, object]) -> ExecResult | SandboxError:
-        own = launcher.own_exit_code(self._heard)
+        ended = self._ended
+        own = launcher.own_exit_code(self._heard) if ended is None else ended.exit_code
         # The engine learns of a kill for memory a moment after it, the launcher at once.
-        short = launcher.SHORT_OF_MEMORY in self._said
+        short = ended is not None and ended.short_of_memory
         outcome = conclude(
             ContainerEnd(
                 exit_code=int(str(state["ExitCode"])) if own is None else own,

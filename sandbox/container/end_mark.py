@@ -1,24 +1,40 @@
-"""Finds where the output of a command ends, in a container that goes on."""
+"""Finds where the output of a command ends, in a container that goes on, and how it ended."""
 
 from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_TOLD_BYTES = 4
+_SHORT_OF_MEMORY = b"m"
+
+
+class Ended(NamedTuple):
+    """What the launcher knows of the end of a command."""
+
+    exit_code: int
+    short_of_memory: bool
+    """Whether the kernel killed a process of it for memory."""
 
 
 class EndMark:
     """Takes pieces of output and gives them back without the mark, however it is split. One per command."""
 
     def __init__(self, mark: bytes) -> None:
-        """Remember what the launcher writes behind the output; never empty."""
+        """Remember what the launcher writes behind the output, right before the four bytes that tell the end; never empty."""
         self._mark = mark
+        self._whole = re.compile(re.escape(mark) + rb"([0-9]{3})([.m])")
         self._held = b""
-        self.found = False
+        self.ended: Ended | None = None
+        """Known once the mark has come: nothing follows it."""
 
     def feed(self, piece: bytes) -> bytes:
-        """Return what is certainly output; ``found`` says that nothing follows it."""
+        """Return what is certainly output."""
         data = self._held + piece
-        position = data.find(self._mark)
-        if position >= 0:
-            self.found, self._held = True, b""
-            return data[:position]
+        if match := self._whole.search(data):
+            self._held = b""
+            self.ended = Ended(int(match[1]), match[2] == _SHORT_OF_MEMORY)
+            return data[: match.start()]
         kept = self._begun(data)
         self._held = data[len(data) - kept :]
         return data[: len(data) - kept]
@@ -30,9 +46,9 @@ class EndMark:
 
     def _begun(self, data: bytes) -> int:
         """Return how many of the last bytes may begin a mark."""
-        first = data.find(self._mark[:1], max(0, len(data) - len(self._mark) + 1))
+        first = data.find(self._mark[:1], max(0, len(data) - len(self._mark) - _TOLD_BYTES + 1))
         while first >= 0:
-            if self._mark.startswith(data[first:]):
+            if self._mark.startswith(data[first : first + len(self._mark)]):
                 return len(data) - first
             first = data.find(self._mark[:1], first + 1)
         return 0

@@ -10,7 +10,9 @@ The engine's own way would be shorter and break four promises:
   waits, when it was told of a stop (by USR1), until every other has ended.
 * It wants the words of the command when the container is made, before its source is there.
 
-The same script serves one command and ends with its code, or serves one after the other (``residents.py``).
+The same script serves one command and ends with its code, or serves one after the other (``residents.py``). That one is
+read by the shell itself, like every call of it, because ``read`` takes a byte at a time: with a thousand bytes of variables it was half of
+what a job in a container that is used again cost. A shell says what is wrong with an input that breaks off, where ``take`` ends in silence.
 """
 
 from __future__ import annotations
@@ -26,8 +28,6 @@ STARTED = b"runner: started\n"
 CLEAN = b"runner: clean\n"
 DIRTY = b"runner: dirty\n"
 """What it says after ``cleaning``: whether another command may follow."""
-SHORT_OF_MEMORY = b"runner: short of memory\n"
-"""What it says if the kernel killed a process of the command for memory, where another may follow."""
 TERM_ALL = ("/bin/sh", "-c", "kill -TERM -1")
 """Reaches every process of the container but the first one and itself."""
 STOP_NOTICE = "USR1"
@@ -38,62 +38,47 @@ _SET_BY_SHELL = ("HOSTNAME", "PWD", "OLDPWD", "SHLVL")
 """Set by the engine or by a shell; gone unless the job asks for them."""
 _CLEANED = ("/job", "/job/src", "/tmp", "/home/job", "/dev/shm", "/dev/mqueue")  # noqa: S108  # inside a container
 
-SCRIPT = r"""trap '' TERM
-unset t s l m d r f p e w n i c k o
-m=$1 w=$2
-shift 2
-c=$*
-take() {
-  s=
-  while IFS= read -r l; do
-    [ "$l" != "$m" ] || return 0
-    s="$s$l
-"
-  done
-  exit 125
+_FUNCTIONS = r"""trap '' TERM
+unset t s l m c d r f p g e i k o
+look() {
+  f=
+  case $1 in
+  */*) [ ! -e "$1" ] || f=$1 ;;
+  *)
+    set -f
+    IFS=:
+    for p in $g; do
+      f=${p:-.}/$1
+      [ -f "$f" ] && [ -x "$f" ] && break
+      f=
+    done
+    unset IFS
+    set +f
+    ;;
+  esac
+  r=0
+  if [ -z "$f" ]; then
+    printf 'runner: cannot execute %s: No such file or directory\n' "$1"
+    r=127
+  elif [ -d "$f" ] || [ ! -x "$f" ]; then
+    printf 'runner: cannot execute %s: Permission denied\n' "$1"
+    r=126
+  fi
 }
 run() {
   cd "$d" 2>/dev/null || {
     printf 'the working directory %s cannot be used\n' "$d" >&2
     exit 125
   }
+  look "$1"
+  echo 'runner: started' >&2
+  [ "$r" = 0 ] || return 0
   (
+    trap - TERM USR1
     eval "$s" || exit 127
-    set -f
-    f=
-    case $1 in
-    */*) [ ! -e "$1" ] || f=$1 ;;
-    *)
-      IFS=:
-      for p in $PATH; do
-        f=${p:-.}/$1
-        [ -f "$f" ] && [ -x "$f" ] && break
-        f=
-      done
-      ;;
-    esac
-    if [ -z "$f" ]; then
-      printf 'runner: cannot execute %s: No such file or directory\n' "$1"
-      exit 127
-    fi
-    if [ -d "$f" ] || [ ! -x "$f" ]; then
-      printf 'runner: cannot execute %s: Permission denied\n' "$1"
-      exit 126
-    fi
-    exit 0
+    exec "$@" </dev/null 2>&1
   )
   r=$?
-  if [ "$r" = 0 ]; then
-    (
-      trap - TERM USR1
-      eval "$s"
-      echo 'runner: started' >&2
-      exec "$@" </dev/null 2>&1
-    )
-    r=$?
-  else
-    echo 'runner: started' >&2
-  fi
 }
 others() {
   i=0
@@ -103,6 +88,37 @@ others() {
     [ "$i" -lt 9 ] || sleep 0.1 2>/dev/null || sleep 1 || break
   done
 }
+"""
+SCRIPT = (
+    _FUNCTIONS
+    + r"""m=$1
+take() {
+  s=
+  while IFS= read -r l; do
+    [ "$l" != "$m" ] || return 0
+    s="$s$l
+"
+  done
+  exit 125
+}
+t=
+trap t=1 USR1
+take
+eval "$s"
+take
+run "$@"
+if [ -n "$t" ]; then
+  echo "runner: ended $r" >&2
+  others
+fi
+exit "$r"
+"""
+)
+"""Serves one command."""
+RESIDENT_SCRIPT = (
+    _FUNCTIONS
+    + r"""c=$*
+s=variables
 killed() {
   k=
   for f in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
@@ -137,50 +153,46 @@ clean() {
   done
   return 0
 }
-while :; do
+ready() {
+  variables() { :; }
+  killed
+  o=$k
   t=
   trap t=1 USR1
-  take
-  eval "$s"
-  if [ "$n" = clean ]; then
-    if clean >/dev/null 2>&1; then echo 'runner: clean' >&2; else echo 'runner: dirty' >&2; fi
-    continue
-  fi
-  take
-  [ "$w" = one ] || killed
-  o=$k
+}
+serve() {
   run "$@"
-  if [ "$w" = one ]; then
-    if [ -n "$t" ]; then
-      echo "runner: ended $r" >&2
-      others
-    fi
-    exit "$r"
-  fi
   [ -z "$t" ] || echo "runner: ended $r" >&2
   others
   killed
-  [ "$k" = "$o" ] || echo 'runner: short of memory' >&2
-  [ -n "$t" ] || echo "runner: ended $r" >&2
-  printf %s "$e"
-done
+  [ "$k" = "$o" ] && f=. || f=m
+  printf '%s%03d%s' "$e" "$r" "$f"
+  ready
+}
+empty() {
+  if clean >/dev/null 2>&1; then echo 'runner: clean' >&2; else echo 'runner: dirty' >&2; fi
+  ready
+}
+ready
 """
+)
+"""Serves one command after the other: each is a ``resident_call``."""
+RESIDENT_SHELL = ("/bin/sh", "-s", "--", "runner-resident")
 
 
 def words(marker: str) -> list[str]:
     """Return the command of a container for one command of a job; nothing of that is in it."""
-    return ["/bin/sh", "-c", SCRIPT, "runner", marker, "one"]
+    return ["/bin/sh", "-c", SCRIPT, "runner", marker]
 
 
-def resident_words(marker: str, also_cleaned: Iterable[str]) -> list[str]:
-    """Return the command of a container for one command after the other.
+def resident_words(also_cleaned: Iterable[str]) -> list[str]:
+    """Return the command of a container for one command after the other, which reads ``RESIDENT_SCRIPT`` first.
 
     Args:
-        marker: Of ``new_marker``.
         also_cleaned: Folders that the image has made writable.
     """
     folders = [*_CLEANED, *(each for each in also_cleaned if re.fullmatch(r"[/\w.-]+", each))]
-    return ["/bin/sh", "-c", SCRIPT, "runner", marker, "many", *folders]
+    return [*RESIDENT_SHELL, *folders]
 
 
 def can_carry(name: str) -> bool:
@@ -200,39 +212,67 @@ def own_exit_code(said: str) -> int | None:
 
 
 def call(
-    request: ExecRequest,
-    env: Mapping[str, str],
-    also_unset: Mapping[str, str],
-    marker: str,
-    end_mark: str = "",
+    request: ExecRequest, env: Mapping[str, str], also_unset: Iterable[str], marker: str
 ) -> bytes:
-    """Return what is written to the input to start a command.
+    """Return what is written to the input to start the one command.
 
     Args:
         request: The command.
         env: Its whole environment.
-        also_unset: What the image sets, which is gone unless it is in ``env``.
+        also_unset: Names that the image sets, which are gone unless they are in ``env``.
         marker: Of ``words``.
-        end_mark: What the script writes behind the output of the command, if others may follow it.
 
     Raises:
         ValueError: A name of the environment is none for a shell.
     """
     argv = " ".join(map(_quoted, request.argv))
-    lines = [f"n=run d={_quoted(request.cwd)} e={_quoted(end_mark)}", f"set -- {argv}", marker]
+    lines = [_place(request, env), f"set -- {argv}", marker, *_variables(env, also_unset), marker]
+    return _encoded(lines)
+
+
+def resident_call(
+    request: ExecRequest, env: Mapping[str, str], also_unset: Iterable[str], end_mark: str
+) -> bytes:
+    """Return what is written to the input to start one command of several; see ``call``.
+
+    A shell runs what is between braces once it has read all of that.
+
+    Args:
+        request: The command.
+        env: Its whole environment.
+        also_unset: Names that the image sets.
+        end_mark: What the script writes behind the output of the command; see ``EndMark``.
+
+    Raises:
+        ValueError: A name of the environment is none for a shell.
+    """
+    argv = " ".join(map(_quoted, request.argv))
+    place = f"{_place(request, env)} e={_quoted(end_mark)}"
+    begin = ["{", "variables() {", ":", *_variables(env, also_unset), "}"]
+    return _encoded([*begin, place, f"serve {argv}", "}"])
+
+
+CLEANING = b"empty\n"
+"""What is written to the input of a resident to have removed what its commands left."""
+
+
+def _place(request: ExecRequest, env: Mapping[str, str]) -> str:
+    """Return where a command starts, and where it is looked for: without a trace of that in its environment."""
+    return f"d={_quoted(request.cwd)} g={_quoted(env.get('PATH', ''))}"
+
+
+def _variables(env: Mapping[str, str], also_unset: Iterable[str]) -> list[str]:
     gone = {*_SET_BY_SHELL, *filter(can_carry, also_unset)} - env.keys()
-    if gone:
-        lines.append(f"unset {' '.join(sorted(gone))}")
+    lines = [f"unset {' '.join(sorted(gone))}"] if gone else []
     for name, value in env.items():
         if not can_carry(name):
             raise ValueError(f"{name!r} cannot be the name of a variable in a container")
         lines.append(f"export {name}={_quoted(value)}")
-    return "\n".join([*lines, marker, ""]).encode("utf-8", "surrogateescape")
+    return lines
 
 
-def cleaning(marker: str) -> bytes:
-    """Return what is written to the input to have removed what a command left."""
-    return f"n=clean\n{marker}\n".encode()
+def _encoded(lines: Iterable[str]) -> bytes:
+    return "\n".join([*lines, ""]).encode("utf-8", "surrogateescape")
 
 
 def _quoted(text: str) -> str:

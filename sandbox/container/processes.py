@@ -6,13 +6,13 @@ import time
 from typing import Any
 
 from sandbox.base import LiveProcess
-from sandbox.container.launcher import SCRIPT
+from sandbox.container.launcher import RESIDENT_SHELL, SCRIPT
 from sandbox.live_processes import MAX_PROCESSES, boot_s
 
 PS_ARGUMENTS = "-ewwo pid,ppid,s,times,etimes,args"
 """Of ps(1), which the engine runs on its host."""
 _FIELDS = 6
-_SCRIPT_BEGIN = SCRIPT.split("\n", 1)[0]
+_LAUNCHERS = (f"/bin/sh -c {SCRIPT.partition(chr(10))[0]}", " ".join(RESIDENT_SHELL))
 
 
 def live_processes(table: Any) -> list[LiveProcess]:
@@ -21,7 +21,7 @@ def live_processes(table: Any) -> list[LiveProcess]:
     pids = {row[0] for row in rows}
     first = {row[0] for row in rows if row[1] not in pids}
     ours = first | {
-        row[0] for row in rows if row[1] in first and _SCRIPT_BEGIN in " ".join(row[5:])
+        row[0] for row in rows if row[1] in first and " ".join(row[5:]).startswith(_LAUNCHERS)
     }
     now_s = boot_s() + time.clock_gettime(time.CLOCK_BOOTTIME)
     shown = [_process(row, now_s) for row in rows if row[0] not in ours]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sandbox.base import ExecRequest, Network, Wall
@@ -44,41 +44,33 @@ class Scope:
 class Resident:
     """A container whose launcher waits for commands, and the workplace that it is in. Used by one sandbox at a time."""
 
-    def __init__(self, engine: Engine, workplace: Workplace, marker: str) -> None:
+    def __init__(self, engine: Engine, workplace: Workplace) -> None:
         self.workplace = workplace
         self.container = ""
         """Its id; empty before ``start``."""
         self._engine = engine
-        self._marker = marker
         self._attachment: Attachment | None = None
         self._command: ContainerCommand | None = None
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self, starting: Starting) -> None:
-        """Wait for the launcher of a container that was made. Called once, before the first command."""
+        """Wait for a container that was made, and tell it how to serve. Called once, before the first command."""
         self._attachment = starting.attachment
         self.container = starting.container
         await starting.started
+        await self._attachment.write(launcher.RESIDENT_SCRIPT.encode())
 
-    def run(
-        self, request: ExecRequest, env: Mapping[str, str], also_unset: Mapping[str, str]
-    ) -> ContainerCommand:
-        """Start a command; the one before has ended well.
-
-        Raises:
-            ValueError: A variable has a name that no shell takes.
-        """
+    def run(self, request: ExecRequest, script: bytes, end_mark: str) -> ContainerCommand:
+        """Start a command, by what ``launcher.resident_call`` made of it; the one before has ended well."""
         if self._attachment is None:
             raise SandboxBrokenError("the container was not started")
-        mark = launcher.new_marker()
-        script = launcher.call(request, env, also_unset, self._marker, mark)
         self._command = ContainerCommand(
             engine=self._engine,
             container=self.container,
             attachment=self._attachment,
             request=request,
             feeding=asyncio.get_running_loop().create_task(self._attachment.write(script)),
-            end_mark=mark.encode(),
+            end_mark=end_mark.encode(),
         )
         return self._command
 
@@ -94,7 +86,7 @@ class Resident:
         said = b""
         with contextlib.suppress(TimeoutError, FrameError):
             async with asyncio.timeout(_CLEAN_S):
-                await self._attachment.write(launcher.cleaning(self._marker))
+                await self._attachment.write(launcher.CLEANING)
                 while launcher.CLEAN not in said and launcher.DIRTY not in said:
                     pieces = await self._attachment.read()
                     if pieces is None:

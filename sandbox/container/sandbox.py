@@ -194,17 +194,19 @@ class ContainerSandbox:
         try:
             request.check()
             env = command_env(self._base_env, request.env)
-            script = launcher.call(request, env, self._parts.image.env, self._marker)
+            alone = self._parts.scope is None
+            mark = self._marker if alone else launcher.new_marker()
+            call = launcher.call if alone else launcher.resident_call
+            script = call(request, env, self._parts.image.env, mark)
         except ValueError as error:
             self._refuse_destroyed()
             return EndedCommand(CommandNotStartedError(str(error)))
         async with self._lock:
             self._refuse_destroyed()
-            if self._parts.scope is None:
+            if alone:
                 self._command = await self._start(request, script)
             else:
-                resident = await self._served()
-                self._command = resident.run(request, env, self._parts.image.env)
+                self._command = (await self._served()).run(request, script, mark)
             return self._command
 
     async def destroy(self) -> None:
@@ -253,7 +255,7 @@ class ContainerSandbox:
         if self._resident is not None:
             await self._resident.let_go()
             await self._engine.remove(self._resident.container)
-        self._resident = Resident(self._engine, self._workplace, self._marker)
+        self._resident = Resident(self._engine, self._workplace)
         await self._resident.start(await self._next_container())
         return self._resident
 
@@ -294,7 +296,7 @@ class ContainerSandbox:
         words = (
             launcher.words(self._marker)
             if self._parts.scope is None
-            else launcher.resident_words(self._marker, image.volumes)
+            else launcher.resident_words(image.volumes)
         )
         name = f"runner-{self._name}-{next(self._numbers)}"
         self._containers.append(name)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sandbox.container import launcher
 from sandbox.container.images import split_reference
-from sandbox.container.launcher import SCRIPT
 from sandbox.container.processes import live_processes
 
 
@@ -25,9 +25,10 @@ def test_a_name_is_split_where_the_registry_splits_it(name, repository, tag):
     assert split_reference(name) == (repository, tag)
 
 
-def test_init_and_launcher_are_not_shown():
+@pytest.mark.parametrize("words", [launcher.words("end"), launcher.resident_words(["/data"])])
+def test_init_and_launcher_are_not_shown(words):
     """A person asks for the command's processes, the oldest first."""
-    launched = f"/bin/sh -c {SCRIPT} runner end /job/src make"
+    launched = " ".join(words)
     rows = [
         ["100", "99", "S", "0", "9", "/sbin/docker-init -- " + launched],
         ["107", "100", "S", "0", "9", launched],

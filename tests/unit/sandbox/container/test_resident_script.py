@@ -1,0 +1,135 @@
+"""The script that runs one command after the other, under every shell that is here: it needs no engine to be tried."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox.base import ExecRequest
+from sandbox.container import launcher
+from sandbox.container.end_mark import Ended, EndMark
+
+PATH = "/usr/bin:/bin"
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
+"""The script ends whatever runs beside it, which must be nobody else's."""
+SHELLS = [
+    pytest.param(
+        words,
+        id=words[0],
+        marks=pytest.mark.skipif(shutil.which(words[0]) is None, reason=f"no {words[0]}"),
+    )
+    for words in (["dash"], ["bash", "--posix"], ["busybox", "sh"])
+]
+
+
+class Resident:
+    """One shell that serves."""
+
+    def __init__(self, shell: list[str]) -> None:
+        _, *rest = launcher.RESIDENT_SHELL
+        self.child = subprocess.Popen(
+            [*shell, *rest],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"FROM_IMAGE": "1", "PATH": PATH, "c": "image", "HOSTNAME": "x"},
+        )
+        self.write(launcher.RESIDENT_SCRIPT.encode())
+
+    def write(self, data: bytes) -> None:
+        """Say something to it."""
+        assert self.child.stdin is not None
+        self.child.stdin.write(data)
+        self.child.stdin.flush()
+
+    def run(self, *argv: str, **env: str) -> tuple[bytes, Ended]:
+        """Run a command to its end; return what it printed and how it ended."""
+        name = launcher.new_marker()
+        request = ExecRequest(argv=argv, env={}, cwd="/")
+        variables = {"PATH": PATH, **env}
+        self.write(launcher.resident_call(request, variables, ["FROM_IMAGE", "c"], name))
+        mark, output = EndMark(name.encode()), b""
+        assert self.child.stdout is not None
+        assert self.child.stderr is not None
+        while mark.ended is None:
+            piece = os.read(self.child.stdout.fileno(), 4096)
+            assert piece, self.child.stderr.read()
+            output += mark.feed(piece)
+        assert self.child.stderr.readline() == launcher.STARTED
+        return output, mark.ended
+
+
+@pytest.fixture(params=SHELLS)
+def shell(request) -> list[str]:
+    """The words that start a shell, where it has nobody beside it."""
+    if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no process namespaces here")
+    return [*NAMESPACE, *request.param]
+
+
+@pytest.fixture
+def resident(shell: list[str]) -> Iterator[Resident]:
+    """A shell that waits for commands, and says nothing that nobody asked for."""
+    one = Resident(shell)
+    yield one
+    assert one.child.communicate(timeout=20) == (b"", b"")
+
+
+def test_each_command_has_its_own_words_variables_and_code(resident: Resident):
+    """Byte for byte, and nothing of the one before."""
+    odd = "'\"$HOME`id`\\\n}\n*; exit 3 \udcff'"
+    show = 'printf "%s|" "$@" "$ODD"; env | grep -c -E "^(c|s|f|FROM_IMAGE|HOSTNAME)="; exit 7'
+    output, ended = resident.run("sh", "-c", show, "x", "a  b", "*", ODD=odd)
+    assert (output, ended) == (b"a  b|*|" + os.fsencode(odd) + b"|0\n", Ended(7, False))
+    output, ended = resident.run("sh", "-c", 'echo "$#$ODD$c"', c="mine")
+    assert (output, ended) == (b"0mine\n", Ended(0, False))
+
+
+def test_what_cannot_be_executed_is_a_result(resident: Resident):
+    """It is looked for in the job's own PATH, and the next command is found again."""
+    assert resident.run("no-such")[1] == Ended(127, False)
+    assert resident.run("/usr")[1] == Ended(126, False)
+    assert resident.run("true", PATH="/none:/")[1] == Ended(127, False)
+    assert resident.run("printf", "%s", "*")[0] == b"*"
+
+
+def test_a_command_may_read_and_write_as_it_likes(resident: Resident):
+    """It has no way to the input from which the next command comes, and its output may have no end of a line."""
+    assert resident.run("cat") == (b"", Ended(0, False))
+    assert resident.run("sh", "-c", "printf end-; echo x >&2")[0] == b"end-x\n"
+
+
+def test_a_large_environment_arrives_whole(resident: Resident):
+    """More than any shell reads at once."""
+    value = "x'y\n" * 20_000
+    assert resident.run("sh", "-c", "echo ${#BIG}", BIG=value)[0] == b"80000\n"
+
+
+def test_a_call_that_breaks_off_starts_nothing(shell):
+    """Wherever it does."""
+    request = ExecRequest(argv=("echo", "ran"), env={}, cwd="/")
+    whole = launcher.resident_call(request, {"PATH": PATH, "A": "a\nb"}, [], "end")
+    _, *rest = launcher.RESIDENT_SHELL
+    for length in range(0, len(whole) - 1, 7):
+        script = launcher.RESIDENT_SCRIPT.encode() + whole[:length]
+        done = subprocess.run(
+            [*shell, *rest], input=script, capture_output=True, timeout=20, check=False
+        )
+        assert done.stdout == b""
+        assert launcher.STARTED not in done.stderr
+
+
+def test_an_end_is_found_however_it_is_split():
+    """Only the whole of it counts; what looks like one is output."""
+    text = b"x end- end-1234 end-1007m"
+    for size in range(1, len(text)):
+        mark = EndMark(b"end-1")
+        pieces = [text[start : start + size] for start in range(0, len(text), size)]
+        assert b"".join(map(mark.feed, pieces)) == b"x end- end-1234 "
+        assert mark.ended == Ended(7, True)
+    cut = EndMark(b"end-1")
+    assert (cut.feed(b"x end-100"), cut.rest(), cut.ended) == (b"x ", b"end-100", None)
