@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+_TOLD = re.compile(rb"([0-9]{3})([.m])")
 _TOLD_BYTES = 4
-_SHORT_OF_MEMORY = b"m"
 
 
 class Ended(NamedTuple):
@@ -23,7 +23,6 @@ class EndMark:
     def __init__(self, mark: bytes) -> None:
         """Remember what the launcher writes behind the output, right before the four bytes that tell the end; never empty."""
         self._mark = mark
-        self._whole = re.compile(re.escape(mark) + rb"([0-9]{3})([.m])")
         self._held = b""
         self.ended: Ended | None = None
         """Known once the mark has come: nothing follows it."""
@@ -31,10 +30,13 @@ class EndMark:
     def feed(self, piece: bytes) -> bytes:
         """Return what is certainly output."""
         data = self._held + piece
-        if match := self._whole.search(data):
-            self._held = b""
-            self.ended = Ended(int(match[1]), match[2] == _SHORT_OF_MEMORY)
-            return data[: match.start()]
+        position = data.find(self._mark)
+        while position >= 0:
+            if told := _TOLD.match(data, position + len(self._mark)):
+                self._held = b""
+                self.ended = Ended(int(told[1]), told[2] == b"m")
+                return data[:position]
+            position = data.find(self._mark, position + 1)
         kept = self._begun(data)
         self._held = data[len(data) - kept :]
         return data[: len(data) - kept]

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.container.engine import Engine
+import httpx2
+
+from sandbox.container.engine import REQUEST_S, Engine
 from sandbox.container.failure import Operation, classify
 from sandbox.container.pull_report import PullProgress, PullReport
 from sandbox.container.registries import Logins, RegistryLogin, registry_of
@@ -154,7 +156,8 @@ async def _pull(
         name,
         params={"fromImage": repository, "tag": tag},
         headers=headers,
-        timeout=PULL_IDLE_S,
+        # Whoever does not even take the request is no registry that is silent.
+        timeout=httpx2.Timeout(REQUEST_S, read=PULL_IDLE_S),
     ) as answer:
         async for line in answer.aiter_lines():
             said = _line(line)
