@@ -116,7 +116,9 @@ class LocalRun:
         await self._store.finish(claim.lease, outcome, [_unlabelled(job) for job in following])
 
     async def _cancel_waiting(self) -> None:
-        for job in await self.jobs():
+        """Cancel what has not begun; the last ones first, because a job that is cancelled ends those that depend on it."""
+        for waiting in reversed(await self.jobs()):
+            job = await self._store.get(waiting.id)
             if job.state in (JobState.PENDING, JobState.BLOCKED):
                 await self._store.cancel(job.id)
 

@@ -132,6 +132,7 @@ def test_an_interrupt_cancels_all(instance: Instance) -> None:
     """What runs is stopped, what waits is cancelled, and the exit code says so."""
     path = instance.job_file(
         "jobs:\n  a: {command: 'echo up; sleep 60'}\n  b: {command: sleep 60}\n  c: {command: x, depends_on: [a]}\n"
+        "  d: {command: x, depends_on: [c]}\n"
     )
     process = instance.popen("pipeline", "run", path, stdout=subprocess.PIPE)
     assert process.stdout is not None
