@@ -41,7 +41,7 @@ def jobs() -> None:
 
 
 @jobs.command(
-    epilog="Examples: runner jobs submit --file build.yaml --follow; runner jobs submit --wait -- make test"
+    epilog="Examples: runner jobs submit --file build.yaml --follow; runner jobs submit --wait -- uname -a"
 )
 @click.option(
     "--file", "-f", "file", metavar="FILE", help="Job file, YAML or JSON; - reads standard input."
@@ -70,7 +70,7 @@ def submit(  # noqa: PLR0913 - one parameter per option
     command: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Submit a job file, or a COMMAND after --."""
+    """Submit a job file, or a COMMAND after --, which starts in an empty folder."""
     if (file is None) == (not command):
         raise UsageError("give either --file FILE or a command after --")
     if follow and (as_json or count > 1):
