@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
 from daemon.cli.app import LazyGroup
 from daemon.cli.output import note, print_json, print_table, printable, state_of
-from daemon.errors import UsageError
+from daemon.errors import Interrupted, UsageError
 from daemon.settings import parse_seconds
 
 AGENT_RUNNER = "agent-runner"
 PROCESS = re.compile(rf"daemon|job-server|{AGENT_RUNNER}(-[0-9]{{1,2}})?")
 
+_TAKES_TIME = 2
+"""A process that is said to be stopping so often has not stopped within two seconds."""
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 COMMANDS: dict[str, tuple[str, str]] = {
     "start": (
@@ -48,7 +52,8 @@ def stop(ctx: click.Context, drain_timeout: str | None, now: bool) -> None:
     from daemon.local.stop import stop_local  # noqa: PLC0415
 
     timeout_s = None if drain_timeout is None else seconds_of(drain_timeout)
-    stop_local(state_of(ctx), timeout_s, now, print_progress)
+    with goes_on("stop"):
+        stop_local(state_of(ctx), timeout_s, now, print_progress if now else DrainProgress())
     print_progress({"process": "daemon", "state": "stopped"})
 
 
@@ -112,6 +117,37 @@ def seconds_of(text: str) -> float:
         return parse_seconds(text)
     except ValueError as error:
         raise UsageError(f"--drain-timeout {text}: {error}") from None
+
+
+@contextlib.contextmanager
+def goes_on(what: str) -> Iterator[None]:
+    """Say to who presses Ctrl-C that the daemon goes on with what it was told.
+
+    Raises:
+        Interrupted: In place of KeyboardInterrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"stopped waiting; the {what} goes on (see `runner local status`)"
+        ) from None
+
+
+class DrainProgress:
+    """Prints the progress of a stop, and once for each process that takes its time what it waits for."""
+
+    def __init__(self) -> None:
+        self._heard: Counter[str] = Counter()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Print a line of progress; the daemon repeats every two seconds what is still stopping."""
+        name = str(event.get("process", ""))
+        if event.get("state") == "stopping" and name.startswith(AGENT_RUNNER):
+            self._heard[name] += 1
+            if self._heard[name] == _TAKES_TIME:
+                note(f"{name:13} lets running jobs end (`runner local stop --now` does not)")
+        print_progress(event)
 
 
 def print_progress(event: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from daemon.cli.local import pids_of, print_progress, seconds_of
+from daemon.cli.local import DrainProgress, goes_on, pids_of, print_progress, seconds_of
 from daemon.cli.output import note, state_of
 from daemon.cli.secret_search import LOCKED, SecretSearch, search_options
 from daemon.config import LocalConfig, environ, local_config
@@ -131,9 +131,9 @@ def restart(
     harden()
     opened = search.open_store(may_ask=search.is_stale(held))
     store = None if opened is None else search.document()
-    restart_local(
-        state, config, {}, print_progress, store=store, drain_timeout_s=timeout_s, now=now
-    )
+    report = print_progress if now else DrainProgress()
+    with goes_on("restart"):
+        restart_local(state, config, {}, report, store=store, drain_timeout_s=timeout_s, now=now)
 
 
 def _obey_signals() -> None:
