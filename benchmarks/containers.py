@@ -35,7 +35,7 @@ class Containers(Group):
         """Start the engine, and one container for the floor of P12."""
         if reason := missing_part():
             raise UnavailableError(f"not available: {reason}")
-        root = stack.enter_context(running_engine())
+        root = stack.enter_context(running_engine(below_us=True))
         self._runner = stack.enter_context(asyncio.Runner())
         settings = settings_for(root)
         self._engine = Engine(settings)
