@@ -94,10 +94,15 @@ def _bindings() -> KeyBindings:
 
 def _redraw(app: Application[str]) -> None:
     """Start over, on an empty line; called from a signal handler, hence through the loop."""
-    if app.loop is not None:
-        app.loop.call_soon_threadsafe(app.renderer.reset)
-        app.loop.call_soon_threadsafe(app.current_buffer.reset)
+
+    def start_over() -> None:
+        app.renderer.reset()
+        app.current_buffer.reset()
+        # Not before: where the library is about to draw anyway it takes no second order, and may draw too soon.
         app.invalidate()
+
+    if app.loop is not None:
+        app.loop.call_soon_threadsafe(start_over)
 
 
 def _nothing() -> None:
