@@ -13,6 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.e2e.staging import Staging
+from tests.ports import quiet_port
 from tests.waiting import wait_until
 
 VALUE = "canary-7d1f9a3b5c"
@@ -97,13 +98,11 @@ def test_what_is_missing_or_taken_is_one_line(staging: Staging):
 
 def test_an_agent_runner_waits_for_a_server_that_is_away(staging: Staging):
     """At its start and later: it never leaves, and what ran meanwhile is reported when the server is back."""
-    server = staging.server()
+    server = staging.server("--listen", f"127.0.0.1:{quiet_port()}")
     agent = staging.agent()
     server.kill()
     agent.start()
     wait_until(lambda: "server_away" in agent.actions(), 30, agent.tail)
-    address = staging.address
-    server.words = ("server", "--listen", address)
     server.start().wait_ready()
     agent.wait_ready()
     client = staging.client

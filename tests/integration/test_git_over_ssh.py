@@ -17,6 +17,7 @@ from agent_runner.errors import SourceError
 from agent_runner.job_spec import SourceSpec
 from tests.integration.git_servers import Repository
 from tests.integration.sources import Desk
+from tests.ports import quiet_port
 from tests.waiting import wait_until
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin:/bin")
@@ -54,9 +55,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     for name in ("host", "client"):
         words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
         subprocess.run(words, check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = quiet_port()
     config = folder / "sshd_config"
     config.write_text(CONFIG.format(port=port, folder=folder))
     if os.geteuid() == 0:

@@ -26,6 +26,7 @@ from runner.v1 import job_service_pb2 as pb
 from runner.v1 import job_service_pb2_grpc as rpc
 from tests.integration.certificates import Authority, Identity
 from tests.integration.grpc_server import AUTH, TOKEN, Client, FakeAgent, server_config, serving
+from tests.ports import quiet_port
 
 CALL_S = 20
 RECORD = SandboxRecord(kind="filesystem", tier="bwrap")
@@ -189,8 +190,9 @@ async def test_agent_runner_registers_over_mutual_tls(tmp_path, authority, serve
 async def test_a_result_outlives_a_certificate_that_was_wrong(tmp_path, authority, server_identity):
     """What an agent-runner cannot deliver for that is kept, and delivered when somebody has mended it."""
     expired = authority.identity("expired-server", expired=True)
-    async with serving(tmp_path, **tls(expired)) as server:
-        way, listen = link(server, authority.certificate), server.server.listen
+    listen = f"127.0.0.1:{quiet_port()}"
+    async with serving(tmp_path, listen=listen, **tls(expired)) as server:
+        way = link(server, authority.certificate)
         agent = await FakeAgent(server).connect()
         job_id = (await server.submit()).id
         lease = lease_from_pb((await agent.assignment()).lease)
