@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agent_runner import delivery
 from agent_runner.client import Lease
 from agent_runner.errors import ServerRefusedError
 from agent_runner.grpc_client import GrpcDaemonClient
@@ -17,13 +18,18 @@ from agent_runner.spool import Spool
 from runner.v1 import job_pb2, job_service_pb2
 from tests.integration.worker_rig import DEADLINE_S, Rig
 
+LONG_S = "2"
+"""Long enough that whoever does something while a job runs is in time, and no longer: some wait for its end."""
+
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     made = Rig(tmp_path)
-    await made.start_server()
-    yield made
-    await made.close()
+    try:
+        await made.start_server()
+        yield made
+    finally:  # a server that outlives the loop of its test fails another one
+        await made.close()
 
 
 async def test_a_short_job_needs_no_log_stream(rig: Rig) -> None:
@@ -39,16 +45,23 @@ async def test_a_short_job_needs_no_log_stream(rig: Rig) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_short_job_is_three_messages(rig: Rig) -> None:
+async def got_ended(rig: Rig) -> None:
+    """Wait until the agent-runner knows an end, too: whoever asks may know it before."""
+    async with asyncio.timeout(DEADLINE_S):
+        while "got ended" not in rig.client.messages:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_short_job_is_three_messages(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The assignment, the report with the whole log, its answer; and two commits, of submit and claim and of the end."""
+    monkeypatch.setattr(delivery, "FIRST_SEND_DELAY_S", DEADLINE_S)  # it is short on any host
     await rig.start_agent()
     await rig.ended(await rig.submit())
+    await got_ended(rig)
     rig.client.messages.clear()
     before = rig.store.commits
     await rig.ended(await rig.submit(SCRIPT_OUTPUT="x" * 60_000))
-    async with asyncio.timeout(DEADLINE_S):
-        while "got ended" not in rig.client.messages:  # whoever asks may know it before
-            await asyncio.sleep(0.01)
+    await got_ended(rig)
     assert rig.client.messages == ["got assignments", "sent reports", "got ended"]
     assert rig.store.commits - before == 2
 
@@ -122,7 +135,7 @@ async def test_without_its_engine_it_takes_what_does_without(rig: Rig) -> None:
 async def test_a_new_incarnation_ends_the_old_leases(rig: Rig) -> None:
     """The job of a dead agent-runner runs again on its successor at once."""
     await rig.start_agent()
-    job_id = await rig.submit(SCRIPT_OUTPUT="up", SCRIPT_SLEEP_S="0.6")
+    job_id = await rig.submit(SCRIPT_OUTPUT="up", SCRIPT_SLEEP_S=LONG_S)
     await rig.wait_log(job_id, 2)
     rig.tasks.pop().cancel()
     await rig.start_agent(incarnation="2")
@@ -151,7 +164,7 @@ async def test_the_next_start_delivers_what_a_dead_one_could_not(rig: Rig) -> No
     """The server is away, the job ends, the agent-runner dies: its successor brings log and result, in the same attempt."""
     await rig.start_agent()
     job_id = await rig.submit(
-        SCRIPT_OUTPUT="all of it\n", SCRIPT_SLEEP_S="0.2", SCRIPT_EXIT_CODE="4"
+        SCRIPT_OUTPUT="all of it\n", SCRIPT_SLEEP_S=LONG_S, SCRIPT_EXIT_CODE="4"
     )
     await rig.wait_log(job_id, 1)
     await rig.stop_server()
@@ -171,7 +184,7 @@ async def test_the_next_start_delivers_what_a_dead_one_could_not(rig: Rig) -> No
 async def test_no_leftover_waits_for_another(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two that a dead agent-runner left, the first takes until the second is delivered."""
     await rig.start_agent()
-    ids = [await rig.submit(SCRIPT_OUTPUT="x", SCRIPT_SLEEP_S="0.2") for _ in range(2)]
+    ids = [await rig.submit(SCRIPT_OUTPUT="x", SCRIPT_SLEEP_S=LONG_S) for _ in range(2)]
     for job_id in ids:
         await rig.wait_log(job_id, 1)
     await rig.stop_server()
@@ -208,7 +221,7 @@ async def test_a_spool_that_cannot_be_made_fails_the_job_only(rig: Rig) -> None:
 async def test_a_replaced_agent_runner_leaves(rig: Rig) -> None:
     """A later start with its name has taken over: it kills what it runs and goes."""
     await rig.start_agent()
-    job_id = await rig.submit(SCRIPT_OUTPUT="up", SCRIPT_SLEEP_S="0.5")
+    job_id = await rig.submit(SCRIPT_OUTPUT="up", SCRIPT_SLEEP_S=LONG_S)
     await rig.wait_log(job_id, 2)
     first = rig.tasks.pop()
     await rig.start_agent(incarnation="2")
@@ -239,7 +252,7 @@ async def test_drain_lets_jobs_end(rig: Rig) -> None:
 async def test_an_interrupted_attempt_does_not_count(rig: Rig, leave: str) -> None:
     """However it leaves, what ran is given back and runs again."""
     worker = await rig.start_agent()
-    job_id = await rig.submit(SCRIPT_OUTPUT="up", SCRIPT_SLEEP_S="1", SCRIPT_IGNORE_TERM="1")
+    job_id = await rig.submit(SCRIPT_OUTPUT="up", SCRIPT_SLEEP_S=LONG_S, SCRIPT_IGNORE_TERM="1")
     await rig.wait_log(job_id, 2)
     if leave == "drain_over":
         worker.drain()

@@ -91,6 +91,20 @@ class Rig:
         self.store = SqliteJobStore(self.config.database, SystemClock())
         self.server = JobServer(self.config, TOKEN, self.store)
         await self.server.start()
+        await self._until_answered()
+
+    async def _until_answered(self) -> None:
+        """Wait until calls go to this server: the channel may not have seen yet that the one before has gone."""
+        request = job_service_pb2.ListJobsRequest(page_size=1)
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                try:
+                    await self.stub.ListJobs(request, metadata=self.metadata, wait_for_ready=True)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                        raise
+                else:
+                    return
 
     async def stop_server(self) -> None:
         if self.server is not None:
@@ -167,7 +181,9 @@ class Rig:
     async def close(self) -> None:
         for task in self.tasks:
             task.cancel()
-        if self.tasks:
-            await asyncio.wait(self.tasks)
-        await self.channel.close()
-        await self.stop_server()
+        try:
+            if self.tasks:
+                await asyncio.wait(self.tasks)
+            await self.channel.close()
+        finally:
+            await self.stop_server()
