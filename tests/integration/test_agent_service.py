@@ -70,14 +70,17 @@ async def test_submit_is_pushed_to_a_waiting_agent(client: Client):
     """Nothing polls: no timer exists between a submit and its assignment."""
     agent = await FakeAgent(client).connect()
     loop = asyncio.get_running_loop()
-    for _ in range(5):
+    took_s = []
+    for _ in range(9):
         begin = loop.time()
         job = await client.submit("true")
         assignment = await agent.assignment()
-        assert loop.time() - begin < 0.5
+        took_s.append(loop.time() - begin)
         assert assignment.lease.job_id == job.id
         assert [*assignment.spec.argv] == ["true"]
         await agent.finish(assignment.lease)
+    # Most of them: this process may be kept waiting for a processor once.
+    assert sorted(took_s)[4] < 0.5, took_s
 
 
 async def test_slots_bound_what_is_assigned(client: Client):
