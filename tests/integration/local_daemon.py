@@ -42,18 +42,24 @@ class Local:
         self.server_words: tuple[str, ...] = ("listen=127.0.0.1:7",)
         self.agent_words: tuple[str, ...] = ()
         self.agents = 1
+        self.grace_s = 0.3
         self.lines: list[dict[str, Any]] = []
 
     def children(self, *_: Any) -> list[dict[str, Any]]:
         base = [sys.executable, "-P", STAND_IN]
         return [
-            {"name": "job-server", "argv": [*base, *self.server_words], "env": {}, "grace_s": 0.3},
+            {
+                "name": "job-server",
+                "argv": [*base, *self.server_words],
+                "env": {},
+                "grace_s": self.grace_s,
+            },
             *(
                 {
                     "name": "agent-runner" + (f"-{number}" if number > 1 else ""),
                     "argv": [*base, *self.agent_words],
                     "env": {"PATH": "/usr/bin:/bin"},
-                    "grace_s": 0.3,
+                    "grace_s": self.grace_s,
                     "gets_secrets": True,
                     "drains": True,
                     "leaves_orphans": True,

@@ -130,8 +130,8 @@ def test_the_agent_runner_returns_with_its_secrets_and_without_leftovers(local):
         found = local.process("agent-runner")
         return found["state"] == "RUNNING" and found["pid"] != old
 
-    wait_until(restarted, 10)
-    wait_until(lambda: not alive(orphan), 5)
+    wait_until(restarted, 30)
+    wait_until(lambda: not alive(orphan), 30)
     assert local.process("agent-runner")["restarts"] == 1
     assert alive(local.process("job-server")["pid"])
     local.stop()
@@ -169,7 +169,7 @@ def test_a_restart_that_fails_leaves_nothing(local):
     flag.touch()
     with pytest.raises(StartFailedError, match="job-server"):
         restart_local(local.state, {}, {}, local.lines.append)
-    fd = wait_until(lambda: take_lock(local.state), 10)
+    fd = wait_until(lambda: take_lock(local.state), 30)
     assert fd is not None
     os.close(fd)
     with pytest.raises(NotRunningError):
@@ -233,12 +233,13 @@ def test_signals_drain_then_cancel(local):
     """One SIGTERM to the daemon drains; a second one ends the drain."""
     told = local.state.root / "told"
     local.agent_words = (f"count={told}",)
+    local.grace_s = 30  # it leaves by itself, as soon as it gets a processor
     local.start()
     daemon, *children = local.pids()
     os.kill(daemon, signal.SIGTERM)
-    wait_until(told.exists, 5)
+    wait_until(told.exists, 30)
     os.kill(daemon, signal.SIGTERM)
-    wait_until(lambda: not any(alive(pid) for pid in [daemon, *children]), 10)
+    wait_until(lambda: not any(alive(pid) for pid in [daemon, *children]), 30)
     assert told.read_text() == "2"
 
 
@@ -258,7 +259,7 @@ def test_no_secret_on_disk_or_in_the_process_table(local):
     """Neither a file of the state directory nor argv or environment of any process has it; the log has ***."""
     local.agent_words = ("leak=KEY",)
     local.start()
-    wait_until(lambda: "***\n" in list(local_logs(local.state, "agent-runner", 10, False)), 5)
+    wait_until(lambda: "***\n" in list(local_logs(local.state, "agent-runner", 10, False)), 30)
     for path in local.state.root.rglob("*"):
         if path.is_file():
             assert SECRET.encode() not in path.read_bytes(), path

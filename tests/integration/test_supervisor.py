@@ -25,13 +25,15 @@ from tests.integration.stand_in import digest
 STAND_IN = str(Path(__file__).with_name("stand_in.py"))
 SECRET = "canary-4711-tiger"
 PAYLOAD = {"token": "t" * 20, "secrets": {"KEY": SECRET}}
+LEAVES_S = 30.0
+"""The grace of a child that leaves by itself: as soon as it gets a processor."""
 
 
-async def until(condition: Callable[[], Any], deadline_s: float = 20) -> None:
-    """Let the loop run until the condition holds."""
-    async with asyncio.timeout(deadline_s):
+async def until(condition: Callable[[], Any], pause_s: float = 0.01) -> None:
+    """Let the loop run until the condition holds; without a pause not one of its turns is missed."""
+    async with asyncio.timeout(30):
         while not condition():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(pause_s)
 
 
 class Bench:
@@ -97,7 +99,7 @@ async def test_a_killed_child_comes_back_at_once_with_the_same_secrets(bench):
     await bench.run(agent)
     first = agent.pid
     os.kill(first, signal.SIGKILL)
-    await until(lambda: agent.pid not in (None, first) and agent.state is ProcessState.RUNNING, 5)
+    await until(lambda: agent.pid not in (None, first) and agent.state is ProcessState.RUNNING)
     assert agent.ready.result()["digest"] == digest(PAYLOAD)
     described = agent.describe()
     assert (described["restarts"], described["last_exit"]) == (1, "signal 9 (SIGKILL)")
@@ -113,7 +115,7 @@ async def test_a_second_quick_death_waits(bench):
     for state in (ProcessState.STARTING, ProcessState.BACKOFF):
         await until(lambda: agent.state is ProcessState.RUNNING)
         os.kill(agent.pid, signal.SIGKILL)
-        await until(lambda: agent.state is not ProcessState.RUNNING)
+        await until(lambda: agent.state is not ProcessState.RUNNING, 0)
         assert agent.state is state
     await until(lambda: agent.state is ProcessState.RUNNING)
     assert agent.restarts == 2
@@ -190,7 +192,7 @@ async def test_a_child_that_ignores_term_is_killed(bench):
 async def test_a_draining_child_gets_a_second_term(bench):
     """The first TERM drains for the timeout, the second one cancels; neither is lost in the other."""
     told = bench.folder / "told"
-    agent = bench.process("agent-runner", f"count={told}", drains=True)
+    agent = bench.process("agent-runner", f"count={told}", drains=True, grace_s=LEAVES_S)
     supervisor = await bench.run(agent)
     assert await supervisor.stop(0.3, bench.lines.append) == []
     assert told.read_text() == "2"
@@ -200,12 +202,12 @@ async def test_a_draining_child_gets_a_second_term(bench):
 async def test_hurry_ends_a_drain(bench):
     """A second word to stop while a drain of an hour goes on ends it."""
     told = bench.folder / "told"
-    agent = bench.process("agent-runner", f"count={told}", drains=True)
+    agent = bench.process("agent-runner", f"count={told}", drains=True, grace_s=LEAVES_S)
     supervisor = await bench.run(agent)
     stop = asyncio.ensure_future(supervisor.stop(3600, bench.lines.append))
     await until(told.exists)
     supervisor.hurry(Urgency.CANCEL)
-    assert await asyncio.wait_for(stop, 5) == []
+    assert await asyncio.wait_for(stop, 30) == []
     assert told.read_text() == "2"
 
 
@@ -213,7 +215,7 @@ async def test_a_server_that_dies_during_a_drain_comes_back(bench):
     """Whoever still drains needs it to report to; it stops for good when the drain is over."""
     told = bench.folder / "told"
     server = bench.process("job-server")
-    agent = bench.process("agent-runner", f"count={told}", drains=True)
+    agent = bench.process("agent-runner", f"count={told}", drains=True, grace_s=LEAVES_S)
     supervisor = await bench.run(server, agent, first_delay_s=0.05)
     stop = asyncio.ensure_future(supervisor.stop(3600, bench.lines.append))
     await until(told.exists)
@@ -221,7 +223,7 @@ async def test_a_server_that_dies_during_a_drain_comes_back(bench):
         os.kill(server.pid, signal.SIGKILL)
         await until(lambda: server.restarts == restarts and server.state is ProcessState.RUNNING)  # noqa: B023
     supervisor.hurry(Urgency.CANCEL)
-    assert await asyncio.wait_for(stop, 10) == []
+    assert await asyncio.wait_for(stop, 30) == []
     assert (agent.restarts, agent.state) == (0, ProcessState.STOPPED)
     assert (server.restarts, server.state) == (2, ProcessState.STOPPED)
 
@@ -230,7 +232,7 @@ async def test_a_server_that_waits_for_its_next_start_is_stopped_too(bench):
     """The end of the drain calls a restart off that was to come."""
     told = bench.folder / "told"
     server = bench.process("job-server")
-    agent = bench.process("agent-runner", f"count={told}", drains=True)
+    agent = bench.process("agent-runner", f"count={told}", drains=True, grace_s=LEAVES_S)
     supervisor = await bench.run(server, agent, first_delay_s=3600)
     stop = asyncio.ensure_future(supervisor.stop(3600, bench.lines.append))
     await until(told.exists)
@@ -239,7 +241,7 @@ async def test_a_server_that_waits_for_its_next_start_is_stopped_too(bench):
     os.kill(server.pid, signal.SIGKILL)
     await until(lambda: server.state is ProcessState.BACKOFF)
     supervisor.hurry(Urgency.CANCEL)
-    assert await asyncio.wait_for(stop, 10) == []
+    assert await asyncio.wait_for(stop, 30) == []
     assert server.state is ProcessState.STOPPED
 
 
@@ -247,12 +249,12 @@ async def test_nobody_drains_for_a_server_that_is_given_up(bench):
     """What the agent-runner has to report cannot be delivered, so a stop does not wait for it."""
     told, flag = bench.folder / "told", bench.folder / "flag"
     server = bench.process("job-server", f"fail_if={flag}")
-    agent = bench.process("agent-runner", f"count={told}", drains=True)
+    agent = bench.process("agent-runner", f"count={told}", drains=True, grace_s=LEAVES_S)
     supervisor = await bench.run(server, agent, first_delay_s=0.01)
     flag.touch()
     os.kill(server.pid, signal.SIGKILL)
     await until(lambda: server.state is ProcessState.FATAL)
-    assert await asyncio.wait_for(supervisor.stop(3600, bench.lines.append), 10) == []
+    assert await asyncio.wait_for(supervisor.stop(3600, bench.lines.append), 30) == []
     assert told.read_text() == "2"
 
 
@@ -260,13 +262,13 @@ async def test_a_drain_ends_when_the_server_is_given_up(bench):
     """The same when that happens while the drain goes on."""
     told, flag = bench.folder / "told", bench.folder / "flag"
     server = bench.process("job-server", f"fail_if={flag}")
-    agent = bench.process("agent-runner", f"count={told}", drains=True)
+    agent = bench.process("agent-runner", f"count={told}", drains=True, grace_s=LEAVES_S)
     supervisor = await bench.run(server, agent, first_delay_s=0.01)
     stop = asyncio.ensure_future(supervisor.stop(3600, bench.lines.append))
     await until(told.exists)
     flag.touch()
     os.kill(server.pid, signal.SIGKILL)
-    assert await asyncio.wait_for(stop, 20) == []
+    assert await asyncio.wait_for(stop, 30) == []
     assert told.read_text() == "2"
 
 
