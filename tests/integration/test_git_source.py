@@ -286,7 +286,7 @@ def _git_processes() -> list[str]:
     """What git runs for us; the server's are no sessions of their own."""
     found = []
     for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
             if os.getsid(child.pid) != os.getsid(0):
                 found.append(f"{child.pid} {child.name()} {child.status()}")
     return found
