@@ -24,7 +24,8 @@ from daemon.secrets.store.secret_store import SecretStore
 from daemon.secrets.store.store_folder import StoreFolder
 from daemon.secrets.store.store_key import StoreKey
 folder, key, count = sys.argv[1], bytes.fromhex(sys.stdin.readline()), int(sys.argv[2])
-store = SecretStore.open_with_key(StoreFolder(Path(folder)), StoreKey.from_bytes(key))
+folder = StoreFolder(Path(folder), lock_timeout_s=60)  # no queue: who waits with 23 others may be the last one every time
+store = SecretStore.open_with_key(folder, StoreKey.from_bytes(key))
 name = parse_name("w", sys.argv[3])
 print("ready", flush=True)
 sys.stdin.readline()
