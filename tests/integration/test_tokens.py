@@ -123,7 +123,7 @@ async def test_a_token_that_counts_no_more_is_told_like_an_unknown_one(tmp_path)
     """Unknown, revoked and expired tokens get the same words: they say nothing of what there is."""
     clock = SystemClock()
     async with serving(tmp_path, clock) as client:
-        expiring = await issue(client, "client", "one", expire_us=clock.now_us() + 300_000)
+        expiring = await issue(client, "client", "one", expire_us=clock.now_us() + 1_000_000)
         revoked = await issue(client, "client", "one")
         await revoke(client, revoked)
         async with asyncio.timeout(DEADLINE_S):
@@ -193,7 +193,7 @@ async def test_an_expiry_ends_open_streams(tmp_path):
     """Though nothing is called with the token any more."""
     clock = SystemClock()
     async with serving(tmp_path, clock) as client:
-        expire_us = clock.now_us() + 2_000_000
+        expire_us = clock.now_us() + 4_000_000
         issued = await issue(client, "client", "one", expire_us=expire_us)
         agent = await issue(client, "agent", "one", expire_us=expire_us)
         for stream in await open_streams(client, issued, agent):
