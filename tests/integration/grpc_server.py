@@ -27,7 +27,7 @@ from runner.v1 import token_service_pb2_grpc as token_rpc
 
 TOKEN = "a-token-of-this-test"
 AUTH = (("authorization", f"Bearer {TOKEN}"),)
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 def server_config(root: Path, **overrides: Any) -> ServerConfig:

@@ -92,7 +92,7 @@ def test_only_sandboxes_that_were_found_are_killed(state: StateDir, job: Job) ->
     assert of_kind(found, "process") == [str(old.pid)]
     child, new = job(state.id, "aaaaaaaaaa-1"), job(state.id, "aaaaaaaaaa-2")
     remove_leftovers(found, force=False)
-    assert (old.wait(10), child.wait(10)) == (-9, -9)
+    assert (old.wait(30), child.wait(30)) == (-9, -9)
     assert new.poll() is None
 
 
@@ -113,5 +113,5 @@ def test_an_agent_runner_without_a_spool_is_found_by_its_folder(state: StateDir,
     finally:
         os.close(lock_fd)
     remove_leftovers(found_by(state), force=False)
-    assert process.wait(10) == -9
+    assert process.wait(30) == -9
     assert not folder.exists()

@@ -29,7 +29,7 @@ def identified(pid: int, nonce: str) -> ProcessIdentity:
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
     """A living process that is none of ours, although it has our nonce in its argv."""
     with subprocess.Popen([sys.executable, "-c", SLEEPER, "--instance", NONCE]) as process:
-        wait_until(lambda: pid_files.identify(process.pid, NONCE), 5)
+        wait_until(lambda: pid_files.identify(process.pid, NONCE), 20)
         yield process
         process.kill()
 
@@ -42,9 +42,9 @@ def test_a_living_process_is_found_and_signalled(tmp_path, bystander):
     assert path.stat().st_mode & 0o777 == 0o600
     assert os.listdir(tmp_path) == ["daemon.pid"]
     assert pid_files.read(path) == identity
-    wait_until(lambda: pid_files.verify(identity), 5)
+    wait_until(lambda: pid_files.verify(identity), 20)
     assert pid_files.send_signal(identity, signal.SIGTERM)
-    assert bystander.wait(5) == -signal.SIGTERM
+    assert bystander.wait(20) == -signal.SIGTERM
     assert not pid_files.send_signal(identity, signal.SIGTERM)
 
 
@@ -61,7 +61,7 @@ def test_a_living_process_is_found_and_signalled(tmp_path, bystander):
 def test_a_reused_or_foreign_pid_is_never_signalled(bystander, change):
     """One wrong fact is enough."""
     right = identified(bystander.pid, NONCE)
-    wait_until(lambda: pid_files.verify(right), 5)
+    wait_until(lambda: pid_files.verify(right), 20)
     wrong = right._replace(**change)
     assert not pid_files.verify(wrong)
     assert not pid_files.send_signal(wrong, signal.SIGKILL)

@@ -231,7 +231,7 @@ async def test_watch_after_a_removal(tmp_path):
             jobs.append(await first.submit())
             await agent.finish((await agent.assignment()).lease, b"abc")
     async with serving(tmp_path, retention=limits) as client:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len((await client.jobs.ListJobs(pb.ListJobsRequest())).jobs) > 1:
                 await asyncio.sleep(0.01)
 

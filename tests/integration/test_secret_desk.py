@@ -242,7 +242,7 @@ async def test_a_desk_that_is_closed(desk: Desk) -> None:
     await desk.desk.close()
     with pytest.raises(SecretSourceGoneError):
         await asking
-    wait_until(lambda: procfs.read_stat(pid) is None, 10, "the reading process is gone")
+    wait_until(lambda: procfs.read_stat(pid) is None, 30, "the reading process is gone")
 
 
 async def test_the_key_is_in_no_process_table(desk: Desk) -> None:
