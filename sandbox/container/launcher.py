@@ -10,9 +10,8 @@ The engine's own way would be shorter and break four promises:
   waits, when it was told of a stop (by USR1), until every other has ended.
 * It wants the words of the command when the container is made, before its source is there.
 
-The same script serves one command and ends with its code, or serves one after the other (``residents.py``). That one is
-read by the shell itself, like every call of it, because ``read`` takes a byte at a time: with a thousand bytes of variables it was half of
-what a job in a container that is used again cost. A shell says what is wrong with an input that breaks off, where ``take`` ends in silence.
+One script serves one command and ends with its code; the other serves one after the other (``residents.py``), and the shell itself
+reads that and its calls from the input: ``read`` takes a byte at a time, which was a third of what a job there cost.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ STARTED = b"runner: started\n"
 """What the script says right before it becomes the command."""
 CLEAN = b"runner: clean\n"
 DIRTY = b"runner: dirty\n"
-"""What it says after ``cleaning``: whether another command may follow."""
+"""What it says after ``CLEANING``: whether another command may follow."""
 TERM_ALL = ("/bin/sh", "-c", "kill -TERM -1")
 """Reaches every process of the container but the first one and itself."""
 STOP_NOTICE = "USR1"
