@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.contract.container_engine import container_engine, no_subreaper
 from tests.installations import installation, make_lock
@@ -20,6 +21,12 @@ __all__ = ["container_engine"]
 # pexpect forks this process. With its handlers gRPC starts threads in the child before the exec, which closes their
 # descriptors: once in some hundred runs the child printed "epoll_wait error: Bad file descriptor" and hung.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
+# The same examples in each run, whatever the host's speed; `--hypothesis-profile default` draws others.
+settings.register_profile(
+    "same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same")
 
 INSTALLATION_TIERS = ("e2e", "chaos")
 INSTALLATION_FILES = (
@@ -88,7 +95,7 @@ def no_process_left(request) -> Iterator[None]:
                 continue
         return names
 
-    wait_until(lambda: not leftovers(), 10, lambda: f"processes left behind: {leftovers()}")
+    wait_until(lambda: not leftovers(), 30, lambda: f"processes left behind: {leftovers()}")
 
 
 @pytest.fixture
