@@ -163,7 +163,9 @@ class Session:
             return {"failed": str(error), "process": error.process, "log_tail": error.log_tail}
         except OSError as error:
             logger.exception("The daemon cannot start", extra={"action": "start_failed"})
-            return {"failed": f"daemon: {error}", "process": "daemon", "log_tail": ""}
+            where = error.filename or self._state.root
+            text = f"daemon: {where}: {error.strerror or error}"
+            return {"failed": text, "process": "daemon", "log_tail": ""}
         self._phase = "running"
         self._progress.send({"started": True})
         self._progress.close()

@@ -288,7 +288,7 @@ class FilesystemProvider:
             self._allow_plain or request.min_tier is Tier.PLAIN
         ):
             raise SandboxUnavailableError(
-                f"only the plain tier works here and nobody allowed it: {capabilities.reason}"
+                f"only the plain tier works here, which needs --allow-unsandboxed: {capabilities.reason}"
             )
         # The operator's consent covers jobs that ask for nothing special, never one that names a stronger tier.
         waived = self._allow_plain and request.min_tier is Tier.LANDLOCK
