@@ -219,7 +219,7 @@ async def test_a_network_that_swallows_everything_is_noticed():
 
 async def test_a_registry_that_says_nothing(monkeypatch):
     """It has no image for us, and the engine, which answers, is not blamed."""
-    monkeypatch.setattr(images, "PULL_IDLE_S", 0.1)
+    monkeypatch.setattr(images, "PULL_IDLE_S", 0.5)
     blamed: list[SandboxError] = []
 
     async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

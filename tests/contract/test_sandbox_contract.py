@@ -191,7 +191,7 @@ async def test_a_stopped_command_says_so(place, closes_output, end):
 async def test_a_bound_that_was_hit_is_no_stop(place, closes_output):
     """A timeout has its own flag, also when the output has ended long before."""
     script, env = sleeper(closes_output=closes_output)
-    command = await place.start(script, env=env, timeout_s=0.3, grace_s=5)
+    command = await place.start(script, env=env, timeout_s=1, grace_s=5)
     output, result = await finish(command)
     assert (output, result.timed_out, result.stopped) == (b"up", True, False)
     await command.stop(5)
@@ -359,11 +359,11 @@ async def test_slow_reader_blocks_the_command(real):
 
 async def test_back_pressure_is_not_idleness(real):
     """A command that waits for a slow reader is not ended for saying nothing, as a silent one is."""
-    command = await real.start("head -c 4194304 /dev/zero", idle_timeout_s=0.3)
+    command = await real.start("head -c 4194304 /dev/zero", idle_timeout_s=1)
     await until_waiting()
     other = await real.another()
     for _ in range(2):
-        _, silent = await real.run("sleep 1000", sandbox=other, idle_timeout_s=0.3, grace_s=0)
+        _, silent = await real.run("sleep 1000", sandbox=other, idle_timeout_s=0.7, grace_s=0)
         assert silent.idle_timed_out
     output, result = await finish(command)
     assert (len(output), result.idle_timed_out, result.exit_code) == (4 * MIB, False, 0)
