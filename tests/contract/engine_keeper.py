@@ -22,7 +22,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 BUSYBOX = Path("/usr/bin/busybox")
-READY_S = 60.0
+READY_S = 120.0
 STOP_S = 20.0
 FOLDERS = ("bin", "dev", "etc", "proc", "sbin", "sys", "tmp", "usr", "usr/bin", "usr/lib", "var")
 

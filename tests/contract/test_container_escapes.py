@@ -14,7 +14,7 @@ import pytest
 from tests.contract import container_escape_run
 from tests.contract.deviations import CONTAINER, ESCAPE_DEVIATIONS
 
-WHOLE_RUN_S = 280
+WHOLE_RUN_S = 560
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(WHOLE_RUN_S + 20)]
 

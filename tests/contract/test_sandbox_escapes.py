@@ -21,7 +21,7 @@ from tests.contract.sandbox_backends import WARM, tier_of
 
 ROOT = Path(__file__).parents[2]
 ACCOUNTS = ("runner-test", "tester")
-WHOLE_RUN_S = 280
+WHOLE_RUN_S = 560
 ME = "me"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(WHOLE_RUN_S + 20)]
