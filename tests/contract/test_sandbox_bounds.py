@@ -281,7 +281,7 @@ async def test_leftover_groups_are_removed_at_the_next_start(bounded, tmp_path):
         )
         assert await provider.reap() == ["job-1"]
         await provider.close()
-        assert await asyncio.wait_for(sleeper.wait(), 10) == -9
+        assert await asyncio.wait_for(sleeper.wait(), 30) == -9
     finally:
         if sleeper.returncode is None:
             sleeper.kill()
