@@ -10,8 +10,8 @@ from tests.chaos.installation import AGENT, DAEMON, SERVER, Installation
 from tests.chaos.job_mix import PlannedJob, lines, planned
 from tests.waiting import wait_until
 
-BODY = 'echo "1 line 1"; sleep 0.15; echo "1 line 2"'
-"""Prints before its end, so that its log is streamed, and something is left for the report."""
+BODY = 'echo "1 line 1"; sleep 0.6; echo "1 line 2"'
+"""Prints long before its end, so that its log is streamed on a busy host, too, and something is left for the report."""
 
 
 CALL_S = 60.0
