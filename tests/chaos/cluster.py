@@ -29,8 +29,8 @@ from tests.waiting import wait_until
 
 TOKEN = "token-of-a-cluster"
 SERVER = "job-server"
-READY_S = 30.0
-END_S = 20.0
+READY_S = 60.0
+END_S = 60.0
 
 
 class Cluster:
@@ -132,8 +132,8 @@ class Cluster:
 
     def wait_output(self, job: PlannedJob) -> None:
         """Wait until the server has some of what a job's first attempt prints."""
-        wait_until(lambda: self.witness.of(job.job_id), 20, "a run")
-        wait_until(lambda: len(self.client.log(job.job_id, 1)[0]) > 30, 20, "output")
+        wait_until(lambda: self.witness.of(job.job_id), 60, "a run")
+        wait_until(lambda: len(self.client.log(job.job_id, 1)[0]) > 30, 60, "output")
 
     def judge(
         self, jobs: list[PlannedJob], *, freezes: tuple[tuple[float, float], ...] = ()
@@ -141,7 +141,7 @@ class Cluster:
         """Wait until every job has ended, stop the agent-runners, and return what the oracle found."""
         ids = {job.job_id for job in jobs}
         wait_until(lambda: ids <= self.watcher.ended(), 120, "the events of every end")
-        wait_until(lambda: not self.witness.living(), 10, lambda: str(self.witness.living()))
+        wait_until(lambda: not self.witness.living(), 30, lambda: str(self.witness.living()))
         verdict = judge(self.client, jobs, self.witness, self.watcher, freezes)
         for process in self.agents:
             self.stop(process)

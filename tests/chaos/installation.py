@@ -144,9 +144,9 @@ class Installation:
         waiting.rename(self._faults / "armed.json")
         yield
         fired = self._faults / "fired.json"
-        wait_until(fired.exists, 20, lambda: f"{plan} never fired\n{self.instance.tails()}")
+        wait_until(fired.exists, 60, lambda: f"{plan} never fired\n{self.instance.tails()}")
         wait_until(
-            lambda: all(self.pid(process) != pid for process, pid in before.items()), 10, str(plan)
+            lambda: all(self.pid(process) != pid for process, pid in before.items()), 30, str(plan)
         )
         fired.unlink()
         self.kills.update(victims)
@@ -179,9 +179,9 @@ class Installation:
         self.wait_ready()
         for job in jobs:
             self.client.wait(job.job_id, 120)
-        wait_until(lambda: not self.witness.living(), 10, lambda: str(self.witness.living()))
+        wait_until(lambda: not self.witness.living(), 30, lambda: str(self.witness.living()))
         ids = {job.job_id for job in jobs}
-        wait_until(lambda: ids <= self.watcher.ended(), 10, "the events of every end")
+        wait_until(lambda: ids <= self.watcher.ended(), 30, "the events of every end")
         verdict = judge(self.client, jobs, self.witness, self.watcher, freezes)
         self._judge_remains(verdict)
         return verdict

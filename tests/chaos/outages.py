@@ -67,14 +67,14 @@ def agent_runner_frozen(agents: int, lease_s: float) -> None:
             return cluster.client.get(job.job_id).attempts[0].end_reason == job_pb2.END_REASON_LOST
 
         try:
-            wait_until(lost, 2 * lease_s + 10, "the lease ends")
+            wait_until(lost, 2 * lease_s + 30, "the lease ends")
             if agents > 1:
-                wait_until(lambda: len(cluster.witness.of(job.job_id)) == 2, 20, "the second run")
+                wait_until(lambda: len(cluster.witness.of(job.job_id)) == 2, 60, "the second run")
             data, end = cluster.client.log(job.job_id, 1)
         finally:
             cluster.signal(frozen, signal.SIGCONT)
         first = cluster.witness.of(job.job_id)[0]
-        wait_until(lambda: first.end is not None, 10, "the first run is ended")
+        wait_until(lambda: first.end is not None, 30, "the first run is ended")
         ended = cluster.client.wait(job.job_id, 60)
         # The pipe and the spool of the one that was frozen held more than it had sent.
         assert cluster.client.log(job.job_id, 1) == (data, end)

@@ -35,7 +35,7 @@ CALLS = {
 }
 """System calls, and below how many of them one is chosen."""
 JOBS = 12
-ATTACH_S = 10.0
+ATTACH_S = 30.0
 
 
 def available() -> bool:
