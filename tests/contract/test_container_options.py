@@ -11,7 +11,6 @@ import pytest
 
 from sandbox.base import ExecRequest, Network, SandboxRequest, Wall
 from sandbox.container import images
-from sandbox.container import images
 from sandbox.container.engine import label_filter
 from sandbox.container.provider import ContainerProvider
 from sandbox.container.settings import Nesting
@@ -154,7 +153,6 @@ async def test_names_of_hosts(opened):
 
 async def test_how_often_the_engine_is_asked(opened, monkeypatch):
     """A job costs ten requests, of which two are beside others; the next one within a moment nine. One that finds a container: none."""
-    monkeypatch.setattr(images, "RECENT_S", 600.0)  # a moment, however busy the host is
     provider = opened(slots=1)
     await provider.probe()
     asked: list[str] = []
