@@ -70,11 +70,14 @@ run() {
     exit 125
   }
   look "$1"
-  echo 'runner: started' >&2
-  [ "$r" = 0 ] || return 0
+  [ "$r" = 0 ] || {
+    echo 'runner: started' >&2
+    return 0
+  }
   (
     trap - TERM USR1
-    eval "$s" || exit 127
+    echo 'runner: started' >&2
+    eval "$s" 2>/dev/null || exit 127
     exec "$@" </dev/null 2>&1
   )
   r=$?

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -145,6 +146,19 @@ def test_the_launcher_survives_term(shell):
         os.kill(int(pid), signal.SIGTERM)
     child.communicate(timeout=20)
     assert child.returncode == 7
+
+
+def test_who_is_to_be_stopped_is_there_when_the_start_is_told(shell):
+    """Else a TERM that follows would reach nobody, and the command would run on."""
+    child = start(shell, "sleep", "60", env={"PATH": "/usr/bin:/bin"})
+    assert child.stderr is not None
+    assert child.stderr.readline() == launcher.STARTED
+    below = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    for pid in below:
+        os.kill(int(pid), signal.SIGTERM)
+    assert below
+    child.communicate(timeout=20)
+    assert child.returncode == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize("name", ["a-b", "1a", "a b", "a.b", "é", "a;id"])

@@ -97,6 +97,13 @@ def test_what_cannot_be_executed_is_a_result(resident: Resident):
     assert resident.run("printf", "%s", "*")[0] == b"*"
 
 
+def test_a_variable_that_the_shell_objects_to(resident: Resident):
+    """What it says of that is no part of what the next command is told by; one that cannot be set ends the command."""
+    assert resident.run("true", LC_ALL="xx_YY")[1].exit_code == 0
+    assert resident.run("sh", "-c", "exit 3", UID="5")[1].exit_code in {1, 2, 3, 127}
+    assert resident.run("echo", "on")[0] == b"on\n"
+
+
 def test_a_command_may_read_and_write_as_it_likes(resident: Resident):
     """It has no way to the input from which the next command comes, and its output may have no end of a line."""
     assert resident.run("cat") == (b"", Ended(0, False))
