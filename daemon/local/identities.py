@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from daemon.errors import NotRunningError
 from daemon.paths import StateDir
 from daemon.supervisor import pid_files
 from daemon.supervisor.pid_files import ProcessIdentity
@@ -35,6 +37,19 @@ def is_in_foreground(identity: ProcessIdentity) -> bool:
     except OSError:
         return False
     return FOREGROUND.encode() in words
+
+
+def refuse_foreground(living: Mapping[str, ProcessIdentity]) -> None:
+    """Refuse what is for a daemon where the living processes have none.
+
+    Raises:
+        NotRunningError: They run in the foreground, all of them; says who ends them.
+    """
+    if living and all(map(is_in_foreground, living.values())):
+        names = ", ".join(f"{name} pid {identity.pid}" for name, identity in living.items())
+        raise NotRunningError(
+            f"no daemon is here; {names} runs in the foreground, as staging has it: whoever started it ends it"
+        )
 
 
 def remove_stale_files(state: StateDir) -> None:

@@ -45,7 +45,7 @@ def query_status(state: StateDir) -> dict[str, Any]:
 
 def _explain_leftovers(state: StateDir) -> None:
     # Not for a running daemon.
-    from daemon.local.identities import is_in_foreground, living_processes  # noqa: PLC0415
+    from daemon.local.identities import living_processes, refuse_foreground  # noqa: PLC0415
 
     left = living_processes(state)
     if "daemon" in left:
@@ -53,11 +53,8 @@ def _explain_leftovers(state: StateDir) -> None:
             f"the daemon with pid {left['daemon'].pid} does not answer; it is just starting or hangs"
         ) from None
     if left:
+        refuse_foreground(left)
         names = ", ".join(f"{name} pid {identity.pid}" for name, identity in left.items())
-        if all(map(is_in_foreground, left.values())):
-            raise NotRunningError(
-                f"no daemon is here; {names} runs in the foreground, as staging has it: whoever started it ends it"
-            ) from None
         raise NotRunningError(
             f"the daemon is not running, but these still are: {names}; `runner local stop` ends them"
         ) from None

@@ -11,7 +11,7 @@ from typing import Any
 
 from daemon.errors import NotRunningError, StopFailedError
 from daemon.local.control_client import ControlClient
-from daemon.local.identities import living_processes, remove_stale_files
+from daemon.local.identities import living_processes, refuse_foreground, remove_stale_files
 from daemon.local.lock import take_lock
 from daemon.paths import StateDir
 from daemon.supervisor import pid_files
@@ -49,7 +49,8 @@ def stop_local(  # noqa: PLR0913 - the bounds, which tests make short
         grace_s: How long processes that are signalled directly may take to end.
 
     Raises:
-        NotRunningError: Nothing runs; stale files were removed without signalling anybody.
+        NotRunningError: Nothing runs, and stale files were removed without signalling anybody; or what runs has no
+            daemon, and whoever started it ends it.
         StopFailedError: Something survived KILL; names it.
     """
     living = living_processes(state)
@@ -62,6 +63,7 @@ def stop_local(  # noqa: PLR0913 - the bounds, which tests make short
         if not living:
             _clean_up(state)
             raise NotRunningError(f"not running: nothing to stop for {state.root}") from None
+        refuse_foreground(living)
     except OSError:
         pass  # it died or hangs: the signals below see to what is left
     else:

@@ -72,10 +72,11 @@ def test_what_is_missing_or_taken_is_one_line(staging: Staging):
     said = client.fails("server", code=7)
     assert "job-server pid" in said
     assert "--state-dir" in said
-    said = client.fails("local", "status", code=3)
-    assert "job-server pid" in said
-    assert "foreground" in said
-    assert "local stop" not in said
+    for command in ("status", "stop"):
+        said = client.fails("local", command, code=3)
+        assert "job-server pid" in said
+        assert "foreground" in said
+        assert "local stop" not in said
     assert "--server" in client.fails(
         "--state-dir", f"{staging.root}/agent", "agent-runner", code=2
     )
