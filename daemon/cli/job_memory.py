@@ -77,6 +77,8 @@ class JobMemory:
         if decode_spec(text.decode()) != spec:
             return
         with contextlib.suppress(OSError, StateDirError):
+            if self._folder.parent.stat().st_uid != os.geteuid():
+                return  # root's look at the state of somebody else, which is refused only later
             make_private_dir(self._folder)
             self._make_room()
             part = self._folder / f"{self._path.name}.{os.getpid()}"

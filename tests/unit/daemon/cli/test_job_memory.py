@@ -98,6 +98,14 @@ def test_a_moment_that_is_counted_from_now_is_not_kept(tmp_path: Path) -> None:
     assert memory(tmp_path, later).find() is None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_nothing_is_left_in_the_state_of_somebody_else(tmp_path: Path) -> None:
+    """Root could write there, and would leave what its owner cannot use."""
+    os.chown(tmp_path, 64123, -1)
+    memory(tmp_path, document()).keep(PLAIN.load(document()))
+    assert not (tmp_path / "jobs").exists()
+
+
 def test_a_folder_that_cannot_be_used_is_no_error(tmp_path: Path) -> None:
     """The job is read again then."""
     (tmp_path / "jobs").write_text("no folder")
