@@ -18,6 +18,10 @@ Span = tuple[int, int]
 """Start and end (exclusive) of something to hide."""
 
 HEAD_BYTES = USEFUL_WORD_BYTES
+_FAMILY_BYTES = 24
+"""Patterns that begin with the same so many bytes have one head, as long as they have in common: fewer are compiled sooner."""
+_BEGINNING_BYTES = 4
+"""Of a head, enough to tell that hardly any begins somewhere."""
 CUT_TAIL_MIN_BYTES = 8
 """A shorter start of a secret at the very end of a stream is too often an innocent word."""
 _FIRST_BLOCK_BYTES = 1 << 10
@@ -45,13 +49,15 @@ class MaskEngine:
             patterns: What to find.
             automaton: False takes the standard library even where the automaton is installed.
         """
-        by_head: dict[bytes, list[bytes]] = {}
-        for pattern in set(patterns):
-            by_head.setdefault(pattern[:HEAD_BYTES], []).append(pattern)
-        self._heads = sorted(by_head)
-        self._families = [_Family(by_head[head]) for head in self._heads]
+        by_beginning: dict[bytes, list[bytes]] = {}
+        for pattern in sorted(set(patterns)):
+            by_beginning.setdefault(pattern[:_FAMILY_BYTES], []).append(pattern)
+        self._families = [_Family(family) for family in by_beginning.values()]
+        self._heads = [family.head for family in self._families]
         self._longest = max(family.longest for family in self._families)
-        self._first_bytes = frozenset(head[0] for head in self._heads)
+        self._beginnings = {
+            head[:size] for head in self._heads for size in range(1, _BEGINNING_BYTES + 1)
+        }
         self.name, self._find = compile_finder(self._heads, automaton=automaton)
 
     def scan(
@@ -109,7 +115,8 @@ class MaskEngine:
     def _unfinished_head(self, data: bytes) -> int:
         size = len(data)
         for start in range(max(0, size - HEAD_BYTES + 1), size):
-            if data[start] in self._first_bytes and any(self._begun_with(data[start:])):
+            beginning = data[start : start + _BEGINNING_BYTES]
+            if beginning in self._beginnings and any(self._begun_with(data[start:])):
                 return start
         return size
 
@@ -125,9 +132,14 @@ class _Family:
     """The patterns with one head, sorted: those that a text begins with are found by bisection."""
 
     def __init__(self, patterns: list[bytes]) -> None:
-        self._patterns = sorted(patterns)
+        self._patterns = patterns
+        self.head = _shared(patterns[0][:HEAD_BYTES], patterns[-1])
         self.longest = max(map(len, patterns))
-        self._periods: dict[int, int] = {}
+
+    @functools.cached_property
+    def _periods(self) -> dict[int, int]:
+        """As far as they were needed, by the index of the pattern."""
+        return {}
 
     @functools.cached_property
     def _inner(self) -> list[int]:
@@ -170,6 +182,13 @@ class _Family:
                 return True
             index += 1
         return False
+
+
+def _shared(some: bytes, other: bytes) -> bytes:
+    """Return what two texts begin with."""
+    while not other.startswith(some):
+        some = some[:-1]
+    return some
 
 
 def _period(pattern: bytes) -> int:

@@ -3,8 +3,10 @@
 Two implementations give the same answer: automatons in compiled code (``ahocorasick_rs``), and a regular
 expression for hosts without its wheel. Both may be used by many threads at once.
 
-An automaton for hundreds of words takes one step per byte, whatever it finds. So only every fourth byte is shown to
-it, and it looks for every fourth byte of each word, from each of its first four bytes on; what it finds is compared.
+An automaton for hundreds of words takes one step per byte, whatever it finds. So only one byte of several is shown to
+it, and it looks for some such bytes of each word, for each place that may be looked at first; what it finds is compared.
+They are taken where a word looks least like a log: so the automaton hardly leaves that part of its table that stays in
+the cache, and words that are alike have the same looked for.
 """
 
 from __future__ import annotations
@@ -12,23 +14,28 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 
 AUTOMATON = "ahocorasick_rs"
 LIBRARY = "standard library"
-USEFUL_WORD_BYTES = 16
+USEFUL_WORD_BYTES = 48
 """Longer words are found no sooner."""
 VECTOR_MAX_WORDS = 64
 """Up to so many, a leftmost search looks at many bytes at once; one for all occurrences never does."""
-_STRIDES = (4, 3, 2)
-_SAMPLE_BYTES = 4
-"""Of a word, with a stride; fewer fit innocent text more often."""
-_MIN_SAMPLE_BYTES = 3
+_SAMPLINGS = ((8, 4), (6, 4), (4, 4), (4, 3), (3, 3), (2, 3))
+"""One byte of how many is looked at, and how many such bytes of a word are looked for; fewer fit innocent text more often."""
 _WHOLE_SAMPLE_BYTES = 8
-"""Of a word, without a stride; more would make the automaton slower."""
+"""Of a word of which every byte is looked at; more would make the automaton slower."""
+_QUICK_AFTER_BYTES = 1024
+"""For each word. What finds in a fifth of the time takes ten times as long to make: too long for little output."""
 _TABLE_AFTER_BYTES = 128
-"""For each word. The table that is searched twice as quickly takes five times as long to make: too long for little output."""
+"""For each word. The table that is searched twice as quickly takes five times as long to make."""
+_COMMON = b" \netaoinsr012dclmup/.-_=:,345fh\"'()[]\t\rgbyw6789vkxjqzETSAINORCDLPMUGFBHWYVKXJQZ"
+"""What logs are made of, the most frequent first; all else is rarer."""
+_FREQUENCY = bytes(
+    len(_COMMON) - _COMMON.find(byte) if byte in _COMMON else 0 for byte in range(256)
+)
 _START = itemgetter(1)
 
 Hit = tuple[int, int, int]
@@ -55,94 +62,138 @@ def compile_finder(words: Sequence[bytes], *, automaton: bool) -> tuple[str, Fin
 def _automaton(words: Sequence[bytes]) -> Finder:
     if len(words) <= VECTOR_MAX_WORDS:
         return _vector(words)
-    for stride in _STRIDES:
-        short = [
-            number for number, word in enumerate(words) if len(word) < stride * _MIN_SAMPLE_BYTES
-        ]
-        if not short:
-            return _sampled(words, stride)
-        if len(short) <= VECTOR_MAX_WORDS:
-            rest = sorted(set(range(len(words))) - set(short))
-            return _both(
-                (short, _vector([words[number] for number in short])),
-                (rest, _sampled([words[number] for number in rest], stride)),
-            )
-    return _sampled(words, 1)
+    first = _sampled(words, words, 1, _starts(words), _small)
+    return _later(_QUICK_AFTER_BYTES * len(words), first, lambda: _quick(words))
 
 
-def _both(*parts: tuple[Sequence[int], Finder]) -> Finder:
-    """Return what finds the words of several finders, each with the numbers of its words."""
+def _later(after_bytes: int, first: Finder, second: Callable[[], Finder]) -> Finder:
+    """Return what finds like ``first``, and once so much was searched like ``second``."""
+    find = first
+    left: float = after_bytes
 
     def finder(data: bytes) -> list[Hit]:
-        hits = [
-            (numbers[word], start, end)
-            for numbers, find in parts
-            for word, start, end in find(data)
-        ]
-        hits.sort(key=_START)
-        return hits
+        nonlocal find, left
+        if left < 0:
+            left = math.inf
+            find = second()
+        left -= len(data)
+        return find(data)
 
     return finder
 
 
-def _sampled(words: Sequence[bytes], stride: int) -> Finder:
-    """Return what looks at one byte of ``stride``."""
-    size = _WHOLE_SAMPLE_BYTES if stride == 1 else _SAMPLE_BYTES
-    numbers = {word: number for number, word in enumerate(words)}
-    # Thousands of words may share a sample, but few lengths: whoever chooses them must not make a search slow.
-    samples: dict[bytes, set[tuple[int, int]]] = {}
+def _quick(words: Sequence[bytes]) -> Finder:
+    """Return what looks at as few bytes as the shortest of the words allow, but for some."""
+    for stride, size in _SAMPLINGS:
+        short = [word for word in words if len(word) < stride * size]
+        # They are few: spellings of one value mostly begin in the same way.
+        starts = _starts(short)
+        if len(starts) <= VECTOR_MAX_WORDS:
+            parts = [_sampled(short, words, 1, starts, _vector)] if short else []
+            long = [word for word in words if len(word) >= stride * size]
+            if long:
+                parts.append(_sampled(long, words, stride, _samples(long, stride, size), _table))
+            return _joined(parts)
+    return _sampled(words, words, 1, _starts(words), _table)
+
+
+def _starts(words: Sequence[bytes]) -> dict[bytes, tuple[int, ...]]:
+    """Return what is looked for when every byte is looked at, and that it stands at the start of words."""
+    return {word[:_WHOLE_SAMPLE_BYTES]: (0,) for word in words}
+
+
+def _joined(parts: Sequence[Finder]) -> Finder:
+    def finder(data: bytes) -> list[Hit]:
+        return sorted((hit for find in parts for hit in find(data)), key=_START)
+
+    return parts[0] if len(parts) == 1 else finder
+
+
+def _samples(words: Sequence[bytes], stride: int, size: int) -> dict[bytes, tuple[int, ...]]:
+    """Return what is looked for when one byte of ``stride`` is looked at, and at which places of words it stands.
+
+    One sample of each word for each of its first bytes that may be the first one looked at.
+    """
+    samples: dict[bytes, tuple[int, ...]] = {}
+    alone = [(offset,) for offset in range(max(map(len, words)))]
     for word in words:
-        # One of its first bytes is looked at, and each that follows it by a stride.
+        frequency = word.translate(_FREQUENCY)
+        behind = len(word) - (size - 1) * stride
         for phase in range(stride):
-            samples.setdefault(word[phase::stride][:size], set()).add((phase, len(word)))
-    find = _every(list(samples))
-    owners = list(map(tuple, samples.values()))
+            firsts = frequency[phase : max(behind, phase + 1) : stride]
+            offset = phase + firsts.index(min(firsts)) * stride
+            sample = word[offset : offset + size * stride : stride]
+            known = samples.setdefault(sample, alone[offset])
+            if offset not in known:
+                samples[sample] = (*known, offset)
+    return samples
+
+
+def _sampled(
+    words: Sequence[bytes],
+    all_words: Sequence[bytes],
+    stride: int,
+    samples: Mapping[bytes, tuple[int, ...]],
+    compiled: Callable[[Sequence[bytes]], Finder],
+) -> Finder:
+    """Return what looks at one byte of ``stride`` for the samples of words, which are some of all."""
+    numbers = {word: number for number, word in enumerate(all_words)}
+    find = compiled(list(samples))
+    offsets_of = list(samples.values())
+    # Thousands of words may share a sample, but few places and lengths: whoever chooses them must not make a search slow.
+    least = min(map(len, words))
+    lengths_of = _lengths(words, least)
 
     def finder(data: bytes) -> list[Hit]:
-        hits = [
+        # A word may hold samples of others beside its own.
+        hits = {
             (number, start, end)
             for sample, place, _ in find(data[::stride])
-            for phase, length in owners[sample]
-            if (start := place * stride - phase) >= 0
-            and (end := start + length) <= len(data)
+            for offset in offsets_of[sample]
+            if (start := place * stride - offset) >= 0
+            for length in lengths_of.get(data[start : start + least], ())
+            if (end := start + length) <= len(data)
             and (number := numbers.get(data[start:end])) is not None
-        ]
-        hits.sort(key=_START)
-        return hits
+        }
+        return sorted(hits, key=_START)
 
     return finder
 
 
-def _every(words: Sequence[bytes]) -> Finder:
-    """Return what finds all occurrences, in no order."""
+def _lengths(words: Sequence[bytes], size: int) -> dict[bytes, tuple[int, ...]]:
+    """Return how long the words are that begin with the same so many bytes."""
+    lengths: dict[bytes, tuple[int, ...]] = {}
+    for word in words:
+        known = lengths.get(word[:size], ())
+        if len(word) not in known:
+            lengths[word[:size]] = (*known, len(word))
+    return lengths
+
+
+def _small(words: Sequence[bytes]) -> Finder:
+    """Return what finds all occurrences, in no order; soon made."""
     # Loaded with the first use only, so that importing the masker stays cheap.
     from ahocorasick_rs import BytesAhoCorasick, Implementation  # noqa: PLC0415
 
-    def compiled(implementation: Implementation) -> Callable[[bytes, bool], list[Hit]]:
-        automaton = BytesAhoCorasick(words, implementation=implementation)
-        search: Callable[[bytes, bool], list[Hit]] = automaton.find_matches_as_indexes
-        return search
+    find = BytesAhoCorasick(words, implementation=Implementation.ContiguousNFA)
+    return lambda data: find.find_matches_as_indexes(data, True)
 
-    search = compiled(Implementation.ContiguousNFA)
-    left: float = _TABLE_AFTER_BYTES * len(words)
 
-    def finder(data: bytes) -> list[Hit]:
-        nonlocal search, left
-        if left < 0:
-            left = math.inf
-            # The words are short, so the table stays small: some MB for thousands.
-            search = compiled(Implementation.DFA)
-        left -= len(data)
-        return search(data, True)
+def _table(words: Sequence[bytes]) -> Finder:
+    """Return what finds all occurrences, in no order, at half the cost; the words are short, so it stays at some MB."""
+    from ahocorasick_rs import BytesAhoCorasick, Implementation  # noqa: PLC0415 - as above
 
-    return finder
+    find = BytesAhoCorasick(words, implementation=Implementation.DFA)
+    return lambda data: find.find_matches_as_indexes(data, True)
 
 
 def _vector(words: Sequence[bytes]) -> Finder:
     from ahocorasick_rs import BytesAhoCorasick, MatchKind  # noqa: PLC0415 - as above
 
     some = BytesAhoCorasick(words, matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
-    every = functools.cache(lambda: _every(words))
+    every = functools.cache(
+        lambda: _later(_TABLE_AFTER_BYTES * len(words), _small(words), lambda: _table(words))
+    )
     longest = max(map(len, words))
     numbers = {word: number for number, word in enumerate(words)}
 
@@ -176,7 +227,8 @@ def _vector(words: Sequence[bytes]) -> Finder:
 
 def _expression(words: Sequence[bytes]) -> Finder:
     numbers = {word: number for number, word in enumerate(words)}
-    lengths = sorted({len(word) for word in words})
+    least = min(_WHOLE_SAMPLE_BYTES, *map(len, words))
+    lengths_of = _lengths(words, least)
     samples = sorted({word[:_WHOLE_SAMPLE_BYTES] for word in words})
     search = re.compile(b"|".join(map(re.escape, samples)), re.DOTALL).search
 
@@ -186,7 +238,7 @@ def _expression(words: Sequence[bytes]) -> Finder:
         while found:
             start = found.start()
             # The expression stops at the first sample that fits; others may begin at the same place.
-            for length in lengths:
+            for length in lengths_of[data[start : start + least]]:
                 end = start + length
                 number = numbers.get(data[start:end]) if end <= len(data) else None
                 if number is not None:
