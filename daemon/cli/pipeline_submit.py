@@ -51,7 +51,7 @@ def refreshed(ctx: click.Context, record: Record) -> Record:
         with connect(ctx) as client:
             jobs = _with_children(client, [client.get(job["id"]) for job in record["jobs"]])
     except DaemonError as error:
-        note(f"runner: as recorded, for {error}")
+        note(f"runner: as recorded, because {error}")
         return record
     return {**record, "jobs": jobs}
 

@@ -41,7 +41,9 @@ def local_server(state: StateDir) -> Server:
         endpoints = json.loads(state.endpoints.read_bytes())
         token = state.token.read_text().strip()
     except FileNotFoundError:
-        raise NotRunningError("runner is not running; start it with `runner local start`") from None
+        raise NotRunningError(
+            f"the job server is not running for {state.root}; `runner local start` starts one"
+        ) from None
     except (OSError, ValueError) as error:
         raise StateDirError(f"cannot read the endpoints in {state.root}: {error}") from error
     return Server(ServerLink(address=str(endpoints["endpoints"]["unix"])), token)
