@@ -55,6 +55,7 @@ class MaskEngine:
         self._families = [_Family(family) for family in by_beginning.values()]
         self._heads = [family.head for family in self._families]
         self._longest = max(family.longest for family in self._families)
+        self._first_bytes = frozenset(head[0] for head in self._heads)
         self._beginnings = {
             head[:size] for head in self._heads for size in range(1, _BEGINNING_BYTES + 1)
         }
@@ -114,9 +115,13 @@ class MaskEngine:
 
     def _unfinished_head(self, data: bytes) -> int:
         size = len(data)
-        for start in range(max(0, size - HEAD_BYTES + 1), size):
-            beginning = data[start : start + _BEGINNING_BYTES]
-            if beginning in self._beginnings and any(self._begun_with(data[start:])):
+        earliest = max(0, size - HEAD_BYTES + 1)
+        for start, first in enumerate(data[earliest:], earliest):
+            if (
+                first in self._first_bytes
+                and data[start : start + _BEGINNING_BYTES] in self._beginnings
+                and any(self._begun_with(data[start:]))
+            ):
                 return start
         return size
 
