@@ -103,6 +103,14 @@ class Instance:
         os.kill(pid, signal.SIGKILL)
         return pid
 
+    def kill_all(self) -> None:
+        """Kill all processes at once, so that nobody cleans up; they stand still first, or the later ones might leave before."""
+        pids = [int(process["pid"]) for process in self.status()["processes"].values()]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                os.kill(pid, number)
+        wait_until(lambda: not any(alive(pid) for pid in pids), 30)
+
     def submit(self, command: str, *args: str) -> str:
         """Submit a shell command; return the id of the job."""
         return self.ok("jobs", "submit", *args, "--", "/bin/sh", "-c", command).strip()
@@ -123,12 +131,12 @@ class Instance:
 
     def wait_running(self, job_id: str) -> None:
         wait_until(
-            lambda: self.job(job_id)["state"] == "RUNNING", 20, lambda: str(self.job(job_id))
+            lambda: self.job(job_id)["state"] == "RUNNING", 60, lambda: str(self.job(job_id))
         )
 
     def wait_log(self, job_id: str, text: bytes) -> None:
         """Wait until the log of a running job holds some bytes."""
-        wait_until(lambda: text in self.log(job_id), 20, f"{text!r} in the log of {job_id}")
+        wait_until(lambda: text in self.log(job_id), 60, f"{text!r} in the log of {job_id}")
 
     def job_file(self, text: str, name: str = "job.yaml") -> str:
         path = self.root / name
@@ -160,7 +168,7 @@ class Instance:
                     continue
         return found
 
-    def wait_gone(self, deadline_s: float = 10) -> None:
+    def wait_gone(self, deadline_s: float = 30) -> None:
         wait_until(
             lambda: not self.processes_of_state(),
             deadline_s,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -12,8 +10,7 @@ import pytest
 from sandbox.bounds.control_groups import PREFIX, groups_of
 from sandbox.bounds.hierarchies import host_hierarchies
 from sandbox.limits import Limit
-from tests.e2e.instance import Instance, alive
-from tests.waiting import wait_until
+from tests.e2e.instance import Instance
 
 BOMB = "python3 -c 'x = b\"x\" * (512 << 20); import time; time.sleep(5)'"
 
@@ -97,11 +94,7 @@ def test_gc_removes_the_control_groups_of_the_dead(started: Instance) -> None:
     assert all(
         one["kind"] != "control group" for one in json.loads(started.run("gc", "--json").stdout)
     )
-    pids = started.pids()
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in pids:
-            os.kill(pid, number)
-    wait_until(lambda: not any(alive(pid) for pid in pids), 10)
+    started.kill_all()
     assert group in groups_of(label)
     found = json.loads(started.run("gc", "--json", "--force").stdout)
     removed = {Path(one["path"]) for one in found if one["kind"] == "control group"}

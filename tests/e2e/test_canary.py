@@ -173,8 +173,7 @@ def test_processes_that_die(story: Story) -> None:
     )
     job = story.run("jobs", "submit", "--file", path).decode().strip()
     story.instance.wait_log(job, b"*** ***")
-    for pid in story.instance.pids():
-        os.kill(pid, signal.SIGKILL)
+    story.instance.kill_all()
     story.instance.wait_gone()
     assert canary.files_with(story.instance.root, story.values) == []
     story.instance.extra_env |= {"RUNNER_SECRETS_PASSWORD": PASSWORD, "LOCAL_CANARY": story.local}

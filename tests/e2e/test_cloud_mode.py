@@ -11,7 +11,6 @@ import pytest
 from tests.contract.container_engine import IMAGE
 from tests.contract.engine_keeper import ask
 from tests.e2e.instance import Instance
-from tests.e2e.test_several_agent_runners import kill_everything
 from tests.waiting import wait_until
 
 
@@ -111,7 +110,7 @@ def test_containers_of_an_agent_runner_that_is_no_more(cloud: Instance, containe
         cloud.wait_log(job_id, b"up")
     assert len(owners(container_engine)) == 2
     assert json.loads(cloud.ok("gc", "--dry-run", "--json")) == []
-    kill_everything(cloud)
+    cloud.kill_all()
     listed = json.loads(cloud.ok("gc", "--dry-run", "--json"))
     for kind in ("container", "volume"):
         rows = [row for row in listed if row["kind"] == kind]

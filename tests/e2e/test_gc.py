@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent_runner.workspace_claim import read_claim
-from tests.e2e.instance import Instance, alive
+from tests.e2e.instance import Instance
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.alone
@@ -29,22 +28,12 @@ def actions(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return sorted((one["kind"], one["action"]) for one in found)
 
 
-def kill_everything(instance: Instance) -> None:
-    """Kill all three processes at once, so that nobody cleans up; the job too, where it has no walls to die with."""
-    pids = instance.pids()
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not any(alive(pid) for pid in pids), 10)
-
-
 @pytest.fixture
 def killed(started: Instance) -> tuple[Instance, str]:
     """An installation that was killed while a job ran and printed."""
     job_id = started.submit("echo kept; sleep 1000")
     started.wait_log(job_id, b"kept")
-    kill_everything(started)
+    started.kill_all()
     return started, job_id
 
 
@@ -129,9 +118,9 @@ def test_a_claim_lives_as_long_as_its_process(started: Instance) -> None:
     found = read_claim(folder)
     assert found is not None
     assert (found.state_dir, found.held) == (started.state, True)
-    kill_everything(started)
+    started.kill_all()
     # A zombie's threads may still hold its files.
-    wait_until(lambda: (found := read_claim(folder)) is not None and not found.held, 10)
+    wait_until(lambda: (found := read_claim(folder)) is not None and not found.held, 30)
     gc(started)
     assert read_claim(folder) is None
 
