@@ -125,7 +125,9 @@ def test_git_dies_with_its_agent_runner(started: Instance, repository: Repositor
 
 
 def _git_processes(instance: Instance) -> set[str]:
-    return {line.split()[0] for line in instance.processes_of_state() if "git" in line.split()[1]}
+    """Return the pids of git; one that is ending has no words any more."""
+    lines = [line.split() for line in instance.processes_of_state()]
+    return {pid for pid, *words in lines if words and "git" in words[0]}
 
 
 @pytest.mark.parametrize("way", [("run-local",), ("jobs", "submit", "--wait")])
