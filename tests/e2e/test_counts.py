@@ -29,6 +29,8 @@ HEAVY = {
     "sqlite3",
     "daemon.supervisor.supervisor",
 }
+QUIET_LOOKS = 50
+"""As many looks, a fiftieth of a second apart, find nothing new."""
 PROBE = """
 import json, sys
 from daemon.cli.app import main
@@ -94,10 +96,10 @@ def test_one_process_per_job_and_no_fork(instance: Instance, tmp_path) -> None:
     with subprocess.Popen(
         ["strace", "-f", "-q", "-e", calls, "-o", str(trace), "-p", agent], stderr=subprocess.PIPE
     ) as tracer:
-        wait_until(lambda: _traced(agent), 10, "strace is attached")
+        wait_until(lambda: _traced(agent), 30, "strace is attached")
         ended = json.loads(instance.ok("jobs", "submit", "--wait", "--json", "--", "/bin/true"))
         tracer.terminate()
-        tracer.wait(10)
+        tracer.wait(30)
     assert ended["sandbox"]["tier"] == "plain"
     spawned = [
         line
@@ -122,11 +124,19 @@ def test_fifty_jobs_leave_no_descriptor_open(started: Instance) -> None:
         names = (os.path.join(folder, name) for name in os.listdir(folder))
         return sorted(re.sub(r"\d+", "N", _target(name)) for name in names)
 
+    looks: list[list[str]] = []
+
+    def settled() -> bool:
+        # What is built ahead for the next job has files, too, and comes a moment after the last one.
+        looks.append(open_files())
+        return len(looks) > QUIET_LOOKS and all(look == looks[-1] for look in looks[-QUIET_LOOKS:])
+
     submit(4)
-    wait_until(lambda: not started.spooled(), 10, "the spool is empty")
-    before = open_files()
+    wait_until(lambda: not started.spooled(), 30, "the spool is empty")
+    wait_until(settled, 60, lambda: str(looks[-2:]))
+    before = looks[-1]
     submit(50)
-    wait_until(lambda: len(open_files()) <= len(before), 10, lambda: f"{before}\n{open_files()}")
+    wait_until(lambda: len(open_files()) <= len(before), 30, lambda: f"{before}\n{open_files()}")
 
 
 def _target(path: str) -> str:
