@@ -148,7 +148,7 @@ def test_is_stopped_while_nobody_reads(instance: Instance, sign: signal.Signals)
 def test_a_time_out_fires_while_nobody_reads(instance: Instance) -> None:
     """The job is gone although its reader has read nothing; all that was printed before is still delivered."""
     word = f"timeout-{os.getpid()}"
-    path = instance.job_file(f"job_command: [yes, {word}]\ntimeout_seconds: 2\n")
+    path = instance.job_file(f"job_command: [yes, {word}]\ntimeout_seconds: 4\n")
     with instance.popen("run-local", "-q", "--file", path, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         wait_full(running.stdout)
