@@ -125,10 +125,14 @@ def test_many_forms_are_found_quickly():
     chunks = [text[at : at + 65536] for at in range(0, len(text), 65536)]
 
     def seconds(feed) -> float:
-        began = time.process_time()
-        for chunk in chunks:
-            feed(chunk)
-        return time.process_time() - began
+        """Return the least of three, since each takes some hundredths only."""
+        took = []
+        for _ in range(3):
+            began = time.process_time()
+            for chunk in chunks:
+                feed(chunk)
+            took.append(time.process_time() - began)
+        return min(took)
 
     def replaced(chunk: bytes) -> None:
         for form in every:
