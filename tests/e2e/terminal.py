@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import termios
 from typing import Any
 
 import pexpect
@@ -39,6 +40,10 @@ class Terminal:
         except (pexpect.TIMEOUT, pexpect.EOF, ValueError):
             pass  # nothing to read now, or never again: what the screen shows stays
         return "\n".join(self.screen.display)
+
+    def hidden(self) -> bool:
+        """Tell whether what is typed does not show."""
+        return not termios.tcgetattr(self.child.child_fd)[3] & termios.ECHO
 
     def wait_for(self, text: str) -> None:
         wait_until(lambda: text in self.pump(), 30, lambda: f"{text!r} on:\n{self.pump()}")

@@ -165,6 +165,7 @@ def test_a_locked_store(stored: Instance) -> None:
     terminal.wait_for("Password of the secret store")
     terminal.child.send("wrong-password\r")
     terminal.wait_for("try again")
+    wait_until(terminal.hidden, 20, terminal.pump)  # said with the echo on
     terminal.child.send(PASSWORD + "\r")
     assert terminal.end() == 0, terminal.pump()
     assert PASSWORD.encode() not in terminal.raw

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import termios
 from pathlib import Path
 
 import pytest
@@ -33,12 +32,8 @@ def at(home: SecretsHome, *args: str, term: str = "xterm") -> Terminal:
 def answer(terminal: Terminal, question: str, text: str) -> None:
     """Wait for a question that was not answered before, and answer it."""
     terminal.wait_for(question)
-    wait_until(lambda: hidden(terminal), 20, terminal.pump)
+    wait_until(terminal.hidden, 20, terminal.pump)
     terminal.child.send(text + "\r")
-
-
-def hidden(terminal: Terminal) -> bool:
-    return not termios.tcgetattr(terminal.child.child_fd)[3] & termios.ECHO
 
 
 def never_showed(terminal: Terminal, *texts: str) -> None:
@@ -166,7 +161,7 @@ def test_a_long_paste_arrives_whole(home: SecretsHome) -> None:
     token = "".join(f"{number:05d}" for number in range(1000))
     terminal = at(home, "set", "a", "KEY")
     terminal.wait_for("Value of a:KEY")
-    wait_until(lambda: hidden(terminal), 20)
+    wait_until(terminal.hidden, 20)
     terminal.child.send(f"\x1b[200~{token}\x1b[201~\r")
     assert terminal.end() == 0, terminal.pump()
     assert home.value("KEY") == token.encode()
@@ -211,7 +206,7 @@ def test_enter_stores_no_empty_value(home: SecretsHome) -> None:
     assert "empty value" in terminal.pump()
     terminal = at(home, "set", "a", "KEY")
     terminal.wait_for("Value of a:KEY")
-    wait_until(lambda: hidden(terminal), 20)
+    wait_until(terminal.hidden, 20)
     terminal.child.send("\x04")
     assert terminal.end() == 8
 
@@ -221,12 +216,12 @@ def test_enter_is_no_password(typed: SecretsHome) -> None:
     typed.make(KEY=VALUE)
     terminal = at(typed, "list", "a")
     answer(terminal, ASKED, "")
-    wait_until(lambda: terminal.pump().count(ASKED) == 2 and hidden(terminal), 20, terminal.pump)
+    wait_until(lambda: terminal.pump().count(ASKED) == 2 and terminal.hidden(), 20, terminal.pump)
     terminal.child.send(PASSWORD + "\r")
     assert terminal.end() == 0, terminal.pump()
     terminal = at(typed, "list", "a")
     terminal.wait_for(ASKED)
-    wait_until(lambda: hidden(terminal), 20)
+    wait_until(terminal.hidden, 20)
     terminal.child.send("\x04")
     assert terminal.end() == 8
 
@@ -256,12 +251,12 @@ def test_a_signal_at_the_prompt_gives_the_terminal_back(typed: SecretsHome, numb
     typed.make()
     terminal = at(typed, "set", "a", "KEY")
     terminal.wait_for(ASKED)
-    wait_until(lambda: hidden(terminal), 20)
+    wait_until(terminal.hidden, 20)
     if number == signal.SIGINT:
         terminal.child.send("\x03")
     else:
         terminal.child.kill(number)
-    wait_until(lambda: not hidden(terminal), 20, terminal.pump)
+    wait_until(lambda: not terminal.hidden(), 20, terminal.pump)
     assert terminal.end() in (130, -number)
     assert typed.open().names() == []
 
@@ -274,11 +269,11 @@ def test_the_prompt_is_suspended(typed: SecretsHome) -> None:
         typed, [], "xterm", program=(sys.executable, "-c", SHELL, RUNNER, "secrets", "list", "a")
     )
     shell.wait_for(ASKED)
-    wait_until(lambda: hidden(shell), 20)
+    wait_until(shell.hidden, 20)
     shell.child.send("\x1a")
     shell.wait_for("suspended with echo")
     shell.child.send("\n")
-    wait_until(lambda: hidden(shell), 20, shell.pump)
+    wait_until(shell.hidden, 20, shell.pump)
     shell.child.send(PASSWORD + "\r")
     assert shell.end() == 0, shell.pump()
     assert "KEY" in shell.pump()
