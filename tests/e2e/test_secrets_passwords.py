@@ -84,8 +84,7 @@ def test_other_processes_do_not_get_the_password(bare: SecretsHome) -> None:
         pass_fds=(reading,),
     ) as command:
         os.close(reading)
-        wait_until(asked.exists, 20)
-        child = int(asked.read_text() or 0)
+        child = int(wait_until(lambda: asked.exists() and asked.read_text(), 20))
         if os.geteuid() == 0:
             assert b"canary-variable" not in Path(f"/proc/{child}/environ").read_bytes()
         assert sorted(os.listdir(f"/proc/{child}/fd"))[:3] == ["0", "1", "2"]
