@@ -54,7 +54,7 @@ def test_a_locked_keyring_costs_five_seconds_once(home: SecretsHome) -> None:
     said = home.start()
     took = time.monotonic() - begin
     assert said.count("keyring: ") == 1
-    assert 5 <= took < 20
+    assert 5 <= took < 40  # not five for each, and a start
     home.stop()
     error = home.fails("local", "start", "--no-input", "--secret", "A", "--secret", "B", code=8)
     assert error.count("keyring: ") == 1

@@ -66,7 +66,7 @@ def test_ctrl_c_at_the_prompt_leaves_nothing(instance: Instance) -> None:
     terminal.child.send("\x03")
     assert terminal.end() == 130
     assert "Traceback" not in terminal.pump()
-    instance.wait_gone(5)
+    instance.wait_gone()
 
 
 def test_a_key_in_the_environment_is_not_asked_for(instance: Instance) -> None:
