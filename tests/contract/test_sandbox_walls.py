@@ -16,6 +16,7 @@ from sandbox.errors import CommandNotStartedError
 from sandbox.limits import GIB, MIB, Limits
 from tests.contract.deviations import BWRAP, PLAIN
 from tests.contract.sandbox_backends import FILESYSTEM_BACKENDS, PROCESS_BACKENDS, WARM, open_place
+from tests.ports import quiet_port
 
 CANARY = "canary-5e1f"
 
@@ -320,9 +321,7 @@ async def test_network_off_blocks_loopback(real, listener):
 async def test_network_off_blocks_listening(real):
     """With the network off nothing of the host can connect to what a command listens on."""
     sandbox = await real.another(network=Network.OFF)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = quiet_port()
     script = (
         f"import socket,time; s=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen();"
         " print('up', flush=True); time.sleep(1000)"
