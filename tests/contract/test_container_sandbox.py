@@ -293,7 +293,7 @@ async def test_the_exit_code_of_a_stop_is_the_commands_own(place: Place):
     child = "trap '' TERM; echo up; while :; do sleep 0.05; done"
     command = await place.start(f"sh -c {shlex.quote(child)} & trap 'exit 6' TERM; wait; wait")
     await read_until(command.stream(), b"up")
-    await command.stop(1.5)
+    await command.stop(4)
     result = await command.wait()
     assert (result.exit_code, result.stopped) == (6, True)
 
