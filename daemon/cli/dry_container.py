@@ -51,7 +51,8 @@ class ImageState:
             then = "" if self.state == HERE else f", and {_TEXTS[self.state]} anew"
             return f"{self.name} (by {self.origin}) is here{then}: {self.digest}"
         why = f": {self.reason}" if self.reason else ""
-        return f"{self.name} (by {self.origin}) {_TEXTS[self.state]}{why}"
+        named = f"{self.name} (by {self.origin}) " if self.name else ""
+        return f"{named}{_TEXTS[self.state]}{why}"
 
 
 def look_at_container(place: Place, named_only: Collection[str]) -> dict[str, Any]:

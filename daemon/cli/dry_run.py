@@ -49,7 +49,7 @@ def dry_run(place: Place, search: SecretSearch, *, check_secrets: bool, as_json:
     looked_at = {
         "container": _container(place),
         "walls": None if place.kind == CONTAINER else look_at_walls(place),
-        "mounts": mounts(spec),
+        "mounts": mounts(spec, "image" if place.kind == CONTAINER else "host"),
         "remote_commands": remote_commands(spec.argv),
     }
     document = masked_tree(asdict(spec) | looked_at, masker)

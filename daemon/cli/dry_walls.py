@@ -48,8 +48,8 @@ async def _found(place: Place, root: Path) -> Capabilities:
         await provider.close()
 
 
-def mounts(spec: JobSpec) -> list[str]:
-    """Return what the command would find where, a line for each folder."""
+def mounts(spec: JobSpec, system: str) -> list[str]:
+    """Return what the command would find where, a line for each folder; ``system`` says whose all others are."""
     found = ["/job: a workspace of its own"]
     for name, source, target in (
         ("source", spec.source, spec.code_dir),
@@ -58,7 +58,7 @@ def mounts(spec: JobSpec) -> list[str]:
         if source.kind != "none":
             found.append(f"{target}: {name}, {_origin(source)}")
     found += [f"/job/inputs: outputs of {', '.join(spec.inputs)}"] if spec.inputs else []
-    return [*found, "/home/job, /tmp: empty, its own", "system folders of the host: read-only"]
+    return [*found, "/home/job, /tmp: empty, its own", f"system folders of the {system}: read-only"]
 
 
 def _origin(source: SourceSpec) -> str:

@@ -124,6 +124,8 @@ class _Reader:
             return
         if present not in FIELDS:
             hint = did_you_mean(name, {*FIELDS, *OLDER, *NESTED} - {name})
+            if name == "jobs" and isinstance(entry.node, Mapping):
+                hint = "; `runner pipeline run` runs a file of several"
             self._refuse(entry, spelled, f"unknown field{hint}")
             return
         if present == "sandbox" and isinstance(entry.node, Mapping):

@@ -32,6 +32,7 @@ from daemon.jobfile.tree import Entry, Mapping, Node, Scalar, Sequence, to_data
 from daemon.triggers.node_job import JobFileText, node_job
 
 FIELDS = ("name", "description", "on", "vars", "jobs")
+_OF_A_JOB = ("job_command", "command", "steps")
 OWN = (
     *("job_file", "depends_on", "inputs", "condition"),
     *("for_each", "item_var", "environment", "env"),
@@ -99,7 +100,9 @@ class _Reader:
     def read(self, root: Mapping) -> AskedWorkflow:
         for key, entry in root.entries.items():
             if key not in FIELDS:
-                raise Problem(entry.mark, key, f"unknown field{did_you_mean(key, FIELDS)}")
+                hint = did_you_mean(key, FIELDS)
+                hint = "; `runner run-local` runs a file of one job" if key in _OF_A_JOB else hint
+                raise Problem(entry.mark, key, f"unknown field{hint}")
         jobs = root.entries.get("jobs")
         if jobs is None:
             raise Problem(root.mark, "jobs", "is missing")

@@ -40,7 +40,7 @@ def test_what_is_put_into_the_sandbox_is_told() -> None:
         depends_on=("a1",),
         inputs=("build",),
     )
-    assert mounts(job)[1:4] == [
+    assert mounts(job, "host")[1:4] == [
         "/job/src: source, a copy of /srv/x",
         "/job/ci (read-only): trusted source, https://h/ci at its default branch",
         "/job/inputs: outputs of build",

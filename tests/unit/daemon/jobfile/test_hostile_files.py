@@ -165,7 +165,7 @@ YAML = [
     ("job_command: x\nJob_command: y", "2:1: Job_command: unknown field; did you mean 'job_command'?"),
     ("JOB_COMMAND: y", "1:1: JOB_COMMAND: unknown field"),
     ("job-command: x", "1:1: job-command: unknown field; did you mean 'job_command'?"),
-    ("jobs: {a: {job_command: x}}", "1:1: jobs: unknown field; did you mean 'job'?"),
+    ("jobs: {a: {job_command: x}}", "1:1: jobs: unknown field; `runner pipeline run` runs a file of several"),
     ("job: {job_command: x}\njob_command: y", "2:1: job_command: means the same as job.job_command (line 1); keep one of them"),
     ("job: {job: {job_command: x}}", "1:7: job.job: unknown field; did you mean 'job_dir'?"),
     ("job: [x]", "1:6: job: must be a mapping of fields"),

@@ -22,6 +22,7 @@ BAD = [
     ("name: x", "p.yaml:1:1: jobs: is missing"),
     ("jobs: []", "p.yaml:1:7: jobs: must be a mapping of names to jobs"),
     ("jobs: {}", "p.yaml:1:7: jobs: must be a mapping of names to jobs"),
+    ("command: x", "p.yaml:1:1: command: unknown field; `runner run-local` runs a file of one job"),
     ("jbos: {}", "p.yaml:1:1: jbos: unknown field; did you mean 'jobs'?"),
     ("name: 1\njobs: {a: {command: x}}", "p.yaml:1:7: name: must be text"),
     ("vars: 1\njobs: {a: {command: x}}", "p.yaml:1:7: vars: must be an object"),
