@@ -179,6 +179,11 @@ def kill_engine(root: Path) -> None:
     engine_keeper.kill_what_runs_below(root)
 
 
+def waits_for(here: Instance, job_id: str) -> list[str]:
+    """Return what a job is said to wait for."""
+    return [wait["kind"] for wait in json.loads(here.ok("jobs", "why", job_id, "--json"))["waits"]]
+
+
 def test_an_engine_that_dies_beneath_a_command(lone: Instance, mortal_engine: Path):
     """Nothing runs a second time elsewhere: ENGINE_GONE, and in the queue the job is run again when the engine is back.
 
@@ -206,8 +211,9 @@ def test_an_engine_that_dies_beneath_a_command(lone: Instance, mortal_engine: Pa
     assert b"engine gone" in error
     wait_until(lambda: lone.job(job_id)["attempts"][0]["end_reason"] == "ENGINE_GONE", 30)
     later = lone.submit("echo $FROM_IMAGE")
-    why = json.loads(lone.ok("jobs", "why", later, "--json"))
-    assert [wait["kind"] for wait in why["waits"]] == ["engine"], why
+    wait_until(
+        lambda: waits_for(lone, later) == ["engine"], 30, lambda: lone.ok("jobs", "why", later)
+    )
     lone.job_file("job_command: 'true'\nsandbox: {fallback: allow}\n")
     outside = lone.ok("jobs", "submit", "-f", str(lone.root / "job.yaml")).strip()
     assert lone.wait(outside)["sandbox"]["kind"] == "filesystem"
