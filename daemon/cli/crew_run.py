@@ -13,7 +13,7 @@ from agent_runner.errors import SecretMissingError
 from agent_runner.job_spec import JobSpec
 from agent_runner.secret_refs import SecretRef, refs_of, require
 from agent_runner.secret_source import GivenSecrets
-from daemon.cli.output import note, printable, seconds_text
+from daemon.cli.output import note, printable, seconds_text, show_warnings
 from daemon.cli.run_local import write_past_buffer
 from daemon.cli.run_local_place import Place
 from daemon.cli.run_local_secrets import find_secrets, look_up_secrets
@@ -75,6 +75,7 @@ class CrewRun:
 
         self._state.prepare()
         apply_process_defaults()
+        show_warnings()
 
     def find_more_secrets(self, spec: JobSpec) -> None:
         """Find the secrets of one more job without asking anybody.

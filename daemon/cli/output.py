@@ -28,6 +28,19 @@ def note(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def show_warnings() -> None:
+    """Make lines for people of what the parts that run jobs warn of; called once before jobs run in this process."""
+    import logging  # noqa: PLC0415 - most commands run no job
+
+    class Lines(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            secret = getattr(record, "secret", None)  # its name
+            return super().format(record) + (f": {secret}" if secret else "")
+
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(Lines("runner: warning: %(message)s"))
+
+
 def printable(text: str) -> str:
     """Return job data with control characters made visible, so that a name cannot drive the terminal."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

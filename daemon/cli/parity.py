@@ -13,7 +13,7 @@ import click
 
 from daemon.cli.dry_run import masked_tree
 from daemon.cli.job_input import Overlays, overlay_options, read_job_file
-from daemon.cli.output import note, print_json, printable, state_of
+from daemon.cli.output import note, print_json, printable, show_warnings, state_of
 from daemon.cli.run_local_place import CONTAINER, Place, PlaceFlags, choose_place, image_option
 from daemon.cli.secret_search import SecretSearch, search_options
 from daemon.cli.verdict import RUNNER_FAILED
@@ -99,6 +99,7 @@ async def _both(
     from sandbox.process import apply_process_defaults  # noqa: PLC0415
 
     apply_process_defaults()
+    show_warnings()
     seen = []
     for kind in (FILESYSTEM, CONTAINER):
         note(f"runner: {kind} ...")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 import click
 
 from daemon.cli.job_input import JobDocument, Overlays, overlay_options, read_job_file
-from daemon.cli.output import note, printable, state_of
+from daemon.cli.output import note, printable, show_warnings, state_of
 from daemon.cli.run_local_place import (
     CONTAINER,
     Place,
@@ -164,6 +164,7 @@ def _run(  # noqa: PLR0913 - as the command
     from agent_runner.one_shot import run_one_shot  # noqa: PLC0415
 
     shot = _shot(ctx, place, search, keeping)
+    show_warnings()
     shown = shown_on(sys.stdout)
     began = time.monotonic()
     outcome = run_one_shot(
