@@ -36,6 +36,9 @@ _COMMON = b" \netaoinsr012dclmup/.-_=:,345fh\"'()[]\t\rgbyw6789vkxjqzETSAINORCDL
 _FREQUENCY = bytes(
     len(_COMMON) - _COMMON.find(byte) if byte in _COMMON else 0 for byte in range(256)
 )
+_FEW_WORDS = 16
+_ODD_WORDS = (b"\xf8\xf8\xf8\xf8", b"\xf9\xf9\xf9\xf9", b"\xfa\xfa\xfa\xfa", b"\xfb\xfb\xfb\xfb")
+"""Searched for with few others: these alone would be found by two or three single bytes, which logs may be full of."""
 _START = itemgetter(1)
 
 Hit = tuple[int, int, int]
@@ -190,7 +193,8 @@ def _table(words: Sequence[bytes]) -> Finder:
 def _vector(words: Sequence[bytes]) -> Finder:
     from ahocorasick_rs import BytesAhoCorasick, MatchKind  # noqa: PLC0415 - as above
 
-    some = BytesAhoCorasick(words, matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
+    searched = [*words, *_ODD_WORDS] if 1 < len(words) <= _FEW_WORDS else words
+    some = BytesAhoCorasick(searched, matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
     every = functools.cache(
         lambda: _later(_TABLE_AFTER_BYTES * len(words), _small(words), lambda: _table(words))
     )
@@ -217,7 +221,7 @@ def _vector(words: Sequence[bytes]) -> Finder:
         return [
             (number, begin, end)
             for word, start, _ in first
-            for offset, length in inside(words[word])
+            for offset, length in inside(searched[word])
             if (end := (begin := start + offset) + length) <= len(data)
             and (number := numbers.get(data[begin:end])) is not None
         ]

@@ -86,6 +86,17 @@ def test_any_stream_of_many_patterns_equals_the_oracle(shortest, seed):
     assert run(masker, [data[i : i + 1] for i in range(len(data))]) == expected
 
 
+@ENGINES
+def test_what_is_searched_for_beside_few_words_hides_none_of_them(automaton):
+    """Words that begin with, are, or stand inside the bytes that few words are searched together with."""
+    words = [b"\xf8\xf8ab", b"\xf9\xf9\xf9\xf9", b"\xfa\xfa", b"\xfb"]
+    data = b"\xf8" * 7 + b"ab" + b"\xf9" * 9 + b"\xfa" * 5 + b"\xfb" * 6 + b"\xf8" * 4
+    _, find = compile_finder(words, automaton=automaton)
+
+    for text in (data, data + bytes(4096)):
+        assert sorted(find(text)) == sorted(every(words, text))
+
+
 def test_innocent_text_that_shares_samples_is_shown():
     """What only has the looked-at bytes of a secret is compared and left alone."""
     masker = Masker(formats=False)
