@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -21,6 +22,8 @@ __all__ = ["container_engine"]
 # pexpect forks this process. With its handlers gRPC starts threads in the child before the exec, which closes their
 # descriptors: once in some hundred runs the child printed "epoll_wait error: Bad file descriptor" and hung.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+# Nor is garbage collected in the child: a server or channel of gRPC in it joins a thread, for ever, that is not there.
+os.register_at_fork(before=gc.disable, after_in_parent=gc.enable)
 
 # The same examples in each run, whatever the host's speed; `--hypothesis-profile default` draws others.
 settings.register_profile(
