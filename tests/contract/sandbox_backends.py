@@ -64,7 +64,7 @@ class Place:
 
     async def another(self, **request: object) -> Sandbox:
         """Make one more sandbox of the same provider."""
-        name = f"test-{next(_names)}"
+        name = f"box-{next(_names):05}"
         return await self.provider.create(
             SandboxRequest(name=name, min_tier=Tier.PLAIN, **request)  # type: ignore[arg-type]
         )
@@ -192,7 +192,7 @@ async def open_place(
     if backend == WARM and isinstance(provider, FilesystemProvider):
         await until_warm(provider)
     sandbox = await provider.create(
-        SandboxRequest(name=f"test-{next(_names)}", min_tier=Tier.PLAIN)
+        SandboxRequest(name=f"box-{next(_names):05}", min_tier=Tier.PLAIN)
     )
     try:
         yield Place(tier_of(backend), provider, root, sandbox, warm=backend == WARM)
