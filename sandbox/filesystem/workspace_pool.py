@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
-from sandbox.filesystem.fingerprint import Fingerprint, after_move, fingerprint
+from sandbox.filesystem.fingerprint import Fingerprint, after_move, fingerprint, is_unchanged
 from sandbox.filesystem.removal_queue import discard_workspace
 from sandbox.filesystem.workspace import SPARE_PREFIX, Workspace
 
@@ -28,7 +29,9 @@ class WorkspacePool:
         self._marks: dict[str, Fingerprint] = {}
         """Of the workspaces that are in use, by name."""
         self._untouched: dict[str, bool] = {}
-        """Whether these were found as they were made, of those that were looked at since their last command."""
+        """Whether these are as they were made, of those that were looked at since their last command."""
+        self._entered: dict[str, int] = {}
+        """When the first command began in these since they were made, or last looked at and found untouched."""
 
     def obtain(self, name: str, *, returnable: bool) -> Workspace:
         """Return the workspace of a new sandbox; called once per sandbox.
@@ -57,7 +60,8 @@ class WorkspacePool:
         """
         target = self.workspace(name)
         os.rename(workspace.path, target.path)  # noqa: PTH104  # the hot path
-        marks = self._marks.pop(workspace.name, None)
+        marks = self._marks.get(workspace.name)
+        self.forget(workspace)
         if marks is not None:
             with contextlib.suppress(OSError):  # it is not given back then
                 self._marks[name] = after_move(marks, target)
@@ -93,14 +97,16 @@ class WorkspacePool:
         if (marks := self._marks.get(name)) is None:
             return False
         if name not in self._untouched:
-            try:
-                self._untouched[name] = fingerprint(workspace) == marks
-            except OSError:
-                self._untouched[name] = False
+            # Without a command all is looked at.
+            since_ns = self._entered.get(name, 0)
+            self._untouched[name] = is_unchanged(workspace, marks, since_ns)
+            if self._untouched[name]:
+                self._entered.pop(name, None)
         return self._untouched[name]
 
     def enter(self, workspace: Workspace) -> None:
         """Note that a command is about to be in a workspace. Called before each."""
+        self._entered.setdefault(workspace.name, time.time_ns())
         self._untouched.pop(workspace.name, None)
 
     def make_spare(self) -> None:
@@ -121,6 +127,7 @@ class WorkspacePool:
         """Note that a workspace will not be given back. Idempotent."""
         self._marks.pop(workspace.name, None)
         self._untouched.pop(workspace.name, None)
+        self._entered.pop(workspace.name, None)
 
     def spares(self) -> list[str]:
         """Return the names of the folders that wait for a sandbox."""

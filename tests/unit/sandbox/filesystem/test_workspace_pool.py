@@ -23,6 +23,7 @@ def test_the_next_command_is_looked_after_anew(tmp_path: Path) -> None:
     """A second command of a sandbox may touch what the first one left alone."""
     pool = WorkspacePool(tmp_path, None)
     workspace = pool.obtain("a-1", returnable=True)
+    pool.enter(workspace)
     assert pool.is_untouched(workspace)
 
     pool.enter(workspace)
@@ -42,3 +43,15 @@ def test_what_was_touched_stays_so(tmp_path: Path) -> None:
     (workspace.tmp / "left").unlink()
 
     assert not pool.give_back(workspace)
+
+
+def test_what_two_commands_did_is_found_after_the_second(tmp_path: Path) -> None:
+    """The first one is not forgotten because nobody looked after it."""
+    pool = WorkspacePool(tmp_path, None)
+    workspace = pool.obtain("a-1", returnable=True)
+    pool.enter(workspace)
+    (workspace.tmp / "left").touch()
+
+    pool.enter(workspace)
+
+    assert not pool.is_untouched(workspace)
