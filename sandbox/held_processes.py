@@ -38,15 +38,10 @@ class HeldProcess(NamedTuple):
         if pidfd is None:
             return False
         try:
-            signal.pidfd_send_signal(pidfd, number)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
+            return procfs.send_signal(pidfd, number)
         finally:
             if pidfd != self.pidfd:
                 os.close(pidfd)
-        return True
 
     def lives(self) -> bool:
         """Tell whether it has not ended; asked of one without a pidfd only."""

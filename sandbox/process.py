@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import os
 import resource
-import select
 import signal
 from collections.abc import Sequence
 
@@ -182,35 +181,29 @@ async def wait_gone(pidfds: Sequence[int], timeout_s: float) -> bool:
 
     One at a time is waited for, and then all are looked at: the loop has no turn for the end of each.
     """
-    loop = asyncio.get_running_loop()
-    done = asyncio.Event()
-    left = set(pidfds)
-    left.difference_update(procfs.ended(left))
+    left = set(pidfds).difference(procfs.ended(pidfds))
     if not left:
         return True
-    # A descriptor of its own: others may wait for the same ones on this loop.
-    with select.epoll() as end:
-        awaited = left.pop()
-        end.register(awaited, select.EPOLLIN)
-
-        def look() -> None:
-            nonlocal awaited
-            end.unregister(awaited)
-            left.difference_update(procfs.ended(left))
-            if left:
-                awaited = left.pop()
-                end.register(awaited, select.EPOLLIN)
-            else:
-                done.set()
-
-        loop.add_reader(end.fileno(), look)
-        try:
-            await asyncio.wait_for(done.wait(), timeout_s)
-        except TimeoutError:
-            return False
-        finally:
-            loop.remove_reader(end.fileno())
+    try:
+        async with asyncio.timeout(timeout_s):
+            while left:
+                await _ended(next(iter(left)))
+                left.difference_update(procfs.ended(left))
+    except TimeoutError:
+        return False
     return True
+
+
+async def _ended(pidfd: int) -> None:
+    loop = asyncio.get_running_loop()
+    end = asyncio.Event()
+    own = os.dup(pidfd)  # others may wait for the same one on this loop
+    try:
+        loop.add_reader(own, end.set)
+        await end.wait()
+    finally:
+        loop.remove_reader(own)
+        os.close(own)
 
 
 async def kill_all(stats: Sequence[procfs.ProcStat], timeout_s: float) -> bool:

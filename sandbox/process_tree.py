@@ -24,6 +24,7 @@ from sandbox.process import ChildProcess, kill_all
 from sandbox.procfs import ProcStat
 
 KILL_BOUND_S = 5.0
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 REAP_PERIOD_S = 1.0
 _PASS_S = 0.5
 _STOP_PASSES = 5
@@ -68,7 +69,7 @@ def register(name: str, uid: int | None = None) -> LiveCommand:
 
 
 def _ticks() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK") // 1_000_000_000
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * _TICKS_PER_S // 1_000_000_000
 
 
 def forget(command: LiveCommand) -> None:

@@ -201,12 +201,24 @@ def open_process(stat: ProcStat) -> int | None:
     return pidfd
 
 
-def send_signal(pidfd: int, number: signal.Signals) -> None:
-    """Signal a process through its pidfd; one that is gone or not ours to signal is left alone."""
+def send_signal(pidfd: int, number: int) -> bool:
+    """Signal a process through its pidfd, 0 for nothing; tell whether it is there, if only as a zombie or not ours to signal."""
     try:
         signal.pidfd_send_signal(pidfd, number)
-    except (ProcessLookupError, PermissionError):
-        return
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def is_own_child(pidfd: int) -> bool:
+    """Tell whether a process is a child of this one that was not collected; cheaper than to read who its parent is."""
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def ended(pidfds: Iterable[int]) -> list[int]:

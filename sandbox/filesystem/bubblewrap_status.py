@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
+import re
+
+_FACT = re.compile(rb'"(child-pid|exit-code)"\s*:\s*(\d+)')
+"""What is asked of a line; the rest of it names the namespaces."""
 
 
 class BubblewrapStatus:
@@ -71,11 +74,9 @@ class BubblewrapStatus:
     def _receive(self, data: bytes) -> None:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
-            if not line.strip():
-                continue
-            fields = json.loads(line)
-            if "child-pid" in fields:
-                self.child_pid = int(fields["child-pid"])
-                self._reported.set()
-            if "exit-code" in fields:
-                self.exit_code = int(fields["exit-code"])
+            for name, number in _FACT.findall(line):
+                if name == b"exit-code":
+                    self.exit_code = int(number)
+                else:
+                    self.child_pid = int(number)
+                    self._reported.set()

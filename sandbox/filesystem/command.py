@@ -102,7 +102,9 @@ class FilesystemCommand:
         self._exceeded: Limit | None = None
         self._stopped = False
         self._kill_task: asyncio.Task[None] | None = None
-        self._task = self._loop.create_task(self._see_to_the_end())
+        self._over = asyncio.Event()
+        """Set by the last step of the task: who waits is woken one turn of the loop sooner than by its end."""
+        self._task = self._loop.create_task(self._run())
         self._bounds = TimeBounds(request, pump, may_stop=self._may_stop, stop=self.stop)
         if guard is not None:
             guard.watch(tree.members, self._on_exceeded)
@@ -113,7 +115,8 @@ class FilesystemCommand:
 
     async def wait(self) -> ExecResult:
         """Wait for the end of the whole tree; see ``Command.wait``."""
-        outcome = self._task.result() if self._task.done() else await asyncio.shield(self._task)
+        await self._over.wait()
+        outcome = self._task.result()
         if isinstance(outcome, SandboxError):
             raise outcome
         return outcome
@@ -174,6 +177,12 @@ class FilesystemCommand:
     def _bound_was_hit(self) -> bool:
         return self._bounds.was_hit or self._exceeded is not None
 
+    async def _run(self) -> ExecResult | SandboxError:
+        try:
+            return await self._see_to_the_end()
+        finally:
+            self._over.set()
+
     async def _see_to_the_end(self) -> ExecResult | SandboxError:
         survivors: tuple[str, ...] = ()
         try:
@@ -188,7 +197,9 @@ class FilesystemCommand:
             self.verified_dead = not survivors and self._tree.verified_dead()
             sure = self.verified_dead
             planted = () if survivors else await self._aftermath.settle(verified_dead=sure)
-            result: ExecResult | SandboxError = replace(found, planted=planted)
+            result: ExecResult | SandboxError = (
+                replace(found, planted=planted) if planted else found
+            )
         except SandboxError as error:
             self._pump.end_after(LINGER_S)
             result = error

@@ -88,7 +88,7 @@ class NamespaceTree:
             await self._status.wait_reported(_REPORT_BOUND_S)
         init = self._find_init()
         gone = True
-        if init is not None:
+        if init is not None and not self._reap_init():
             procfs.send_signal(init.pidfd, signal.SIGKILL)
             if not self._child.has_exited:
                 self._child.signal(signal.SIGCONT)
@@ -145,27 +145,39 @@ class NamespaceTree:
         pid = self._status.child_pid
         if pid is None:
             return None
-        stat = procfs.read_stat(pid)
-        # An init whose monitor has ended is an orphan, that is, ours.
-        if stat is None or stat.ppid not in {self._child.pid, os.getpid()}:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
             return None
-        pidfd = procfs.open_process(stat)
-        if pidfd is not None:
+        if self._is_init(pid, pidfd):
             self._init = _Init(pid=pid, pidfd=pidfd)
+        else:
+            os.close(pidfd)
         return self._init
+
+    def _is_init(self, pid: int, pidfd: int) -> bool:
+        """Tell whether what a descriptor is of can be the init, and not somebody who got its pid."""
+        if self._child.has_exited:
+            # Then it is an orphan, that is, ours.
+            return procfs.is_own_child(pidfd)
+        stat = procfs.read_stat(pid)
+        if stat is None or stat.ppid not in {self._child.pid, os.getpid()}:
+            return False
+        # What was read is of who the descriptor is of, if that one is there still.
+        return procfs.send_signal(pidfd, 0)
 
     def _init_has_gone(self) -> bool:
         pid = self._status.child_pid
         return pid is not None and procfs.read_stat(pid) is None
 
-    def _reap_init(self) -> None:
-        """Collect the init if it became our child."""
+    def _reap_init(self) -> bool:
+        """Collect the init if it became our child and has ended; tell whether it was collected now."""
         if self._init is None:
-            return
+            return False
         try:
-            os.waitid(os.P_PIDFD, self._init.pidfd, os.WEXITED | os.WNOHANG)
+            return os.waitid(os.P_PIDFD, self._init.pidfd, os.WEXITED | os.WNOHANG) is not None
         except ChildProcessError:
-            return
+            return False
 
     def _living(self, init: _Init) -> list[ProcStat]:
         processes = procfs.snapshot()
