@@ -20,10 +20,17 @@ _SOCK_FPROG = struct.Struct("<H6xQ")
 _INSTRUCTION_BYTES = 8
 
 
-def give_up_root(calls: CallList) -> None:
-    """Give up what root has beside its user: capabilities that a program could bring back, and groups."""
+def empty_bounding_set(calls: CallList) -> None:
+    """Give up the capabilities that a program could bring back. 0.1 ms.
+
+    Not before bubblewrap, which gains nothing: its user namespace begins with a full set, and it empties that one.
+    """
     for capability in range(_LAST_CAPABILITY + 1):
         calls.may("prctl", _PR_CAPBSET_DROP, capability)  # fails past the last one of this kernel
+
+
+def give_up_root(calls: CallList) -> None:
+    """Give up what root has beside its user: groups, and capabilities that programs inherit."""
     calls.may("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     calls.must(Step.RIGHTS, "setgroups", 0, 0)
 

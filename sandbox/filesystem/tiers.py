@@ -189,6 +189,8 @@ class LandlockTier:
         self._changes_user = changes_user
         self._trampoline = Trampoline(root)
         self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
+        if changes_user:
+            rights.empty_bounding_set(self._calls)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return what no rule covers: /proc shows all, a fork storm can outrun a sweep, nothing below what is allowed is excepted."""
@@ -250,6 +252,8 @@ class PlainTier:
     def __init__(self, root: Path, *, changes_user: bool) -> None:
         self._trampoline = Trampoline(root)
         self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
+        if changes_user:
+            rights.empty_bounding_set(self._calls)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return everything but the change of the user."""
