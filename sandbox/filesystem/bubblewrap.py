@@ -29,7 +29,7 @@ HELD_PREFIXES = (b"bwrap: ", b"prlimit: ")
 
 def block(options: Sequence[str]) -> bytes:
     """Return options as bubblewrap reads them from a descriptor."""
-    return b"".join(os.fsencode(option) + b"\0" for option in options)
+    return os.fsencode("".join([f"{option}\0" for option in options]))
 
 
 def trusted_program(path: str) -> str:
@@ -78,12 +78,13 @@ def workspace_options(
     workspace: Workspace, network: Network, checkouts: Checkouts = NO_CHECKOUTS
 ) -> list[str]:
     """Return what one sandbox adds: its folders, its network, and the end of all writing elsewhere."""
+    top = workspace.text
     return [
         *(() if network is Network.ON else ("--unshare-net",)),
-        *("--bind", str(workspace.tmp), TMP),
-        *("--bind", str(workspace.home), HOME),
-        *("--bind", str(workspace.job), JOB_ROOT),
-        *("--ro-bind", str(workspace.ci), f"{JOB_ROOT}/ci"),
+        *("--bind", f"{top}/tmp", TMP),  # noqa: S108  # not that one
+        *("--bind", f"{top}/home", HOME),
+        *("--bind", f"{top}/job", JOB_ROOT),
+        *("--ro-bind", f"{top}/job/ci", f"{JOB_ROOT}/ci"),
         # What is no mount itself could be renamed, and another put in its place.
         *_bound("--bind", workspace, checkouts.ancestors()),
         *_bound("--ro-bind", workspace, checkouts.read_only()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from sandbox.base import Command, ExecRequest
@@ -65,6 +65,8 @@ class BubblewrapLauncher:
         self._terms = terms
         self._limits = terms.bounds.process_limits()
         self._walls = walls
+        self._folders = self._bound(NO_CHECKOUTS)
+        """The options of a command but for its own."""
         self._calls = calls.copy()
         if workspace.job_uid is not None:
             rights.become(self._calls, workspace.job_uid)
@@ -80,10 +82,9 @@ class BubblewrapLauncher:
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
             try:
-                with (
-                    _pipe(os.pipe, undo) as (status_read, status_write),
-                    _pipe(open_output_pipe, undo) as (output_read, output_write),
-                ):
+                with contextlib.ExitStack() as given:
+                    status_read, status_write = _pipe(os.pipe, undo, given)
+                    output_read, output_write = _pipe(open_output_pipe, undo, given)
                     gate = gate_for(self._terms, self._workspace.job_uid, env)
                     if gate is not None:
                         undo.callback(gate.abandon)
@@ -125,10 +126,9 @@ class BubblewrapLauncher:
         """
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
-            with (
-                _pipe(os.pipe, undo) as (status_read, status_write),
-                _pipe(open_output_pipe, undo) as (output_read, output_write),
-            ):
+            with contextlib.ExitStack() as given:
+                status_read, status_write = _pipe(os.pipe, undo, given)
+                output_read, output_write = _pipe(open_output_pipe, undo, given)
                 latch = Latch(self._trampoline)
                 undo.callback(latch.close)
                 command = register(self._workspace.name)
@@ -145,9 +145,12 @@ class BubblewrapLauncher:
         return Parked(process, latch, self._trampoline.machine)
 
     def _options(self, cwd: str, env: Mapping[str, str], checkouts: Checkouts) -> bytes:
+        folders = self._folders if checkouts == NO_CHECKOUTS else self._bound(checkouts)
+        return folders + bubblewrap.block(bubblewrap.command_options(env, cwd))
+
+    def _bound(self, checkouts: Checkouts) -> bytes:
         return self._walls + bubblewrap.block(
             bubblewrap.workspace_options(self._workspace, self._terms.namespace, checkouts)
-            + bubblewrap.command_options(env, cwd)
         )
 
     def _spawn(  # noqa: PLR0913 - what is different for each command
@@ -231,7 +234,8 @@ class RestrictedLauncher:
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
             try:
-                with _pipe(open_output_pipe, undo) as (output_read, output_write):
+                with contextlib.ExitStack() as given:
+                    output_read, output_write = _pipe(open_output_pipe, undo, given)
                     guard = self._terms.bounds.guard()
                     if guard is not None:
                         undo.callback(guard.abandon)
@@ -316,17 +320,14 @@ async def _past(gate: Gate, status: BubblewrapStatus, started: FilesystemCommand
     return started
 
 
-@contextlib.contextmanager
 def _pipe(
-    make: Callable[[], tuple[int, int]], undo: contextlib.ExitStack
-) -> Iterator[tuple[int, int]]:
-    """Make a pipe whose write end is closed after use, and its read end when all of it is undone."""
+    make: Callable[[], tuple[int, int]], undo: contextlib.ExitStack, given: contextlib.ExitStack
+) -> tuple[int, int]:
+    """Make a pipe; ``undo`` closes the read end, ``given`` the write end."""
     read_fd, write_fd = make()
     undo.callback(os.close, read_fd)
-    try:
-        yield read_fd, write_fd
-    finally:
-        os.close(write_fd)
+    given.callback(os.close, write_fd)
+    return read_fd, write_fd
 
 
 def mapped(path: str, job_root: str) -> str:
