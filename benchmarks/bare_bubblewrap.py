@@ -83,7 +83,8 @@ class BareBubblewrap:
         if self._uid is not None:
             rights.become(calls, self._uid)
         read_fd, write_fd = os.pipe()
-        fds = self._inputs()
+        status_read, status_write = os.pipe()
+        fds = (*self._inputs(), status_write)
         try:
             calls.empty_stdin()
             calls.close_all_but(fds if walls else ())
@@ -92,9 +93,10 @@ class BareBubblewrap:
         finally:
             for fd in (*fds, write_fd):
                 os.close(fd)
-        with os.fdopen(read_fd, "rb") as output:
+        with os.fdopen(read_fd, "rb") as output, os.fdopen(status_read, "rb"):
             said = output.read()
-        if os.waitpid(pid, 0)[1] != 0:
+            failed = os.waitpid(pid, 0)[1] != 0
+        if failed:
             raise RuntimeError(said.decode())
 
     def idle_least_ms(self, count: int, gap_s: float) -> tuple[float, float]:
@@ -112,8 +114,10 @@ class BareBubblewrap:
     def _inputs(self) -> tuple[int, int]:
         return memory_file("options", self._options), memory_file("filter", self._filter)
 
-    def _argv(self, options_fd: int, filter_fd: int) -> list[str]:
+    def _argv(self, options_fd: int, filter_fd: int, status_fd: int | None = None) -> list[str]:
         fds = ["--args", str(options_fd), "--seccomp", str(filter_fd)]
+        if status_fd is not None:
+            fds += ["--json-status-fd", str(status_fd)]
         return [self._program, *fds, "--", floors.TRUE]
 
     def _run(self) -> subprocess.CompletedProcess[bytes]:

@@ -81,7 +81,7 @@ class Overhead(Group):
     def _ask(self, tier: Tier) -> list[Sample]:
         root = Path(tempfile.mkdtemp(prefix="o-", dir=self.plan.root))
         root.chmod(0o711)
-        count = str(self.plan.amount(60, 25))
+        count = str(self.plan.amount(200, 60))
         argv = [sys.executable, "-m", "benchmarks.overhead", tier.label, str(root), count]
         done = subprocess.run(argv, cwd=_PROJECT, capture_output=True, text=True, check=False)
         if done.returncode == _UNAVAILABLE:
@@ -102,13 +102,12 @@ def _cpu_detail(sample: Sample) -> str:
     return f"{sample.own_cpu:.1f} of {sample.floor_cpu:.1f} ms"
 
 
-async def command(sandbox: Sandbox, *argv: str) -> None:
+async def command(sandbox: Sandbox, request: ExecRequest) -> None:
     """Run a command to its end.
 
     Raises:
         RuntimeError: It failed.
     """
-    request = ExecRequest(argv=argv, env={}, cwd=sandbox.inside("/job/src"), timeout_s=60)
     running = await sandbox.exec(request)
     async for _ in running.stream():
         pass
@@ -120,9 +119,11 @@ async def command(sandbox: Sandbox, *argv: str) -> None:
 async def compared(sandbox: Sandbox, floor: Callable[[], None], count: int) -> Sample:
     """Run some commands, and the floor as often, in turn."""
     samples = []
+    source = sandbox.inside("/job/src")
+    request = ExecRequest(argv=(floors.TRUE,), env={}, cwd=source, timeout_s=60)
     for _ in range(WARM_UP + count):
         before = _clocks()
-        await command(sandbox, floors.TRUE)
+        await command(sandbox, request)
         between = _clocks()
         floor()
         own, process_cpu, own_cpu = (b - a for a, b in zip(before, between, strict=True))
