@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
 from daemon.cli.output import print_json, print_table, state_of
@@ -47,7 +49,14 @@ def _state_row(ctx: click.Context, env: dict[str, str]) -> dict[str, object]:
 
 
 def _text(value: object) -> str:
-    return "-" if value is None else str(value)
+    """Return a value as people write it, not as Python does; what is empty is a dash."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        value = [f"{name}={_text(each)}" for name, each in value.items()]
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(_text, value))
+    return str("-" if value in (None, "") else value)
 
 
 def _state_origin(ctx: click.Context, env: dict[str, str]) -> str:
