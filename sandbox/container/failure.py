@@ -7,6 +7,7 @@ that a new wording is one line and one test.
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 
 from sandbox.base import ExecResult
@@ -58,6 +59,8 @@ class Operation(enum.StrEnum):
     COPY_OUT = "give files"
 
 
+_ERROR_NUMBER = re.compile(r"\[Errno -?[0-9]+\] ")
+"""How Python begins the words of the system, for people who write Python."""
 _HERE_NOT = ("no such image", "invalid reference format")
 _NOWHERE = (*_HERE_NOT, "not found", "manifest unknown", "pull access denied")
 _ABSENT_IMAGE = {
@@ -127,7 +130,8 @@ def _error_for(
     operation: Operation, status: int | None, message: str, subject: str
 ) -> SandboxError:
     if status is None:
-        return EngineGoneError(f"the container engine did not {operation}: {message}")
+        said = _ERROR_NUMBER.sub("", message)
+        return EngineGoneError(f"the container engine did not {operation}: {said}")
     text = message.lower()
     if any(sign in text for sign in _ABSENT_IMAGE.get(operation, ())):
         return ImageMissingError(f"there is no image {subject}: {message}")

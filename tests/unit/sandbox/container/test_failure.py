@@ -122,3 +122,9 @@ def test_an_end_before_the_beginning(end, kind, words):
     error = conclude(end)
     assert type(error) is kind
     assert words in str(error)
+
+
+def test_who_reads_that_the_engine_is_gone_sees_no_number_of_an_error():
+    """Only what the system says of it, and where."""
+    error = classify(Operation.ASK, None, "unix:///a.sock: [Errno 2] No such file or directory")
+    assert str(error).endswith("unix:///a.sock: No such file or directory")
