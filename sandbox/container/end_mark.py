@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_TOLD = re.compile(rb"([0-9]{3})([.m])")
+_TOLD = re.compile(rb"([0-9]{3})([.mu])")
 _TOLD_BYTES = 4
+_SHORT = {b".": False, b"m": True, b"u": None}
 
 
 class Ended(NamedTuple):
     """What the launcher knows of the end of a command."""
 
     exit_code: int
-    short_of_memory: bool
-    """Whether the kernel killed a process of it for memory."""
+    short_of_memory: bool | None
+    """Whether the kernel killed a process of it for memory; None if the launcher cannot see that."""
 
 
 class EndMark:
@@ -34,7 +35,7 @@ class EndMark:
         while position >= 0:
             if told := _TOLD.match(data, position + len(self._mark)):
                 self._held = b""
-                self.ended = Ended(int(told[1]), told[2] == b"m")
+                self.ended = Ended(int(told[1]), _SHORT[told[2]])
                 return data[:position]
             position = data.find(self._mark, position + 1)
         kept = self._begun(data)

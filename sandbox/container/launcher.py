@@ -167,7 +167,9 @@ serve() {
   [ -z "$t" ] || echo "runner: ended $r" >&2
   others
   killed
-  [ "$k" = "$o" ] && f=. || f=m
+  f=m
+  [ "$k" != "$o" ] || f=.
+  [ -n "$k" ] || f=u
   printf '%s%03d%s' "$e" "$r" "$f"
   ready
 }

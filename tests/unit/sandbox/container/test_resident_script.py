@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from sandbox.container import launcher
 from sandbox.container.end_mark import Ended, EndMark
 
 PATH = "/usr/bin:/bin"
+_SCRIPT = launcher.RESIDENT_SCRIPT
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
 """The script ends whatever runs beside it, which must be nobody else's."""
 SHELLS = [
@@ -29,7 +32,10 @@ SHELLS = [
 class Resident:
     """One shell that serves."""
 
-    def __init__(self, shell: list[str]) -> None:
+    def __init__(self, shell: list[str], counter: Path) -> None:
+        """Start it; the kernel counts in ``counter`` whom it has killed for memory."""
+        self.counter = counter
+        counter.write_text("oom 3\noom_kill 1\n")
         _, *rest = launcher.RESIDENT_SHELL
         self.child = subprocess.Popen(
             [*shell, *rest],
@@ -38,7 +44,9 @@ class Resident:
             stderr=subprocess.PIPE,
             env={"FROM_IMAGE": "1", "PATH": PATH, "c": "image", "HOSTNAME": "x"},
         )
-        self.write(launcher.RESIDENT_SCRIPT.encode())
+        script, count = re.subn(r"for f in /sys/\S+ /sys/\S+;", f"for f in {counter};", _SCRIPT)
+        assert count == 1
+        self.write(script.encode())
 
     def write(self, data: bytes) -> None:
         """Say something to it."""
@@ -72,9 +80,9 @@ def shell(request) -> list[str]:
 
 
 @pytest.fixture
-def resident(shell: list[str]) -> Iterator[Resident]:
+def resident(shell: list[str], tmp_path: Path) -> Iterator[Resident]:
     """A shell that waits for commands, and says nothing that nobody asked for."""
-    one = Resident(shell)
+    one = Resident(shell, tmp_path / "memory.events")
     yield one
     assert one.child.communicate(timeout=20) == (b"", b"")
 
@@ -110,6 +118,16 @@ def test_a_command_may_read_and_write_as_it_likes(resident: Resident):
     assert resident.run("sh", "-c", "printf end-; echo x >&2")[0] == b"end-x\n"
 
 
+def test_a_kill_for_memory_is_told(resident: Resident):
+    """Of the command in which it came, and of no other; where nobody can see it, that is told."""
+    counter = str(resident.counter)
+    count = 'printf "oom 3\\noom_kill $1\\n" >"$0"; exit 9'
+    assert resident.run("sh", "-c", count, counter, "2")[1] == Ended(9, True)
+    assert resident.run("sh", "-c", count, counter, "2")[1] == Ended(9, False)
+    assert resident.run("rm", counter)[1] == Ended(0, None)
+    assert resident.run("true")[1] == Ended(0, None)
+
+
 def test_a_large_environment_arrives_whole(resident: Resident):
     """More than any shell reads at once."""
     value = "x'y\n" * 20_000
@@ -138,5 +156,7 @@ def test_an_end_is_found_however_it_is_split():
         pieces = [text[start : start + size] for start in range(0, len(text), size)]
         assert b"".join(map(mark.feed, pieces)) == b"x end- end-1234 "
         assert mark.ended == Ended(7, True)
+    unseen = EndMark(b"end-1")
+    assert (unseen.feed(b"x end-1000u"), unseen.ended) == (b"x ", Ended(0, None))
     cut = EndMark(b"end-1")
     assert (cut.feed(b"x end-100"), cut.rest(), cut.ended) == (b"x ", b"end-100", None)
