@@ -132,16 +132,16 @@ class ContainerSandbox:
         return path
 
     async def prepare(self, holder_image: str) -> None:
-        """Make the volume, and beside it the container of the first command. Called once, by the provider; after a failure ``destroy`` is."""
+        """Make the container of the first command, and the volume while that one starts. Called once, by the provider; after a failure ``destroy`` is."""
         if self._resident is not None:
             return
-        making = [self._workplace.make(holder_image)]
         if self._engine.is_podman:  # whoever mounts a volume first makes it
-            await making.pop()
-        made = await asyncio.gather(*making, self._make_ahead(), return_exceptions=True)
-        for one in made:
-            if isinstance(one, BaseException):
-                raise one
+            await self._workplace.make(holder_image)
+            await self._make_ahead()
+            return
+        # Nobody looks into the volume before there is a command, so it is filled beside the start, which takes longest.
+        await self._make_ahead()
+        await self._workplace.make(holder_image)
 
     async def upload(
         self, source: Path, target: str, left_out: frozenset[str] = frozenset()
