@@ -1,8 +1,8 @@
 """What a job could have changed on the folders of a workspace, read so that nothing can hide.
 
 The time of the last change is the kernel's own, and no job can set it; but it moves in ticks of some
-milliseconds, so a folder that was just made could be touched and show the same time. So of a folder that had
-changed shortly before the first command everything that the owner of an empty folder can change is compared as well: entries,
+milliseconds, so a folder that was just made could be touched and show the same time. So of a folder whose mark was
+read shortly before the first command everything that the owner of an empty folder can change is compared as well: entries,
 mode, owner, times, extended attributes, flags (chattr(1)), and the project that quotas count for.
 """
 
@@ -12,6 +12,8 @@ import errno
 import fcntl
 import os
 import struct
+import time
+from typing import NamedTuple
 
 from sandbox.filesystem.workspace import FOLDERS, Workspace
 
@@ -25,14 +27,24 @@ _GET_ATTRIBUTES = 2 << 30 | len(_ATTRIBUTES) << 16 | ord("X") << 8 | 31
 _STEPS = [(path, *path.rpartition("/")[::2]) for path in FOLDERS]
 """The folders, each with the one that it is in and its name there."""
 
-_TICKS_NS = 30_000_000
-"""Within it two changes may have the same time: two ticks of a kernel that has 100 of them in a second, and some more."""
+_SETTLED_S = 0.5
+"""After it a change has another time than one before: many ticks, also of a clock that a busy host holds up, or of another host's."""
 _COARSE_NS = 10_000_000
 """A time that is a multiple of it may be that of a file system that keeps no better ones, such as ext3."""
 
 Mark = tuple[tuple[tuple[int, ...], int], list[str], list[tuple[str, bytes]], bytes, bytes]
 """One folder at one moment; equal marks mean that nobody has touched it in between."""
-Fingerprint = dict[str, Mark]
+
+
+class Marked(NamedTuple):
+    """One folder, and when it was looked at."""
+
+    mark: Mark
+    read_at: float
+    """By the monotonic clock, in seconds; not before the folder's last change."""
+
+
+Fingerprint = dict[str, Marked]
 """The folders of a workspace by their path in it, "" for itself."""
 
 
@@ -48,28 +60,29 @@ def fingerprint(workspace: Workspace) -> Fingerprint:
     try:
         for path, above, name in _STEPS:
             opened[path] = os.open(name, _FOLDER, dir_fd=opened[above])
-        return {path: _mark(fd) for path, fd in opened.items()}
+        return {path: Marked(_mark(fd), time.monotonic()) for path, fd in opened.items()}
     finally:
         for fd in opened.values():
             os.close(fd)
 
 
-def is_unchanged(workspace: Workspace, marks: Fingerprint, since_ns: int) -> bool:
+def is_unchanged(workspace: Workspace, marks: Fingerprint, since: float) -> bool:
     """Tell whether the folders of a workspace are as they were marked; called after every command.
 
     Args:
         workspace: Nobody is in it any more.
         marks: Of its folders.
-        since_ns: When the first command began since then, as the system's clock says.
+        since: When the first command began since then, by the monotonic clock.
     """
     top = workspace.text
     try:
-        for path, mark in marks.items():
+        for path, (mark, read_at) in marks.items():
             folder = f"{top}/{path}" if path else top
             found = os.lstat(folder)  # the hot path
             if (_identity(found), found.st_ctime_ns) != mark[0]:
                 return False
-            if not _is_told_by_time(found.st_ctime_ns, since_ns) and _marked(folder) != mark:
+            settled = since - read_at > _SETTLED_S and found.st_ctime_ns % _COARSE_NS != 0
+            if not (settled and _has_no_attributes(folder)) and _marked(folder) != mark:
                 return False
     except OSError:
         return False
@@ -83,15 +96,19 @@ def after_move(marks: Fingerprint, workspace: Workspace) -> Fingerprint:
         OSError: It is missing, or not what was marked.
     """
     found = os.stat(workspace.path, follow_symlinks=False)  # noqa: PTH116  # the hot path
-    (before, _), names, extended, flags, attributes = marks[""]
+    (before, _), names, extended, flags, attributes = marks[""].mark
     if _identity(found) != before:
         raise OSError(errno.ESTALE, "another folder has taken its place", str(workspace.path))
-    return {**marks, "": ((before, found.st_ctime_ns), names, extended, flags, attributes)}
+    mark = ((before, found.st_ctime_ns), names, extended, flags, attributes)
+    return {**marks, "": Marked(mark, time.monotonic())}
 
 
-def _is_told_by_time(change_ns: int, since_ns: int) -> bool:
-    """Tell whether every change since a moment would have another time than this one."""
-    return change_ns < since_ns - _TICKS_NS and change_ns % _COARSE_NS != 0
+def _has_no_attributes(folder: str) -> bool:
+    """Tell whether a folder has no extended attribute: old tmpfs, f2fs and ZFS change one without the time of the change."""
+    try:
+        return not os.listxattr(folder, follow_symlinks=False)
+    except OSError:  # a file system that has none
+        return True
 
 
 def _marked(folder: str) -> Mark:

@@ -8,6 +8,7 @@ system keeps. Who decides that no process can still hold one of them open is the
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from pathlib import Path
@@ -30,7 +31,7 @@ class WorkspacePool:
         """Of the workspaces that are in use, by name."""
         self._untouched: dict[str, bool] = {}
         """Whether these are as they were made, of those that were looked at since their last command."""
-        self._entered: dict[str, int] = {}
+        self._entered: dict[str, float] = {}
         """When the first command began in these since they were made, or last looked at and found untouched."""
 
     def obtain(self, name: str, *, returnable: bool) -> Workspace:
@@ -98,15 +99,15 @@ class WorkspacePool:
             return False
         if name not in self._untouched:
             # Without a command all is looked at.
-            since_ns = self._entered.get(name, 0)
-            self._untouched[name] = is_unchanged(workspace, marks, since_ns)
+            since = self._entered.get(name, -math.inf)
+            self._untouched[name] = is_unchanged(workspace, marks, since)
             if self._untouched[name]:
                 self._entered.pop(name, None)
         return self._untouched[name]
 
     def enter(self, workspace: Workspace) -> None:
         """Note that a command is about to be in a workspace. Called before each."""
-        self._entered.setdefault(workspace.name, time.time_ns())
+        self._entered.setdefault(workspace.name, time.monotonic())
         self._untouched.pop(workspace.name, None)
 
     def make_spare(self) -> None:

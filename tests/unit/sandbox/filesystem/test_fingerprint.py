@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.filesystem.fingerprint import Fingerprint, fingerprint, is_unchanged
+from sandbox.filesystem.fingerprint import Fingerprint, Marked, fingerprint, is_unchanged
 from sandbox.filesystem.workspace import Workspace
 
 _SECOND_NS = 1_000_000_000
@@ -21,15 +22,16 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "a-1", None).create()
 
 
-def _hiding(marks: Fingerprint, path: str, change_ns: int) -> Fingerprint:
-    """Return the marks of a folder that had another entry when it was marked, but the same times."""
-    (identity, _), names, *rest = marks[path]
-    return {**marks, path: ((identity, change_ns), [*names, "gone"], *rest)}  # type: ignore[dict-item]
-
-
-def _settle(workspace: Workspace, marks: Fingerprint) -> int:
+def _later(marks: Fingerprint) -> float:
     """Return a moment from which on every change of the folders has another time than they have now."""
-    return max(mark[0][1] for mark in marks.values()) + _SECOND_NS
+    return max(marked.read_at for marked in marks.values()) + 1
+
+
+def _as_if(marks: Fingerprint, *, entries: list[str] | None = None) -> Fingerprint:
+    """Return the marks of a tmp that had no attributes, or other entries, when it was marked, but the same times."""
+    (times, names, _, *rest), read_at = marks["tmp"]
+    mark = (times, names if entries is None else entries, [], *rest)
+    return {**marks, "tmp": Marked(mark, read_at)}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("path", ["", "job", "job/src", "job/ci", "home", "tmp"])
@@ -39,17 +41,18 @@ def test_who_made_and_removed_an_entry_is_found(
 ) -> None:
     """Whether the command began at once or later."""
     marks = fingerprint(workspace)
-    assert is_unchanged(workspace, marks, time.time_ns())
-    since_ns = time.time_ns() if since == "at once" else _settle(workspace, marks)
+    assert is_unchanged(workspace, marks, time.monotonic())
+    began = time.monotonic() if since == "at once" else _later(marks)
+    assert is_unchanged(workspace, marks, began)
+    folder = workspace.path / path
 
-    before = workspace.path.joinpath(path).stat().st_ctime_ns
-    while workspace.path.joinpath(path).stat().st_ctime_ns == before:  # ticks of some milliseconds
-        entry = workspace.path / path / "entry"
-        entry.touch()
-        entry.unlink()
-    os.utime(workspace.path / path, ns=(0, marks[path][0][0][-1]))
+    before = folder.stat()
+    while folder.stat().st_ctime_ns == before.st_ctime_ns:  # ticks of some milliseconds
+        (folder / "entry").touch()
+        (folder / "entry").unlink()
+    os.utime(folder, ns=(0, before.st_mtime_ns))
 
-    assert not is_unchanged(workspace, marks, since_ns)
+    assert not is_unchanged(workspace, marks, began)
 
 
 @pytest.mark.parametrize(
@@ -71,33 +74,36 @@ def test_every_change_is_found_by_time(
 
     change(workspace.tmp)
 
-    assert not is_unchanged(workspace, marks, _settle(workspace, marks))
+    assert not is_unchanged(workspace, marks, _later(marks))
 
 
 def test_a_folder_that_was_just_made_is_looked_into(workspace: Workspace) -> None:
-    """Its time may be that of a change that came after the mark."""
+    """Its time may be that of a change that came after the mark; so it is where nobody knows when a command began."""
     marks = fingerprint(workspace)
-    made = marks["tmp"][0][1]
+    hidden = _as_if(marks, entries=["gone"])
 
-    hidden = _hiding(marks, "tmp", made)
+    for since in (-math.inf, marks["tmp"].read_at, marks["tmp"].read_at + 0.1):
+        assert not is_unchanged(workspace, hidden, since)
 
-    assert not is_unchanged(workspace, hidden, made + _SECOND_NS // 100)
-    assert is_unchanged(workspace, hidden, made + _SECOND_NS), "time tells alone by now"
+    assert is_unchanged(workspace, hidden, _later(marks)), "time tells alone by now"
 
 
-def test_a_clock_that_was_set_back_tells_nothing(workspace: Workspace) -> None:
-    """A change after that may come at the very time of the mark."""
+def test_a_folder_with_attributes_is_looked_into(workspace: Workspace) -> None:
+    """Some file systems set one without the time of the change."""
+    try:
+        os.setxattr(workspace.tmp, "user.left", b"x")
+    except OSError:
+        pytest.skip("this file system has no attributes")
     marks = fingerprint(workspace)
-    made = marks["tmp"][0][1]
+    assert is_unchanged(workspace, marks, _later(marks))
 
-    assert not is_unchanged(workspace, _hiding(marks, "tmp", made), made - _SECOND_NS)
+    assert not is_unchanged(workspace, _as_if(marks), _later(marks))
 
 
 def test_times_of_whole_seconds_tell_nothing(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file system that keeps no better ones shows the same time for a whole second."""
-    marks = fingerprint(workspace)
     really = os.lstat
 
     def coarse(path: str) -> os.stat_result:
@@ -107,10 +113,12 @@ def test_times_of_whole_seconds_tell_nothing(
         return os.stat_result(tuple(found), times)
 
     monkeypatch.setattr(os, "lstat", coarse)
-    made = marks["tmp"][0][1] // _SECOND_NS * _SECOND_NS
-    whole = {
-        path: ((mark[0][0], mark[0][1] // _SECOND_NS * _SECOND_NS), *mark[1:])
-        for path, mark in marks.items()
-    }
+    marks = fingerprint(workspace)
+    whole = {}
+    for path, (mark, read_at) in marks.items():
+        (identity, change), *rest = mark
+        times = (identity, change // _SECOND_NS * _SECOND_NS)
+        whole[path] = Marked((times, *rest), read_at)  # type: ignore[arg-type]
 
-    assert not is_unchanged(workspace, whole, made + 10 * _SECOND_NS)
+    # What the look inside finds is not rounded.
+    assert not is_unchanged(workspace, whole, _later(marks))
