@@ -179,31 +179,41 @@ def _discard(pid: int) -> None:
 async def wait_gone(pidfds: Sequence[int], timeout_s: float) -> bool:
     """Wait until all these processes have ended; tell whether they did in time.
 
-    One at a time is waited for, and then all are looked at: the loop has no turn for the end of each.
+    One at a time is waited for, and then all are looked at, at once: who else waits may close them a turn of the loop later.
     """
     left = set(pidfds).difference(procfs.ended(pidfds))
     if not left:
         return True
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+    watched: list[int] = []
+
+    def watch() -> None:
+        watched.append(os.dup(next(iter(left))))  # others may wait for the same one on this loop
+        loop.add_reader(watched[0], look)
+
+    def leave() -> None:
+        while watched:
+            loop.remove_reader(watched[0])
+            os.close(watched.pop())
+
+    def look() -> None:
+        leave()
+        left.difference_update(procfs.ended(left))
+        if left:
+            watch()
+        else:
+            done.set()
+
+    watch()
     try:
         async with asyncio.timeout(timeout_s):
-            while left:
-                await _ended(next(iter(left)))
-                left.difference_update(procfs.ended(left))
+            await done.wait()
     except TimeoutError:
         return False
-    return True
-
-
-async def _ended(pidfd: int) -> None:
-    loop = asyncio.get_running_loop()
-    end = asyncio.Event()
-    own = os.dup(pidfd)  # others may wait for the same one on this loop
-    try:
-        loop.add_reader(own, end.set)
-        await end.wait()
     finally:
-        loop.remove_reader(own)
-        os.close(own)
+        leave()
+    return True
 
 
 async def kill_all(stats: Sequence[procfs.ProcStat], timeout_s: float) -> bool:

@@ -105,6 +105,7 @@ class FilesystemCommand:
         self._over = asyncio.Event()
         """Set by the last step of the task: who waits is woken one turn of the loop sooner than by its end."""
         self._task = self._loop.create_task(self._run())
+        self._task.add_done_callback(lambda _: self._over.set())  # also of one that never ran
         self._bounds = TimeBounds(request, pump, may_stop=self._may_stop, stop=self.stop)
         if guard is not None:
             guard.watch(tree.members, self._on_exceeded)

@@ -147,7 +147,7 @@ class NamespaceTree:
             return None
         try:
             pidfd = os.pidfd_open(pid)
-        except OSError:
+        except OSError:  # it is gone, which ``_init_has_gone`` finds out, or no descriptor is left
             return None
         if self._is_init(pid, pidfd):
             self._init = _Init(pid=pid, pidfd=pidfd)
@@ -167,8 +167,9 @@ class NamespaceTree:
         return procfs.send_signal(pidfd, 0)
 
     def _init_has_gone(self) -> bool:
+        # Asked without a descriptor, since none may be left.
         pid = self._status.child_pid
-        return pid is not None and procfs.read_stat(pid) is None
+        return pid is not None and not os.path.lexists(f"/proc/{pid}")
 
     def _reap_init(self) -> bool:
         """Collect the init if it became our child and has ended; tell whether it was collected now."""
