@@ -57,7 +57,7 @@ class Resident:
         """Wait for a container that was made, and tell it how to serve. Called once, before the first command."""
         self._attachment = starting.attachment
         self.container = starting.container
-        await starting.started
+        await starting.running()
         await self._attachment.write(launcher.RESIDENT_SCRIPT.encode())
 
     def run(self, request: ExecRequest, script: bytes, end_mark: str) -> ContainerCommand:

@@ -132,16 +132,19 @@ class ContainerSandbox:
         return path
 
     async def prepare(self, holder_image: str) -> None:
-        """Make the container of the first command, and the volume while that one starts. Called once, by the provider; after a failure ``destroy`` is."""
+        """Make the volume, and beside it the container of the first command. Called once, by the provider; after a failure ``destroy`` is."""
         if self._resident is not None:
             return
+        making = [self._workplace.make(holder_image)]
         if self._engine.is_podman:  # whoever mounts a volume first makes it
-            await self._workplace.make(holder_image)
-            await self._make_ahead()
-            return
-        # Nobody looks into the volume before there is a command, so it is filled beside the start, which takes longest.
-        await self._make_ahead()
-        await self._workplace.make(holder_image)
+            await making.pop()
+        made = await asyncio.gather(*making, self._make_ahead(), return_exceptions=True)
+        for one in made:
+            if isinstance(one, BaseException):
+                raise one
+        # Not before: the engine fills the volume as root, and follows links while it does; the image is the job's.
+        if self._ahead is not None:
+            self._ahead.begin(self._engine)
 
     async def upload(
         self, source: Path, target: str, left_out: frozenset[str] = frozenset()
@@ -264,7 +267,7 @@ class ContainerSandbox:
         # What the launcher needs is there when it begins to read.
         feeding = asyncio.ensure_future(starting.attachment.write(script))
         try:
-            await starting.started
+            await starting.running()
         except BaseException:
             feeding.cancel()
             await starting.attachment.close()
@@ -286,7 +289,9 @@ class ContainerSandbox:
         while self._containers:
             await self._engine.remove(self._containers[-1])
             self._containers.pop()
-        return await self._make()
+        starting = await self._make()
+        starting.begin(self._engine)
+        return starting
 
     async def _make_ahead(self) -> None:
         self._ahead = await self._make()
@@ -301,10 +306,8 @@ class ContainerSandbox:
         name = f"runner-{self._name}-{next(self._numbers)}"
         self._containers.append(name)
         container = await self._engine.create(name, self._config(words))
-        attachment = await self._engine.attach(container)
         # It waits for its input, so it can be on its way while there is no source yet.
-        started = asyncio.ensure_future(self._engine.start(container))
-        return Starting(container, attachment, started)
+        return Starting(container, await self._engine.attach(container))
 
     def _config(self, words: list[str]) -> dict[str, Any]:
         parts = self._parts

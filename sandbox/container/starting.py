@@ -1,25 +1,39 @@
-"""A container that is on its way: made and attached to, its start asked for."""
+"""A container that is on its way: made and attached to, then started."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from sandbox.container.attachment import Attachment
+from sandbox.container.engine import Engine
+from sandbox.errors import SandboxBrokenError
 
 
-class Starting(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Starting:
     """Its launcher will wait for a command as soon as it runs."""
 
     container: str
     """Its id."""
     attachment: Attachment
-    started: asyncio.Future[None]
-    """Done when it runs; raises what the engine says otherwise."""
+    _started: asyncio.Future[None] | None = None
+
+    def begin(self, engine: Engine) -> None:
+        """Ask for the start. Called once."""
+        self._started = asyncio.ensure_future(engine.start(self.container))
+
+    async def running(self) -> None:
+        """Wait until it runs; raise what the engine says otherwise. After ``begin``."""
+        if self._started is None:
+            raise SandboxBrokenError("the container was not started")
+        await self._started
 
     async def give_up(self) -> None:
         """Let go of it; when this returns the engine has nothing to do for it, so that it can be removed."""
         await self.attachment.close()
-        await asyncio.wait({self.started})
-        if not self.started.cancelled():
-            self.started.exception()  # nobody else wants to know
+        if self._started is None:
+            return
+        await asyncio.wait({self._started})
+        if not self._started.cancelled():
+            self._started.exception()  # nobody else wants to know

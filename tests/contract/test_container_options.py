@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import re
@@ -149,6 +150,29 @@ async def test_names_of_hosts(opened):
         sandbox = await provider.create(SandboxRequest(name="names-1", network=network))
         assert sandbox.info.loopback == host
         await sandbox.destroy()
+
+
+async def test_no_container_starts_before_its_volume_is_filled(opened, monkeypatch):
+    """The engine fills it as root, and follows links; the image that would run meanwhile is the job's."""
+    provider = opened(slots=1)
+    await provider.probe()
+    said: list[str] = []
+    engine = provider._engine
+    send = engine._http.send
+
+    async def note(request, **options):
+        start = request.url.path.endswith("/start")
+        if start:
+            said.append("start")
+        answer = await send(request, **options)
+        if "-files" in str(request.url.query):
+            await asyncio.sleep(0.2)  # a slow disk
+            said.append("filled")
+        return answer
+
+    monkeypatch.setattr(engine._http, "send", note)
+    await run(provider, "true", network=Network.OFF)
+    assert said == ["filled", "start"]
 
 
 async def test_how_often_the_engine_is_asked(opened, monkeypatch):
