@@ -56,7 +56,7 @@ class Containers(Group):
     def round(self) -> list[Reading]:
         """Both, one after the other."""
         return [
-            self._turns(self._raw_container, self._job, self.plan.amount(12, 6)),
+            self._turns(self._raw_container, self._job, self.plan.amount(40, 6)),
             self._turns(self._raw_exec, self._reusing_job, self.plan.amount(40, 20)),
         ]
 
