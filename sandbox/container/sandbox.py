@@ -142,7 +142,8 @@ class ContainerSandbox:
         for one in made:
             if isinstance(one, BaseException):
                 raise one
-        # Not before: the engine fills the volume as root, and follows links while it does; the image is the job's.
+        # It waits for its input, so it can be on its way while there is no source yet; but not before the volume is
+        # filled: the engine does that as root, and follows links; the image is the job's.
         if self._ahead is not None:
             self._ahead.begin(self._engine)
 
@@ -306,7 +307,6 @@ class ContainerSandbox:
         name = f"runner-{self._name}-{next(self._numbers)}"
         self._containers.append(name)
         container = await self._engine.create(name, self._config(words))
-        # It waits for its input, so it can be on its way while there is no source yet.
         return Starting(container, await self._engine.attach(container))
 
     def _config(self, words: list[str]) -> dict[str, Any]:

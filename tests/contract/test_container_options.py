@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -152,42 +153,51 @@ async def test_names_of_hosts(opened):
         await sandbox.destroy()
 
 
-async def test_no_container_starts_before_its_volume_is_filled(opened, monkeypatch):
+@pytest.fixture
+def watch_requests(monkeypatch):
+    """Return what has a function of a request, and of how to send it, stand between a provider and its engine."""
+
+    def watch(provider, around):
+        http = provider._engine._http
+        send = http.send
+        monkeypatch.setattr(
+            http, "send", lambda request, **options: around(request, partial(send, **options))
+        )
+
+    return watch
+
+
+async def test_no_container_starts_before_its_volume_is_filled(opened, watch_requests):
     """The engine fills it as root, and follows links; the image that would run meanwhile is the job's."""
     provider = opened(slots=1)
     await provider.probe()
     said: list[str] = []
-    engine = provider._engine
-    send = engine._http.send
 
-    async def note(request, **options):
-        start = request.url.path.endswith("/start")
-        if start:
+    async def note(request, send):
+        if request.url.path.endswith("/start"):
             said.append("start")
-        answer = await send(request, **options)
+        answer = await send(request)
         if "-files" in str(request.url.query):
             await asyncio.sleep(0.2)  # a slow disk
             said.append("filled")
         return answer
 
-    monkeypatch.setattr(engine._http, "send", note)
+    watch_requests(provider, note)
     await run(provider, "true", network=Network.OFF)
     assert said == ["filled", "start"]
 
 
-async def test_how_often_the_engine_is_asked(opened, monkeypatch):
+async def test_how_often_the_engine_is_asked(opened, watch_requests, monkeypatch):
     """A job costs ten requests, of which two are beside others; the next one within a moment nine. One that finds a container: none."""
     provider = opened(slots=1)
     await provider.probe()
     asked: list[str] = []
-    engine = provider._engine
-    send = engine._http.send
 
-    async def count(request, **options):
+    def count(request, send):
         asked.append(f"{request.method} {request.url.path}")
-        return await send(request, **options)
+        return send(request)
 
-    monkeypatch.setattr(engine._http, "send", count)
+    watch_requests(provider, count)
     monkeypatch.setattr(images, "RECENT_S", 600.0)  # the moment lasts, however slow this host is
     for expected in (10, 9):
         asked.clear()
