@@ -160,22 +160,13 @@ class AgentServicer(rpc.AgentServiceServicer):
         await self._completions.run(self._end(request))
         return pb.FinishAttemptResponse()
 
-    async def _end_reported(
-        self,
-        session: AgentSession,
-        stream: WorkStream,
-        reports: Sequence[pb.FinishAttemptRequest],
-    ) -> None:
-        """End the attempts of one message; their ends share one commit, also with the claims for their slots."""
-        ends = asyncio.gather(*map(self._end, reports), return_exceptions=True)
-        self._dispatcher.claim_behind(session, stream)
-        results = await ends
-        # Why one is refused says the call that repeats it.
-        ended: list[pb.LeaseRef] = []
-        refused: list[pb.LeaseRef] = []
-        for report, result in zip(reports, results, strict=True):
-            (refused if isinstance(result, BaseException) else ended).append(report.lease)
-        stream.reported(ended, refused)
+    async def _end_reported(self, stream: WorkStream, report: pb.FinishAttemptRequest) -> None:
+        try:
+            await self._end(report)
+        except Exception:  # noqa: BLE001 - the call that repeats it says why
+            stream.refuse(report.lease)
+        else:
+            stream.accept(report.lease)
 
     async def _end(self, request: pb.FinishAttemptRequest) -> None:
         lease = lease_from_pb(request.lease)
@@ -235,9 +226,12 @@ class AgentServicer(rpc.AgentServiceServicer):
                     self._dispatcher.limit(session, request.offer)
                 if request.processes:
                     self._inspections.answered(stream, request.processes)
+                # Not awaited: what else the agent-runner says must not wait for the disk. The ends of one
+                # message share one commit, also with the claims for their slots.
+                for report in request.reports:
+                    self._completions.start(self._end_reported(stream, report))
                 if request.reports:
-                    # Not awaited: what else the agent-runner says must not wait for the disk.
-                    self._completions.start(self._end_reported(session, stream, request.reports))
+                    self._dispatcher.claim_behind(session, stream)
                 if request.renew:
                     await self._dispatcher.renew(session, stream, _leases(request.renew))
         finally:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 
 from daemon.errors import DaemonError
 from daemon.jobs.models import Claim, LeaseRef
@@ -17,8 +16,9 @@ from runner.v1 import agent_service_pb2 as pb
 MAX_MESSAGE_BYTES = 2 << 20
 """Of assignments before the last one, which holds at most 1 MiB; a message holds 4 MiB."""
 
-ANSWER_TURNS = 3
-"""Turns of the loop until the answer to a report is there whose end was committed together with a claim."""
+ANSWER_TURNS = 6
+"""Turns of the loop for which the answer to a report waits: an assignment of the same commit takes it along, and without
+one somebody waits for what comes after it, the reply to a submit or the event of the end, but nobody for the answer."""
 
 
 class WorkStream:
@@ -41,13 +41,17 @@ class WorkStream:
     def assign(self, claims: list[Claim]) -> None:
         """Give attempts to the agent-runner, in one message with the answers to the reports whose commit they share."""
         self._claims.extend(claims)
+        self.woken.set()
+
+    def accept(self, lease: pb.LeaseRef) -> None:
+        """Answer a report: the end is durable."""
+        self._said.ended.append(lease)
         self._wake_later(ANSWER_TURNS)
 
-    def reported(self, ended: Sequence[pb.LeaseRef], refused: Sequence[pb.LeaseRef]) -> None:
-        """Answer reports: which ends are durable, and which were not accepted."""
-        self._said.ended.extend(ended)
-        self._said.refused.extend(refused)
-        self._wake()
+    def refuse(self, lease: pb.LeaseRef) -> None:
+        """Answer a report: the end was not accepted. Why says the call that repeats it."""
+        self._said.refused.append(lease)
+        self._wake_later(ANSWER_TURNS)
 
     def cancel(self, lease: LeaseRef) -> None:
         """Ask for the end of an attempt; an assignment that is still here goes out before it."""
@@ -99,9 +103,10 @@ class WorkStream:
         return assignments
 
     def _wake_later(self, turns: int) -> None:
+        self._any = True
         if turns:
             asyncio.get_running_loop().call_soon(self._wake_later, turns - 1)
-        elif self._claims:
+        else:
             self.woken.set()
 
     def _wake(self) -> None:
