@@ -46,12 +46,12 @@ class WorkStream:
     def accept(self, lease: pb.LeaseRef) -> None:
         """Answer a report: the end is durable."""
         self._said.ended.append(lease)
-        self._wake_later(ANSWER_TURNS)
+        self._answered()
 
     def refuse(self, lease: pb.LeaseRef) -> None:
         """Answer a report: the end was not accepted. Why says the call that repeats it."""
         self._said.refused.append(lease)
-        self._wake_later(ANSWER_TURNS)
+        self._answered()
 
     def cancel(self, lease: LeaseRef) -> None:
         """Ask for the end of an attempt; an assignment that is still here goes out before it."""
@@ -102,11 +102,15 @@ class WorkStream:
             size += assignment.ByteSize()
         return assignments
 
+    def _answered(self) -> None:
+        if not self._any:
+            self._any = True
+            self._wake_later(ANSWER_TURNS)
+
     def _wake_later(self, turns: int) -> None:
-        self._any = True
         if turns:
             asyncio.get_running_loop().call_soon(self._wake_later, turns - 1)
-        else:
+        elif self._any:
             self.woken.set()
 
     def _wake(self) -> None:
