@@ -13,6 +13,7 @@ from sandbox.container.attachment import Attachment
 from sandbox.container.end_mark import Ended, EndMark
 from sandbox.container.engine import Engine
 from sandbox.container.failure import ContainerEnd, conclude
+from sandbox.container.first_process import FirstProcess
 from sandbox.container.frames import Channel, FrameError
 from sandbox.container.output_buffer import OutputBuffer
 from sandbox.container.processes import PS_ARGUMENTS, live_processes
@@ -24,6 +25,8 @@ OUTPUT_END_S = 5.0
 """How long the engine may take to close the output of a container that has ended."""
 READY_S = 5.0
 """How long a stop waits for the launcher, which a signal would kill before it listens."""
+NOTICE_S = 5.0
+"""How long the engine may take to learn of the end of a container."""
 _SAID_BYTES = 4 << 10
 _WELL = Ended(exit_code=0, short_of_memory=False)
 
@@ -39,7 +42,9 @@ class ContainerCommand:
         attachment: Attachment,
         request: ExecRequest,
         feeding: asyncio.Task[bool],
-        end_mark: bytes = b"",
+        end_mark: str,
+        serves_more: bool = False,
+        first: FirstProcess | None = None,
         is_root: bool = False,
     ) -> None:
         """Take over a container.
@@ -50,7 +55,9 @@ class ContainerCommand:
             attachment: To its input and outputs; closed at the end, unless others may follow.
             request: The bounds.
             feeding: Writes what the launcher needs to know.
-            end_mark: What the launcher writes behind the output, where the container outlives the command.
+            end_mark: What the launcher writes behind the output, where it tells the end itself.
+            serves_more: Whether the container is to outlive the command.
+            first: Of the container, if that can be seen; closed at the end.
             is_root: Whether it runs as root.
         """
         self._engine = engine
@@ -58,7 +65,13 @@ class ContainerCommand:
         self._attachment = attachment
         self._feeding = feeding
         self._user = "0:0" if is_root else f"{JOB_UID}:{JOB_UID}"
-        self._mark = EndMark(end_mark) if end_mark else None
+        self._mark = EndMark(end_mark.encode())
+        self._serves_more = serves_more
+        self._first = first
+        self._told_well = asyncio.Event()
+        """Set while the launcher has said that all is well."""
+        self._is_gone = False
+        self._noticing: asyncio.Task[int] | None = None
         self.others_may_follow = False
         """Whether the command has ended well and its container goes on; known when ``wait`` returns."""
         self._loop = asyncio.get_running_loop()
@@ -117,6 +130,17 @@ class ContainerCommand:
         except SandboxError as error:
             self._give_up(error)
         await asyncio.wait({self._task})
+
+    async def noticed(self) -> None:
+        """Wait until the engine knows of an end that was seen before it could; to remove a container that it takes for alive takes it longer.
+
+        Called before the container is removed, also again.
+        """
+        if self._noticing is not None:
+            patience = NOTICE_S if self._is_gone and self._failure is None else 0
+            await asyncio.wait({self._noticing}, timeout=patience)
+            self._noticing.cancel()
+            await asyncio.gather(self._noticing, return_exceptions=True)
 
     async def processes(self) -> list[LiveProcess]:
         """Return what runs at this moment; see ``Command.processes``."""
@@ -178,11 +202,12 @@ class ContainerCommand:
             await waiting
             async with self._signalling:
                 if self._is_clean_end():
-                    self.others_may_follow = True
+                    self.others_may_follow = self._serves_more
                     return self._result({"ExitCode": 0})
             if self._ended is not None:
                 # Only the end of a container tells whether the kernel killed for memory.
-                await self._engine.kill(self._container, "KILL")
+                if self._serves_more:
+                    await self._engine.kill(self._container, "KILL")
                 await self._engine.wait(self._container)
             await asyncio.wait({reading}, timeout=OUTPUT_END_S)
             facts = await self._engine.inspect(self._container)
@@ -200,21 +225,41 @@ class ContainerCommand:
             self._output.end()
             if not self.others_may_follow:
                 await self._attachment.close()
+            if self._first is not None:
+                self._first.close()
 
     async def _until_end(self, reading: asyncio.Task[None]) -> None:
         """Return when the command has ended: with its container, or before."""
-        if self._mark is not None:
+        if self._serves_more:
             await asyncio.wait({reading})
             if self._ended is not None:
                 return
-        await self._engine.wait(self._container)
+        if self._first is None:
+            await self._engine.wait(self._container)
+            return
+        self._noticing = self._loop.create_task(self._engine.wait(self._container))
+        seen = self._loop.create_task(self._seen_to_end(self._first))
+        try:
+            await asyncio.wait({self._noticing, seen}, return_when=asyncio.FIRST_COMPLETED)
+            if not seen.done():
+                await asyncio.shield(self._noticing)
+        finally:
+            seen.cancel()
+            await asyncio.wait({seen})
+
+    async def _seen_to_end(self, first: FirstProcess) -> None:
+        """Return when the kernel and the launcher have told that the command ended well and nobody is left; the engine notices later."""
+        await first.gone()
+        self._is_gone = True
+        await self._told_well.wait()
 
     def _is_clean_end(self) -> bool:
-        return self._ended == _WELL and not self._terminating and not self._killed
+        over = self._serves_more or self._is_gone
+        return over and self._told_well.is_set() and not self._terminating and not self._killed
 
     async def _read(self) -> None:
         try:
-            while not self._is_told():
+            while not (self._serves_more and self._is_told()):
                 await self._output.room()
                 pieces = await self._attachment.read()
                 if pieces is None:
@@ -222,13 +267,17 @@ class ContainerCommand:
                 for channel, piece in pieces:
                     if channel is Channel.STDERR:
                         self._hear(piece)
-                    elif data := piece if self._mark is None else self._mark.feed(piece):
+                    elif data := self._mark.feed(piece):
                         self._output.put(data)
-            if self._mark is not None and (rest := self._mark.rest()):
-                self._output.put(rest)
+                if self._is_told() and self._ended == _WELL:
+                    self._told_well.set()
+                else:
+                    self._told_well.clear()
         except FrameError as error:
             self._give_up(SandboxBrokenError(f"the container engine sent nonsense: {error}"))
         finally:
+            if rest := self._mark.rest():
+                self._output.put(rest)
             self._output.end()
 
     def _is_told(self) -> bool:
@@ -243,14 +292,15 @@ class ContainerCommand:
 
     @property
     def _ended(self) -> Ended | None:
-        return None if self._mark is None else self._mark.ended
+        return self._mark.ended
 
     @property
     def _heard(self) -> str:
         return self._said.decode("utf-8", "replace")
 
     def _result(self, state: dict[str, object]) -> ExecResult | SandboxError:
-        ended = self._ended
+        # A container that is gone has an exit code of its own.
+        ended = self._ended if self._serves_more else None
         own = launcher.own_exit_code(self._heard) if ended is None else ended.exit_code
         # The engine learns of a kill for memory a moment after it, the launcher at once.
         short = ended is not None and ended.short_of_memory is True

@@ -26,26 +26,25 @@ class EndMark:
         self._mark = mark
         self._held = b""
         self.ended: Ended | None = None
-        """Known once the mark has come: nothing follows it."""
+        """Known while the mark is the last that has come: where something follows, it was output and nobody's word."""
 
     def feed(self, piece: bytes) -> bytes:
         """Return what is certainly output."""
         data = self._held + piece
-        position = data.find(self._mark)
-        while position >= 0:
-            if told := _TOLD.match(data, position + len(self._mark)):
-                self._held = b""
-                self.ended = Ended(int(told[1]), _SHORT[told[2]])
-                return data[:position]
-            position = data.find(self._mark, position + 1)
-        kept = self._begun(data)
-        self._held = data[len(data) - kept :]
-        return data[: len(data) - kept]
+        position = len(data) - len(self._mark) - _TOLD_BYTES
+        told = _TOLD.fullmatch(data, max(0, position) + len(self._mark))
+        if told and data.startswith(self._mark, position):
+            self.ended = Ended(int(told[1]), _SHORT[told[2]])
+        else:
+            self.ended = None
+            position = len(data) - self._begun(data)
+        self._held = data[position:]
+        return data[:position]
 
     def rest(self) -> bytes:
-        """Return what looked like the beginning of a mark that never came."""
+        """Return what looked like the beginning of a mark that never came whole."""
         held, self._held = self._held, b""
-        return held
+        return b"" if self.ended else held
 
     def _begun(self, data: bytes) -> int:
         """Return how many of the last bytes may begin a mark."""

@@ -73,6 +73,8 @@ class Engine:
         self._unanswered = unanswered
         self._prefix = ""
         self.is_podman = False
+        self.is_here = settings.engine.startswith("unix://")
+        """Whether it seems to run on this host."""
 
     async def connect(self) -> str:
         """Agree on a version of the API and return it; called again after a loss, which may bring another engine.

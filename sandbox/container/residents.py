@@ -70,7 +70,8 @@ class Resident:
             attachment=self._attachment,
             request=request,
             feeding=asyncio.get_running_loop().create_task(self._attachment.write(script)),
-            end_mark=end_mark.encode(),
+            end_mark=end_mark,
+            serves_more=True,
         )
         return self._command
 

@@ -14,6 +14,7 @@ from sandbox.collection import Taker
 from sandbox.container import hardening, launcher, nesting
 from sandbox.container.command import ContainerCommand
 from sandbox.container.engine import Engine
+from sandbox.container.first_process import FirstProcess
 from sandbox.container.images import Image
 from sandbox.container.pack import Packer
 from sandbox.container.promises import extra_hosts
@@ -23,7 +24,12 @@ from sandbox.container.starting import Starting
 from sandbox.container.workplace import Workplace
 from sandbox.ended_command import EndedCommand
 from sandbox.env import JOB_ROOT, JOB_UID, base_env, command_env
-from sandbox.errors import CommandNotStartedError, SandboxBrokenError, TransferRefusedError
+from sandbox.errors import (
+    CommandNotStartedError,
+    SandboxBrokenError,
+    SandboxError,
+    TransferRefusedError,
+)
 from sandbox.job_path import path_parts
 
 T = TypeVar("T")
@@ -199,16 +205,18 @@ class ContainerSandbox:
             request.check()
             env = command_env(self._base_env, request.env)
             alone = self._parts.scope is None
-            mark = self._marker if alone else launcher.new_marker()
-            call = launcher.call if alone else launcher.resident_call
-            script = call(request, env, self._parts.image.env, mark)
+            unset, mark = self._parts.image.env, launcher.new_end_mark()
+            if alone:
+                script = launcher.call(request, env, unset, self._marker, mark)
+            else:
+                script = launcher.resident_call(request, env, unset, mark)
         except ValueError as error:
             self._refuse_destroyed()
             return EndedCommand(CommandNotStartedError(str(error)))
         async with self._lock:
             self._refuse_destroyed()
             if alone:
-                self._command = await self._start(request, script)
+                self._command = await self._start(request, script, mark)
             else:
                 self._command = (await self._served()).run(request, script, mark)
             return self._command
@@ -225,6 +233,7 @@ class ContainerSandbox:
                 return
             if self._command is not None:
                 await self._command.kill()
+                await self._command.noticed()
             if self._ahead is not None:
                 await self._ahead.give_up()
             if not await self._passed_on():
@@ -263,14 +272,13 @@ class ContainerSandbox:
         await self._resident.start(await self._next_container())
         return self._resident
 
-    async def _start(self, request: ExecRequest, script: bytes) -> ContainerCommand:
+    async def _start(self, request: ExecRequest, script: bytes, mark: str) -> ContainerCommand:
         starting = await self._next_container()
-        # What the launcher needs is there when it begins to read.
-        feeding = asyncio.ensure_future(starting.attachment.write(script))
         try:
             await starting.running()
+            # Looked for while the launcher waits: afterwards its number may be somebody else's.
+            first = await self._first_process(starting.container)
         except BaseException:
-            feeding.cancel()
             await starting.attachment.close()
             raise
         return ContainerCommand(
@@ -278,15 +286,28 @@ class ContainerSandbox:
             container=starting.container,
             attachment=starting.attachment,
             request=request,
-            feeding=feeding,
+            feeding=asyncio.ensure_future(starting.attachment.write(script)),
+            end_mark=mark,
+            first=first,
             is_root=self._parts.nesting is Nesting.DIND,
         )
+
+    async def _first_process(self, container: str) -> FirstProcess | None:
+        if not self._engine.is_here:
+            return None
+        try:
+            state = (await self._engine.inspect(container))["State"]
+        except SandboxError:
+            return None  # what has become of the command, its end will tell
+        return FirstProcess.find(container, int(state["Pid"]))
 
     async def _next_container(self) -> Starting:
         """Return a container whose launcher waits for a command, or will; remove the one before."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             return ahead
+        if self._command is not None:
+            await self._command.noticed()
         while self._containers:
             await self._engine.remove(self._containers[-1])
             self._containers.pop()

@@ -23,6 +23,7 @@ SHELLS = [
     for words in (["dash"], ["bash", "--posix"], ["busybox", "sh"])
 ]
 MARKER = "end-of-it"
+END_MARK = "\x1etold-by-itself"
 
 
 @pytest.fixture(params=SHELLS)
@@ -45,7 +46,8 @@ def start(
     )
     assert child.stdin is not None
     request = ExecRequest(argv=argv, env={}, cwd=cwd)
-    child.stdin.write(launcher.call(request, env, {"FROM_IMAGE": "1", "s": "image"}, MARKER))
+    unset = {"FROM_IMAGE": "1", "s": "image"}
+    child.stdin.write(launcher.call(request, env, unset, MARKER, END_MARK))
     child.stdin.flush()
     return child
 
@@ -164,14 +166,15 @@ def test_who_is_to_be_stopped_is_there_when_the_start_is_told(shell):
 @pytest.mark.parametrize("name", ["a-b", "1a", "a b", "a.b", "é", "a;id"])
 def test_a_name_that_no_shell_takes(name):
     """It is refused by name, before anything is started."""
+    request = ExecRequest(argv=("true",), env={}, cwd="/")
     with pytest.raises(ValueError, match="name of a variable"):
-        launcher.call(ExecRequest(argv=("true",), env={}, cwd="/"), {name: "x"}, {}, MARKER)
+        launcher.call(request, {name: "x"}, {}, MARKER, END_MARK)
 
 
 def test_an_input_that_breaks_off_starts_nothing(shell):
     """A half of an environment, or of a command, is none."""
     request = ExecRequest(argv=("echo", "ran"), env={}, cwd="/")
-    whole = launcher.call(request, {"PATH": "/usr/bin:/bin"}, {}, MARKER)
+    whole = launcher.call(request, {"PATH": "/usr/bin:/bin"}, {}, MARKER, END_MARK)
     _, *rest = launcher.words(MARKER)
     for length in (0, whole.index(MARKER.encode()) - 5, len(whole) - 8):
         done = subprocess.run(
