@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from functools import partial
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -24,6 +25,7 @@ from daemon.server.completions import Completions
 from daemon.server.config import ServerConfig
 from daemon.server.dispatcher import Dispatcher
 from daemon.server.endpoints import bind_socket, bind_tcp
+from daemon.server.generic_methods import GenericMethods
 from daemon.server.input_reader import InputReader
 from daemon.server.inspection import Inspections
 from daemon.server.interceptor import ServerInterceptor
@@ -203,6 +205,8 @@ class JobServer:
         return await explainer.explain(job_id)
 
     def _add_services(self) -> None:
+        # A server as far as the generated code knows, whose types name grpc's own.
+        methods: Any = GenericMethods(self._server)
         log_reader = LogReader(self._store, self._logs, self._signals)
         inspections = Inspections()
         job_service_pb2_grpc.add_JobServiceServicer_to_server(
@@ -216,17 +220,17 @@ class JobServer:
                 explain=partial(self._explain, log_reader, inspections),
                 artifacts=ArtifactReader(self._store, self._blobs),
             ),
-            self._server,
+            methods,
         )
-        self._add_agent_service(inspections)
+        self._add_agent_service(methods, inspections)
         token_service_pb2_grpc.add_TokenServiceServicer_to_server(
-            TokenServicer(self._tokens, self._clock), self._server
+            TokenServicer(self._tokens, self._clock), methods
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
         names = (*SERVICES, health.SERVICE_NAME, late_reflection.SERVICE)
         self._server.add_generic_rpc_handlers((LateReflection(names),))
 
-    def _add_agent_service(self, inspections: Inspections) -> None:
+    def _add_agent_service(self, methods: Any, inspections: Inspections) -> None:
         leases = LeaseKeeper(
             self._store,
             self._clock,
@@ -247,7 +251,7 @@ class JobServer:
                 signals=self._signals,
                 completions=self._completions,
             ),
-            self._server,
+            methods,
         )
 
     async def _check(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from typing import Any
 
@@ -193,3 +194,11 @@ async def test_jobs_survive_a_restart(tmp_path):
         assert (await client.log(job.id))[0] == b"log"
         agent = await FakeAgent(client, incarnation="second").connect()
         assert (await agent.assignment()).lease.job_id == waiting.id
+
+
+async def test_the_next_call_is_waited_for_once(client: Client):
+    """Not once for each method, or every call costs as much as there are methods."""
+    await client.submit("true")
+
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+    assert sum(name.startswith("AioServer._request") for name in names) == 1
