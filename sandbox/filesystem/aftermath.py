@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from sandbox.filesystem.checkouts import NO_CHECKOUTS, Checkouts, find_checkouts, planted
 from sandbox.filesystem.privileged_bits import take_privileged_bits
 from sandbox.filesystem.settled import in_thread
 from sandbox.filesystem.workspace import Workspace
+from sandbox.filesystem.workspace_pool import WorkspacePool
 
 
 class Aftermath:
     """The checkouts of a workspace at the start of one command, and what to do once its last process is dead."""
 
-    def __init__(
-        self, workspace: Workspace, checkouts: Checkouts, is_untouched: Callable[[], bool]
-    ) -> None:
+    def __init__(self, workspace: Workspace, checkouts: Checkouts, pool: WorkspacePool) -> None:
         """Remember; see ``look``."""
         self._workspace = workspace
         self.checkouts = checkouts
-        self._is_untouched = is_untouched
+        self._pool = pool
 
     async def settle(self, *, verified_dead: bool) -> tuple[str, ...]:
         """Take privileged bits off what is left; return what is new in the checkouts. Free for an untouched workspace.
@@ -28,7 +26,9 @@ class Aftermath:
         Args:
             verified_dead: Whether it is certain that nothing of the command lives.
         """
-        if (verified_dead and self._is_untouched()) or self._workspace.is_empty():
+        if verified_dead and self._pool.is_untouched(self._workspace):
+            return ()
+        if self._workspace.is_empty():
             return ()
         return await in_thread(self._settle)
 
@@ -39,23 +39,23 @@ class Aftermath:
 
 
 async def look(
-    workspace: Workspace, *, protects: bool, is_untouched: Callable[[], bool]
+    workspace: Workspace, pool: WorkspacePool, *, looks_for_checkouts: bool
 ) -> Aftermath:
-    """Look at a workspace before a command. Free where nothing was copied.
+    """Look at a workspace before a command. Free where nothing can be in it.
 
     Args:
         workspace: Nobody changes it meanwhile.
-        protects: Whether checkouts are looked for.
-        is_untouched: Tells whether the workspace is as it was made; asked once nothing lives that could change it.
+        pool: Knows whether it is as it was made; asked once nothing lives that could change it.
+        looks_for_checkouts: Whether there are any to protect that something can have put there.
     """
     checkouts = NO_CHECKOUTS
-    if protects and _holds_something(workspace):
+    if looks_for_checkouts and _holds_something(workspace):
         checkouts = await in_thread(lambda: find_checkouts(workspace.job))
-    return Aftermath(workspace, checkouts, is_untouched)
+    return Aftermath(workspace, checkouts, pool)
 
 
 def _holds_something(workspace: Workspace) -> bool:
-    # Plain calls: two of them for every command. Beside src there is only ci.
+    # Beside src there is only ci.
     top = f"{workspace.text}/job"
     try:
         return bool(os.listdir(f"{top}/src")) or len(os.listdir(top)) != 2  # noqa: PTH208, PLR2004

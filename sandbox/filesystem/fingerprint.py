@@ -75,12 +75,17 @@ def is_unchanged(workspace: Workspace, marks: Fingerprint, since: float) -> bool
         since: When the first command began since then, by the monotonic clock.
     """
     top = workspace.text
+    kept_from_jobs = (
+        workspace.job_uid is not None
+    )  # its own folder is root's, and nobody else can write there
     try:
         for path, (mark, read_at) in marks.items():
             folder = f"{top}/{path}" if path else top
             found = os.lstat(folder)  # the hot path
             if (_identity(found), found.st_ctime_ns) != mark[0]:
                 return False
+            if kept_from_jobs and not path:
+                continue
             settled = since - read_at > _SETTLED_S and found.st_ctime_ns % _COARSE_NS != 0
             if not (settled and _has_no_attributes(folder)) and _marked(folder) != mark:
                 return False
@@ -95,10 +100,10 @@ def after_move(marks: Fingerprint, workspace: Workspace) -> Fingerprint:
     Raises:
         OSError: It is missing, or not what was marked.
     """
-    found = os.stat(workspace.path, follow_symlinks=False)  # noqa: PTH116  # the hot path
+    found = os.lstat(workspace.text)  # the hot path
     (before, _), names, extended, flags, attributes = marks[""].mark
     if _identity(found) != before:
-        raise OSError(errno.ESTALE, "another folder has taken its place", str(workspace.path))
+        raise OSError(errno.ESTALE, "another folder has taken its place", workspace.text)
     mark = ((before, found.st_ctime_ns), names, extended, flags, attributes)
     return {**marks, "": Marked(mark, time.monotonic())}
 

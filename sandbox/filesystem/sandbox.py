@@ -74,7 +74,8 @@ class FilesystemSandbox:
         self._removed = False
         self._lock = asyncio.Lock()
         """Held while something is started, copied or removed, so that no two of them race."""
-        self._stop_copy = threading.Event()
+        self._stop_copy: threading.Event | None = None
+        """Ends the copy that goes on."""
         self._socket: JobSocket | None = None
         mounted = info.tier is Tier.BWRAP
         self._job_root = JOB_ROOT if mounted else f"{workspace.text}/job"
@@ -145,11 +146,9 @@ class FilesystemSandbox:
         async with self._lock:
             self._refuse_destroyed()
             self._settle_command()
-            self._pool.enter(self._workspace)
+            is_as_made = self._pool.enter(self._workspace)
             aftermath = await look(
-                self._workspace,
-                protects=self._protects,
-                is_untouched=partial(self._pool.is_untouched, self._workspace),
+                self._workspace, self._pool, looks_for_checkouts=self._protects and not is_as_made
             )
             self._command = await self._begin(request, env, aftermath)
             return self._command
@@ -173,7 +172,8 @@ class FilesystemSandbox:
     async def destroy(self) -> None:
         """Kill what runs and remove the workspace; see ``Sandbox.destroy``."""
         self._destroyed = True
-        self._stop_copy.set()
+        if self._stop_copy is not None:
+            self._stop_copy.set()
         if self._command is not None:
             await self._command.kill()
         async with self._lock:

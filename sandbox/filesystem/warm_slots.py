@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +24,7 @@ from sandbox.filesystem.parked import Parked
 from sandbox.filesystem.removal_queue import discard_workspace
 from sandbox.filesystem.terms import Terms
 from sandbox.filesystem.tiers import BubblewrapTier, TierBackend
-from sandbox.filesystem.workspace import SPARE_PREFIX, Workspace
+from sandbox.filesystem.workspace import Workspace, spare_name
 from sandbox.limits import Limits
 
 REST_S = 0.01
@@ -193,7 +192,7 @@ class WarmSlots:
 
     async def _build(self, tier: BubblewrapTier, network: Network) -> None:
         lane = self._lanes.take()
-        name = f"{SPARE_PREFIX}{os.urandom(8).hex()}"
+        name = spare_name()
         self._building.add(name)
         try:
             workspace = lane.pool.workspace(name)

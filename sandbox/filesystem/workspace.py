@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.filesystem.removal import remove_tree
@@ -21,23 +20,28 @@ _ENTRIES = {"": 3, "job": 2}
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
 class Workspace:
-    """``<root>/<name>`` with ``job/src``, ``job/ci``, ``home`` and ``tmp``."""
+    """``<root>/<name>`` with ``job/src``, ``job/ci``, ``home`` and ``tmp``. Never changed."""
 
-    path: Path
-    job_uid: int | None
-    """Owner of what is inside, when this process is root's."""
+    __slots__ = ("job_uid", "name", "text")
+
+    def __init__(self, path: str | os.PathLike[str], job_uid: int | None) -> None:
+        """Remember where it is, whether it exists or not.
+
+        Args:
+            path: An absolute one.
+            job_uid: Owner of what is inside, when this process is root's.
+        """
+        self.text = os.fspath(path)
+        """The path as a text, for what is done for every command: to make a Path of it costs more than the call."""
+        self.name = self.text.rpartition("/")[2]
+        """Of the sandbox."""
+        self.job_uid = job_uid
 
     @property
-    def name(self) -> str:
-        """Return the name of the sandbox."""
-        return self.path.name
-
-    @property
-    def text(self) -> str:
-        """Return the path as a text, for what is done for every command: to make a Path of it costs more than the call."""
-        return str(self.path)
+    def path(self) -> Path:
+        """Return where it is."""
+        return Path(self.text)
 
     @property
     def job(self) -> Path:
@@ -80,9 +84,8 @@ class Workspace:
         Raises:
             OSError: It is missing, or the disk is broken.
         """
-        spare = f"{os.path.dirname(self.text)}/{SPARE_PREFIX}{os.urandom(8).hex()}"  # noqa: PTH120
-        moved = Workspace(Path(spare), self.job_uid)
-        os.rename(self.path, moved.path)  # noqa: PTH104  # the hot path
+        moved = Workspace(f"{self.text[: -len(self.name)]}{spare_name()}", self.job_uid)
+        os.rename(self.text, moved.text)  # noqa: PTH104  # the hot path
         return moved
 
     def is_empty(self) -> bool:
@@ -149,6 +152,11 @@ class Workspace:
             os.mkdir(folder, mode=_PRIVATE)  # noqa: PTH102  # the hot path
             if self.job_uid is not None:
                 os.chown(folder, self.job_uid, self.job_uid)
+
+
+def spare_name() -> str:
+    """Return a name that no sandbox has and nobody can guess."""
+    return f"{SPARE_PREFIX}{os.urandom(8).hex()}"
 
 
 def open_root(root: Path, *, passable: bool) -> None:

@@ -11,28 +11,38 @@ import contextlib
 import math
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.filesystem.fingerprint import Fingerprint, after_move, fingerprint, is_unchanged
 from sandbox.filesystem.removal_queue import discard_workspace
-from sandbox.filesystem.workspace import SPARE_PREFIX, Workspace
+from sandbox.filesystem.workspace import Workspace, spare_name
 
 MAX_SPARES = 64
+_JOB = ("job", "job/src")
+"""Where a checkout can be before a command; ``job/ci`` is read-only."""
+
+
+@dataclass(slots=True, eq=False)
+class _Use:
+    """A workspace that a sandbox has, and will give back."""
+
+    marks: Fingerprint
+    entered: float | None = None
+    """When the first command began in it since it was made, or last looked at and found untouched."""
+    untouched: bool | None = None
+    """Whether it is as it was made; None if it was not looked at since its last command."""
 
 
 class WorkspacePool:
     """The workspaces of one lane, all of one owner. Used on one event loop only, but for ``make_spare``."""
 
     def __init__(self, root: Path, job_uid: int | None) -> None:
-        self._root = root
+        self._root = os.fspath(root)
         self._job_uid = job_uid
         self._spares: list[tuple[Workspace, Fingerprint]] = []
-        self._marks: dict[str, Fingerprint] = {}
-        """Of the workspaces that are in use, by name."""
-        self._untouched: dict[str, bool] = {}
-        """Whether these are as they were made, of those that were looked at since their last command."""
-        self._entered: dict[str, float] = {}
-        """When the first command began in these since they were made, or last looked at and found untouched."""
+        self._uses: dict[str, _Use] = {}
+        """By name."""
 
     def obtain(self, name: str, *, returnable: bool) -> Workspace:
         """Return the workspace of a new sandbox; called once per sandbox.
@@ -50,7 +60,7 @@ class WorkspacePool:
             workspace.create()
             marks = fingerprint(workspace) if returnable else None
         if returnable and marks is not None:
-            self._marks[name] = marks
+            self._uses[name] = _Use(marks)
         return workspace
 
     def named(self, workspace: Workspace, name: str) -> Workspace:
@@ -60,17 +70,16 @@ class WorkspacePool:
             OSError: The disk is broken, or a sandbox of this name exists; the workspace is as it was.
         """
         target = self.workspace(name)
-        os.rename(workspace.path, target.path)  # noqa: PTH104  # the hot path
-        marks = self._marks.get(workspace.name)
-        self.forget(workspace)
-        if marks is not None:
+        os.rename(workspace.text, target.text)  # noqa: PTH104  # the hot path
+        use = self._uses.pop(workspace.name, None)
+        if use is not None:
             with contextlib.suppress(OSError):  # it is not given back then
-                self._marks[name] = after_move(marks, target)
+                self._uses[name] = _Use(after_move(use.marks, target))
         return target
 
     def workspace(self, name: str) -> Workspace:
         """Return where the workspace of a sandbox is, whether it exists or not."""
-        return Workspace(self._root / name, self._job_uid)
+        return Workspace(f"{self._root}/{name}", self._job_uid)
 
     def give_back(self, workspace: Workspace) -> bool:
         """Keep a workspace for the next sandbox if nobody can tell it from a new one; tell whether it was kept.
@@ -78,15 +87,14 @@ class WorkspacePool:
         Called after the last process that could reach it was seen dead, once per sandbox.
         """
         untouched = self.is_untouched(workspace)
-        marks = self._marks.get(workspace.name)
-        self.forget(workspace)
-        if not untouched or marks is None or len(self._spares) >= MAX_SPARES:
+        use = self._uses.pop(workspace.name, None)
+        if use is None or not untouched or len(self._spares) >= MAX_SPARES:
             return False
         try:
             spare = workspace.moved_away()
         except OSError:
             return False
-        self._spares.append((spare, marks))
+        self._spares.append((spare, use.marks))
         return True
 
     def is_untouched(self, workspace: Workspace) -> bool:
@@ -94,21 +102,27 @@ class WorkspacePool:
 
         Looked at once until ``enter``.
         """
-        name = workspace.name
-        if (marks := self._marks.get(name)) is None:
+        use = self._uses.get(workspace.name)
+        if use is None:
             return False
-        if name not in self._untouched:
+        if use.untouched is None:
             # Without a command all is looked at.
-            since = self._entered.get(name, -math.inf)
-            self._untouched[name] = is_unchanged(workspace, marks, since)
-            if self._untouched[name]:
-                self._entered.pop(name, None)
-        return self._untouched[name]
+            since = -math.inf if use.entered is None else use.entered
+            use.untouched = is_unchanged(workspace, use.marks, since)
+            if use.untouched:
+                use.entered = None
+        return use.untouched
 
-    def enter(self, workspace: Workspace) -> None:
-        """Note that a command is about to be in a workspace. Called before each."""
-        self._entered.setdefault(workspace.name, time.monotonic())
-        self._untouched.pop(workspace.name, None)
+    def enter(self, workspace: Workspace) -> bool:
+        """Note that a command is about to be in a workspace; tell whether its ``job`` is as it was made. Called before each."""
+        use = self._uses.get(workspace.name)
+        if use is None:
+            return False
+        use.untouched = None
+        if use.entered is not None:
+            return False
+        use.entered = time.monotonic()
+        return is_unchanged(workspace, {path: use.marks[path] for path in _JOB}, use.entered)
 
     def make_spare(self) -> None:
         """Make the workspace of the next sandbox, if there is none. Called on a thread, once the lane is free again.
@@ -117,7 +131,7 @@ class WorkspacePool:
         """
         if self._spares:
             return
-        spare = self.workspace(f"{SPARE_PREFIX}{os.urandom(8).hex()}")
+        spare = self.workspace(spare_name())
         try:
             spare.create()
             self._spares.append((spare, fingerprint(spare)))
@@ -126,9 +140,7 @@ class WorkspacePool:
 
     def forget(self, workspace: Workspace) -> None:
         """Note that a workspace will not be given back. Idempotent."""
-        self._marks.pop(workspace.name, None)
-        self._untouched.pop(workspace.name, None)
-        self._entered.pop(workspace.name, None)
+        self._uses.pop(workspace.name, None)
 
     def spares(self) -> list[str]:
         """Return the names of the folders that wait for a sandbox."""
@@ -146,7 +158,7 @@ class WorkspacePool:
             return None
         spare, marks = self._spares.pop()
         try:
-            os.rename(spare.path, workspace.path)  # noqa: PTH104  # the hot path
+            os.rename(spare.text, workspace.text)  # noqa: PTH104  # the hot path
         except OSError:
             discard_workspace(spare)
             return None
