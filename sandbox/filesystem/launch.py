@@ -179,7 +179,7 @@ class BubblewrapLauncher:
                 kept = (*kept, gate.closed_fd)
                 fds += ["--block-fd", str(gate.closed_fd)]
             calls = self._calls.copy()
-            doors = _enter_groups(calls, guard, undo)
+            doors = [] if guard is None else _enter_groups(calls, guard, undo)
             given = _take_stdin(calls, stdin if latch is None else latch.stdin_fd)
             if latch is not None:
                 kept = (*kept, *latch.kept)
@@ -204,28 +204,40 @@ class RestrictedLauncher:
         filter_program: bytes | None,
         terms: Terms,
     ) -> None:
-        """Prepare what all commands of the sandbox begin with.
+        """Prepare what all commands of the sandbox have in common.
 
         Args:
             trampoline: Spawns.
-            calls: What every command gives up; its user is added here.
+            calls: What every command of this user begins with; see ``beginning``.
             workspace: The folders.
             walls: The Landlock rules, or None for none.
             filter_program: Of system calls, or None for none.
             terms: What the job may reach and take.
         """
         self._trampoline = trampoline
+        self._calls = calls
         self._workspace = workspace
         self._walls = walls
         self._filter = filter_program
         self._terms = terms
         self._limits = terms.bounds.process_limits()
-        self._calls = calls.copy()
-        if workspace.job_uid is not None:
-            rights.become(self._calls, workspace.job_uid)
-        rights.die_with_parent(self._calls)
-        rights.gain_nothing(self._calls)
-        rights.share_files(self._calls)
+
+    @staticmethod
+    def beginning(shared: CallList, uid: int | None) -> CallList:
+        """Return what the commands of one user begin with, for all sandboxes of the user.
+
+        Args:
+            shared: What every command gives up.
+            uid: The user; None for that of this process.
+        """
+        calls = shared.copy()
+        if uid is not None:
+            rights.become(calls, uid)
+        rights.die_with_parent(calls)
+        rights.gain_nothing(calls)
+        rights.share_files(calls)
+        calls.empty_stdin()
+        return calls
 
     async def start(
         self, request: ExecRequest, env: Mapping[str, str], aftermath: Aftermath
@@ -234,8 +246,9 @@ class RestrictedLauncher:
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
             try:
-                with contextlib.ExitStack() as given:
-                    output_read, output_write = _pipe(open_output_pipe, undo, given)
+                output_read, output_write = open_output_pipe()
+                undo.callback(os.close, output_read)
+                try:
                     guard = self._terms.bounds.guard()
                     if guard is not None:
                         undo.callback(guard.abandon)
@@ -243,6 +256,8 @@ class RestrictedLauncher:
                     undo.callback(forget, command)
                     output = _output(request, output_write)
                     command.leader = self._spawn(request, env, output, guard)
+                finally:
+                    os.close(output_write)
                 child = ChildProcess(command.leader, loop)
             except (OSError, SandboxError) as error:
                 return not_spawned(error)
@@ -265,10 +280,14 @@ class RestrictedLauncher:
         counted = count_processes(uid) if self._limits.pids is not None else 0
         argv = limited(request.argv, limit_options(self._limits, process_count=counted))
         calls = self._calls.copy()
-        given = _take_stdin(calls, request.stdin)
+        kept: tuple[int, ...] = ()
+        if request.stdin is not None:
+            calls.replace_stdin(request.stdin)
+            kept = (request.stdin,)
         calls.change_directory(request.cwd)
         with contextlib.ExitStack() as undo:
-            kept: tuple[int, ...] = (*given, *_enter_groups(calls, guard, undo))
+            if guard is not None:
+                kept = (*kept, *_enter_groups(calls, guard, undo))
             if self._walls is not None:
                 ruleset = self._walls.ruleset(self._workspace, self._terms.network)
                 undo.callback(ruleset.close)
@@ -295,9 +314,9 @@ def _output(request: ExecRequest, pipe: int) -> int:
     return pipe if request.stdin is None or not os.isatty(request.stdin) else request.stdin
 
 
-def _enter_groups(calls: CallList, guard: Guard | None, undo: contextlib.ExitStack) -> list[int]:
+def _enter_groups(calls: CallList, guard: Guard, undo: contextlib.ExitStack) -> list[int]:
     """Have a process begin in its control groups; return the descriptors that this takes, which ``undo`` closes."""
-    doors = [] if guard is None else guard.open_doors()
+    doors = guard.open_doors()
     for door in doors:
         undo.callback(os.close, door)
     calls.begin_in_groups(doors)

@@ -30,6 +30,7 @@ from sandbox.network.pasta import PASTA, host_problem
 IN_NAMESPACES = SyscallPolicy(families=frozenset({UNIX, INET, INET6, NETLINK}), own_namespaces=True)
 _OF_THE_HOST = frozenset({INET, INET6, NETLINK})
 """No unix sockets: no rule of Landlock before ABI 9 keeps those from being reached that have a path, such as the bus of the user."""
+_ALL_BUT_THE_USER = tuple(wall for wall in Wall if wall is not Wall.JOB_UID)
 _REFRESH_PERIOD_S = 0.5
 """How old the copy of /etc may be for a new sandbox."""
 
@@ -188,9 +189,7 @@ class LandlockTier:
         self._walls = LandlockWalls()
         self._changes_user = changes_user
         self._trampoline = Trampoline(root)
-        self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
-        if changes_user:
-            rights.empty_bounding_set(self._calls)
+        self._beginnings = Beginnings(self._trampoline, changes_user=changes_user)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return what no rule covers: /proc shows all, a fork storm can outrun a sweep, nothing below what is allowed is excepted."""
@@ -223,7 +222,7 @@ class LandlockTier:
         )
         return RestrictedLauncher(
             trampoline=self._trampoline,
-            calls=self._calls,
+            calls=self._beginnings.of(workspace.job_uid),
             workspace=workspace,
             walls=self._walls,
             filter_program=program(self._trampoline.machine, policy),
@@ -251,13 +250,11 @@ class PlainTier:
 
     def __init__(self, root: Path, *, changes_user: bool) -> None:
         self._trampoline = Trampoline(root)
-        self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
-        if changes_user:
-            rights.empty_bounding_set(self._calls)
+        self._beginnings = Beginnings(self._trampoline, changes_user=changes_user)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return everything but the change of the user."""
-        return tuple(wall for wall in Wall if wall is not Wall.JOB_UID)
+        return _ALL_BUT_THE_USER
 
     def can_switch_network_off(self) -> bool:
         """Tell that it cannot."""
@@ -275,7 +272,7 @@ class PlainTier:
         """Return what starts the commands of one sandbox."""
         return RestrictedLauncher(
             trampoline=self._trampoline,
-            calls=self._calls,
+            calls=self._beginnings.of(workspace.job_uid),
             workspace=workspace,
             walls=None,
             filter_program=None,
@@ -302,6 +299,23 @@ def check_reachable(root: Path) -> None:
                 f"started by root, jobs run as other users, which cannot pass through {folder}:"
                 " use a state directory below e.g. /var/lib"
             )
+
+
+class Beginnings:
+    """What commands begin with that put up their walls themselves, by their user. One per tier."""
+
+    def __init__(self, trampoline: Trampoline, *, changes_user: bool) -> None:
+        self._shared = _shared_calls(trampoline, changes_user=changes_user)
+        if changes_user:
+            rights.empty_bounding_set(self._shared)
+        self._of: dict[int | None, CallList] = {}
+
+    def of(self, uid: int | None) -> CallList:
+        """Return that of a user, which is copied, never changed; 5 KB are kept of each. Called once per sandbox."""
+        calls = self._of.get(uid)
+        if calls is None:
+            calls = self._of[uid] = RestrictedLauncher.beginning(self._shared, uid)
+        return calls
 
 
 def _shared_calls(trampoline: Trampoline, *, changes_user: bool) -> CallList:
