@@ -7,6 +7,7 @@ loop reader. When a consumer is slow the reader is removed, the pipe fills and t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 from collections import deque
@@ -22,14 +23,9 @@ HELD_S = 2.0
 
 
 def open_output_pipe() -> tuple[int, int]:
-    """Return the read end (non-blocking) and the write end of a large pipe; neither is inherited."""
+    """Return the read end (non-blocking) and the write end of a pipe; neither is inherited."""
     read_fd, write_fd = os.pipe()
     os.set_blocking(read_fd, False)
-    try:
-        fcntl.fcntl(read_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    except OSError:
-        # The user's quota of pipe pages is used up: a small pipe is slower, not wrong.
-        return read_fd, write_fd
     return read_fd, write_fd
 
 
@@ -47,6 +43,7 @@ class OutputPump:
         self._ending = False
         self._after_end = 0
         self._at_line_start = True
+        self._widened = False
         self._ended = False
         self._changed = asyncio.Event()
         self._held_prefixes = held_prefixes
@@ -142,10 +139,19 @@ class OutputPump:
             self._finish()
             return False
         self.last_output = self._loop.time()
+        if not self._widened:
+            self._widen()
         self._receive(data)
         if self._buffered >= HIGH_WATER_BYTES:
             self._pause()
         return True
+
+    def _widen(self) -> None:
+        """Make the pipe large, once anything is said: most commands that end at once say nothing."""
+        self._widened = True
+        # The user's quota of pipe pages may be used up: a small pipe is slower, not wrong.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def _end(self) -> None:
         """Read the rest of the pipe; a leftover that keeps writing gets one pipe's worth, no more."""

@@ -163,6 +163,31 @@ def _owns(command: LiveCommand, orphan: ProcStat) -> bool:
     return not any(other.start_ticks <= orphan.start_ticks for other in others)
 
 
+class Sweeps:
+    """Collects dead orphans now and then, while there are commands that may have left some. One for all of a loop."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that there are some. Called with each command."""
+        if self._loop is not loop:
+            self._loop = loop
+            loop.call_later(REAP_PERIOD_S, self._sweep, loop)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        reap_zombies()
+        if self._loop is not loop:
+            return
+        if _LIVE:
+            loop.call_later(REAP_PERIOD_S, self._sweep, loop)
+        else:
+            self._loop = None
+
+
+_SWEEPS = Sweeps()
+
+
 class SweptTree:
     """The tree of one command without a PID namespace, found by looking."""
 
@@ -172,7 +197,7 @@ class SweptTree:
         self._child = child
         self._command = command
         self._loop = loop
-        self._timer = loop.call_later(REAP_PERIOD_S, self._reap_now_and_then)
+        _SWEEPS.begin(loop)
         self._nobody_left = False
         self._killing: asyncio.Task[tuple[str, ...]] | None = None
 
@@ -253,8 +278,7 @@ class SweptTree:
         return self._nobody_left
 
     def close(self) -> None:
-        """Stop looking after zombies. Called once the tree is gone."""
-        self._timer.cancel()
+        """Claim no orphan any more. Called once the tree is gone."""
         forget(self._command)
 
     def _freeze(self, held: HeldProcesses) -> None:
@@ -282,10 +306,6 @@ class SweptTree:
             if each.stat.pid != self._child.pid and _may_reap(each.stat):
                 each.reap()
             each.close()
-
-    def _reap_now_and_then(self) -> None:
-        reap_zombies()
-        self._timer = self._loop.call_later(REAP_PERIOD_S, self._reap_now_and_then)
 
 
 async def kill_marked(marker: str, value: str, spare: Callable[[str], bool]) -> list[str]:

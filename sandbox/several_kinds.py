@@ -68,10 +68,11 @@ class SeveralKinds:
         """Make an empty sandbox of the kind that is asked for; see ``SandboxProvider.create``."""
         kind = self.kind if request.kind == AUTO else request.kind
         provider = self._provider(kind)
-        async with self._reaping:
-            if kind not in self._reaped:
-                await provider.reap()
-                self._reaped.add(kind)
+        if kind not in self._reaped:
+            async with self._reaping:
+                if kind not in self._reaped:
+                    await provider.reap()
+                    self._reaped.add(kind)
         if kind == FILESYSTEM != self.kind:
             self._keep_from_engine(await provider.probe())
         self._note(kind)
