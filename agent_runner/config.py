@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,12 +88,12 @@ class AgentRunnerConfig:
     @property
     def cache_dir(self) -> Path:
         """Return where results are kept that stand for equal jobs; shared like ``source_dir``."""
-        return self.spool_dir.parent / "results"
+        return _beside(self.spool_dir, "results")
 
     @property
     def source_dir(self) -> Path:
         """Return where sources are prepared; agent-runners of one installation and ``run-local`` share it."""
-        return self.spool_dir.parent / "sources"
+        return _beside(self.spool_dir, "sources")
 
     def is_local_mode(self) -> bool:
         """Tell whether jobs run behind the walls of this host's kernel, and not in containers. For messages only."""
@@ -283,3 +284,9 @@ class _EnvReader:
                 raise self.error(name, f"must be NAME=VALUE pairs, not {item!r}")
             pairs[key] = value
         return pairs
+
+
+@lru_cache(maxsize=8)
+def _beside(folder: Path, name: str) -> Path:
+    """Return the folder of a name beside another one, which is asked for by every attempt."""
+    return folder.parent / name

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -47,6 +47,7 @@ from sandbox.base import (
 )
 from sandbox.errors import CommandNotStartedError, SandboxError
 from sandbox.masking.floors import is_secret_name
+from sandbox.masking.stream import Stream
 
 if TYPE_CHECKING:
     from agent_runner.outputs.handing_on import InputsSource
@@ -230,7 +231,8 @@ class AttemptRun:
 
             env = await rewritten(env, sandbox.info.loopback, self._values.values(), self._masking)
         env |= self._fallback.variables(self._masking.masker.mask_text)
-        self._write(self._fallback.notice(sandbox.info, self._masking.masker.mask_text))
+        if notice := self._fallback.notice(sandbox.info, self._masking.masker.mask_text):
+            self._write(notice)
         if self._spec.workflow is not None:
             await hand_in(sandbox, self._spec.workflow)
         if may_register(self._spec, has_secrets=bool(self._values)):
@@ -255,8 +257,8 @@ class AttemptRun:
         self._command = command
         stopper = CommandStopper(command, self._control)
         try:
-            log = LogPump(self._masking.log_stream, self._write, self._log.drained)
-            await log.run(self._printed(command))
+            log = LogPump(self._open_log, self._write, self._log.drained)
+            await log.run(command.stream())
             return self._ended(await command.wait())
         finally:
             await stopper.close()
@@ -281,23 +283,31 @@ class AttemptRun:
     async def _environment(self) -> dict[str, str] | None:
         """Return the job's variables with their references filled in and masked from here on; None as ``_unless_stopped``."""
         refs = refs_of(self._spec)
+        if refs and not await self._take_secrets(refs):
+            return None
+        env = resolve(self._spec.env, self._values)
+        if self._spec.has_material:
+            self._credentials = source_credentials(self._spec, self._values)
+        if presumed := [text for name, text in env.items() if is_secret_name(name)]:
+            await self._masking.presume(presumed)
+        return env
+
+    async def _take_secrets(self, refs: Sequence[SecretRef]) -> bool:
+        """Get the values of references, and hide them from here on; tell whether the attempt may go on."""
         at_hand = self._secrets.at_hand
         values, why_missing = {ref: at_hand[ref] for ref in refs if ref in at_hand}, ""
         if len(values) < len(refs):
             asked = [ref for ref in refs if ref not in values]
             found = await self._unless_stopped(self._ask(asked))
             if found is None:
-                return None
+                return False
             values |= found.values
             why_missing = found.why_missing
         require(refs, values, why_missing)
         self._values = values
         named = {f"{ref.path}:{ref.key}": value for ref, value in values.items()}
         await self._masking.hide(named, [at_hand[ref] for ref in refs if ref in at_hand])
-        env = resolve(self._spec.env, values)
-        self._credentials = source_credentials(self._spec, values)
-        await self._masking.presume([text for name, text in env.items() if is_secret_name(name)])
-        return env
+        return True
 
     async def _ask(self, refs: Sequence[SecretRef]) -> Found:
         try:
@@ -362,10 +372,10 @@ class AttemptRun:
             working.cancel()
             await asyncio.wait({working, asked})
 
-    async def _printed(self, command: Command) -> AsyncIterator[bytes]:
-        async for chunk in command.stream():
-            self._has_run = True
-            yield chunk
+    def _open_log(self) -> Stream:
+        """Return what the output passes, of which there is some."""
+        self._has_run = True
+        return self._masking.log_stream()
 
     def _tell(self, line: str) -> None:
         """Write a line of our own, before the command begins; it counts for no bound of what that says."""

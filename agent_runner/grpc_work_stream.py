@@ -102,21 +102,22 @@ class GrpcWorkStream:
         if self._ended:
             return False
         key = _key(request.lease)
-        answer = self._answers.get(key)
-        if answer is None:
-            answer = self._answers[key] = asyncio.get_running_loop().create_future()
-            self._reports.append(request)
-            if not self._unanswered:
-                self._start()
-            elif self._holding is None:
-                self._holding = asyncio.get_running_loop().call_later(HOLD_S, self._release)
-        try:
-            async with asyncio.timeout(REPORT_TIMEOUT_S):
-                return await asyncio.shield(answer)
-        except TimeoutError:
+        if key in self._answers:
             return False
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bool] = loop.create_future()
+        self._answers[key] = answer
+        self._reports.append(request)
+        if not self._unanswered:
+            self._start()
+        elif self._holding is None:
+            self._holding = loop.call_later(HOLD_S, self._release)
+        giving_up = loop.call_later(REPORT_TIMEOUT_S, _settle, answer, False)
+        try:
+            return await answer
         finally:
-            self._answers.pop(key, None)
+            giving_up.cancel()
+            del self._answers[key]
 
     def close(self) -> None:
         """End the stream at once."""
@@ -164,8 +165,8 @@ class GrpcWorkStream:
             key = _key(lease)
             self._unanswered.discard(key)
             answer = self._answers.get(key)
-            if answer is not None and not answer.done():
-                answer.set_result(accepted)
+            if answer is not None:
+                _settle(answer, accepted)
         if leases and self._reports and not self._unanswered:
             self._release()
 
@@ -186,8 +187,7 @@ class GrpcWorkStream:
         if self._holding is not None:
             self._holding.cancel()
         for answer in self._answers.values():
-            if not answer.done():
-                answer.set_result(False)
+            _settle(answer, False)
 
 
 def offer_to_pb(offer: Offer) -> pb.WorkOffer:
@@ -222,6 +222,11 @@ def _process_to_pb(process: LiveProcess) -> job_pb2.LiveProcess:
         cpu_usage=wire.duration_to_pb(process.cpu_s),
         start_time=Timestamp(seconds=start_s, nanos=start_micros * 1000),
     )
+
+
+def _settle(answer: asyncio.Future[bool], accepted: bool) -> None:
+    if not answer.done():
+        answer.set_result(accepted)
 
 
 def _key(lease: pb.LeaseRef) -> _Key:

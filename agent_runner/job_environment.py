@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from agent_runner.job_spec import JOB_ROOT, OLDER_ENV_PREFIX, RESERVED_ENV_PREFIX, JobSpec
+from agent_runner.job_spec import (
+    JOB_FACTS,
+    JOB_ROOT,
+    OLDER_ENV_PREFIX,
+    RESERVED_ENV_PREFIX,
+    JobSpec,
+)
 from agent_runner.workflow_input import workflow_environment
 from sandbox.base import Sandbox
+
+_NAMES = {fact: (RESERVED_ENV_PREFIX + fact, OLDER_ENV_PREFIX + fact) for fact in JOB_FACTS}
 
 
 def job_environment(job_id: str, attempt: int, spec: JobSpec, sandbox: Sandbox) -> dict[str, str]:
@@ -20,10 +28,10 @@ def job_environment(job_id: str, attempt: int, spec: JobSpec, sandbox: Sandbox) 
         "SOURCE_REF": spec.source.ref,
     }
     env = dict(sandbox.base_env)
-    for name, value in facts.items():
+    for fact, value in facts.items():
         if value:
-            env[f"{RESERVED_ENV_PREFIX}{name}"] = value
-            env[f"{OLDER_ENV_PREFIX}{name}"] = value
+            for name in _NAMES[fact]:
+                env[name] = value
     env["RUNNER_JOB_NAME"] = spec.name
     if spec.workflow is not None:
         env |= workflow_environment(spec.workflow, sandbox)

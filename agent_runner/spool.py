@@ -25,6 +25,7 @@ from agent_runner.outcome import (
     EndReason,
     LogSummary,
     Outcome,
+    OutputsRecord,
     SandboxRecord,
     SourceRecord,
     limits_from,
@@ -40,6 +41,10 @@ _DIGEST_BYTES = 32
 _LENGTH_BYTES = 8
 _READ_BYTES = 1 << 20
 _NO_FILE = -1
+_FIELDS = {
+    kind: tuple(each.name for each in fields(kind))
+    for kind in (Outcome, SandboxRecord, SourceRecord, LogSummary, OutputsRecord)
+}
 
 
 class Spool:
@@ -232,14 +237,10 @@ def leftovers(folder: Path) -> Iterator[tuple[Lease, Spool]]:
 
 def _document(outcome: Outcome) -> dict[str, object]:
     """Return what ``dataclasses.asdict`` does, without its copies of copies."""
-    document: dict[str, object] = {
-        each.name: getattr(outcome, each.name) for each in fields(outcome)
-    }
-    parts = (("sandbox", outcome.sandbox), ("source", outcome.source), ("log", outcome.log))
-    for name, record in parts:
-        document[name] = {each.name: getattr(record, each.name) for each in fields(record)}
-    outputs = outcome.outputs
-    document["outputs"] = {"files": outputs.files, "error": outputs.error}
+    document: dict[str, object] = {name: getattr(outcome, name) for name in _FIELDS[Outcome]}
+    for name in ("sandbox", "source", "log", "outputs"):
+        record = getattr(outcome, name)
+        document[name] = {each: getattr(record, each) for each in _FIELDS[type(record)]}
     return document
 
 

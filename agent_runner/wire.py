@@ -280,8 +280,9 @@ def _end_reasons_from_pb(numbers: Iterable[int]) -> tuple[EndReason, ...]:
         ) from None
 
 
+@lru_cache(maxsize=KNOWN_SANDBOXES)
 def sandbox_to_pb(record: SandboxRecord) -> job_pb2.SandboxInfo:
-    """Return the message of the sandbox that an attempt really got."""
+    """Return the message of the sandbox that an attempt really got; nobody may change it. Most get the same."""
     return job_pb2.SandboxInfo(
         kind=record.kind,
         tier=record.tier,
