@@ -18,7 +18,8 @@ _PIECE = 1 << 20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DEPTH = 400
-_END = b"\0" * (2 * tarfile.BLOCKSIZE)
+END = b"\0" * (2 * tarfile.BLOCKSIZE)
+"""Of an archive, without the padding that is usual and that nobody needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Packer:
             yield from self._folder(fd, "/".join(parents), source, "")
         finally:
             os.close(fd)
-        yield _END
+        yield END
 
     def _folder(self, fd: int, name: str, path: Path, inner: str) -> Generator[bytes]:
         """Pack a folder whose path below the source is ``inner``, with a slash at its end."""

@@ -6,12 +6,12 @@ folder that the job's user may write costs nothing per job; unpacking it would s
 
 from __future__ import annotations
 
-import io
 import tarfile
 
 from sandbox.container.engine import Engine
 from sandbox.container.failure import Operation
 from sandbox.container.images import inspect
+from sandbox.container.pack import END
 from sandbox.env import JOB_UID
 from sandbox.errors import ImageMissingError
 
@@ -48,13 +48,13 @@ async def workspace_image(engine: Engine) -> str:
 
 def workspace_archive(top: str = "") -> bytes:
     """Return the empty folders, with their owners and modes; only what is at or below ``top``, as it is seen from there."""
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, owner, mode in _FOLDERS:
-            if top and name.partition("/")[0] != top:
-                continue
-            entry = tarfile.TarInfo(name.removeprefix(top).lstrip("/") or ".")
-            entry.type, entry.mode = tarfile.DIRTYPE, mode
-            entry.uid = entry.gid = owner
-            tar.addfile(entry)
-    return content.getvalue()
+    pieces = []
+    for name, owner, mode in _FOLDERS:
+        if top and name.partition("/")[0] != top:
+            continue
+        entry = tarfile.TarInfo(name.removeprefix(top).lstrip("/") or ".")
+        entry.type, entry.mode = tarfile.DIRTYPE, mode
+        entry.uid = entry.gid = owner
+        pieces.append(entry.tobuf(tarfile.USTAR_FORMAT))
+    # Nothing behind the end: Podman fails now and then if it is given more than its unpacking process takes.
+    return b"".join((*pieces, END))

@@ -14,6 +14,7 @@ import pytest
 
 from sandbox.container.pack import Packer
 from sandbox.container.unpack import check_file, check_folder, single_file
+from sandbox.container.workspace_image import workspace_archive
 from sandbox.errors import TransferRefusedError
 from sandbox.job_path import path_parts
 
@@ -187,3 +188,12 @@ def test_a_file_that_shrinks_meanwhile_keeps_the_archive_whole(tmp_path):
         member = tar.extractfile("a")
         assert member is not None
         assert member.read() == b"x" * 10 + b"\0" * 4990
+
+
+def test_nothing_follows_the_end_of_an_archive(tmp_path):
+    """Podman stops reading there, and may then refuse all of it for what it was not given time to take."""
+    whole = b"".join(Packer(owner=0).pieces(tmp_path, ("src",)))
+    for archive, names in ((whole, []), (workspace_archive("job"), [".", "src", "ci"])):
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            assert tar.getnames() == names
+        assert len(archive) == tarfile.BLOCKSIZE * (len(names) + 2)
