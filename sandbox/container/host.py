@@ -23,7 +23,7 @@ class Host:
     """What keeps a bound; the rest nobody does."""
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any], holder_image: str) -> Host:
+    def of(cls, facts: Mapping[str, Any], holder_image: str, *, podman: bool = False) -> Host:
         """Read what the engine says of itself.
 
         Raises:
@@ -31,6 +31,8 @@ class Host:
         """
         if facts.get("OSType", "linux") != "linux":
             raise SandboxUnavailableError("the container engine runs no Linux containers")
+        # Podman has no id: it draws one for each answer.
+        names = ("DockerRootDir", "ServerVersion") if podman else ("ID",)
         by = Keeper.CGROUP_V2 if str(facts.get("CgroupVersion")) == "2" else Keeper.CGROUP_V1
         has = {
             Limit.MEMORY: facts.get("MemoryLimit"),
@@ -38,7 +40,7 @@ class Host:
             Limit.PIDS: facts.get("PidsLimit"),
         }
         return cls(
-            engine_id=str(facts.get("ID", "")),
+            engine_id=" ".join(str(facts.get(name, "")) for name in names),
             holder_image=holder_image,
             memory_bytes=int(facts["MemTotal"]),
             cpus=float(facts["NCPU"]),

@@ -270,7 +270,8 @@ class ContainerProvider:
             if self._host is None:
                 facts = await engine.get_json("/info")
                 check_setting(self._settings)
-                host = Host.of(facts, await workspace_image(engine))
+                image = await workspace_image(engine)
+                host = Host.of(facts, image, podman=engine.is_podman)
                 await try_walls(
                     engine, host, self._settings, self._fuses(Limits(), host), self._owner_label
                 )
