@@ -16,7 +16,7 @@ from sandbox.container.failure import ContainerEnd, conclude
 from sandbox.container.first_process import FirstProcess
 from sandbox.container.frames import Channel, FrameError
 from sandbox.container.output_buffer import OutputBuffer
-from sandbox.container.processes import PS_ARGUMENTS, live_processes
+from sandbox.container.processes import live_processes
 from sandbox.env import JOB_UID
 from sandbox.errors import SandboxBrokenError, SandboxError
 from sandbox.time_bounds import TimeBounds
@@ -147,8 +147,7 @@ class ContainerCommand:
         if self._task.done() or self._over.is_set():
             return []
         try:
-            path = f"/containers/{self._container}/top"
-            return live_processes(await self._engine.get_json(path, ps_args=PS_ARGUMENTS))
+            return await live_processes(self._engine, self._container)
         except SandboxError:
             return []  # it has ended meanwhile, and a person who asks needs no reason
 

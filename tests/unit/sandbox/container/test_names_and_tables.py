@@ -6,7 +6,7 @@ import pytest
 
 from sandbox.container import launcher
 from sandbox.container.images import split_reference
-from sandbox.container.processes import live_processes
+from sandbox.container.processes import processes_in
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,31 @@ def test_init_and_launcher_are_not_shown(words):
         ["110", "100", "S", "0", "2", "sleep 5"],
         ["short"],
     ]
-    shown = live_processes({"Titles": [], "Processes": rows})
+    shown = processes_in({"Titles": [], "Processes": rows})
     assert [(one.pid, one.parent_pid, one.command) for one in shown] == [
         (108, 107, "make"),
         (109, 108, "cc a.c"),
         (110, 100, "sleep 5"),
     ]
     assert (shown[1].cpu_s, shown[1].state) == (3.0, "R")
-    assert live_processes({"Processes": None}) == []
+    assert processes_in({"Processes": None}) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("7", 7.0),
+        ("0s", 0.0),
+        ("2.5s", 2.5),
+        ("1h2m3.25s", 3723.25),
+        ("4m0s", 240.0),
+        ("250.5ms", 0.2505),
+        ("40µs", 4e-5),
+    ],
+)
+def test_times_are_read_as_each_engine_writes_them(text, seconds):
+    """Seconds of ps, and durations of Podman."""
+    (shown,) = processes_in(
+        {"Processes": [["8", "1", "R", text, "0", "make"], ["1", "0", "S", "0", "0", "init"]]}
+    )
+    assert shown.cpu_s == pytest.approx(seconds)
