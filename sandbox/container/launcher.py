@@ -33,7 +33,7 @@ STOP_NOTICE = "USR1"
 
 _ENDED = re.compile(r"^runner: ended ([0-9]{1,3})$", re.MULTILINE)
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SET_BY_SHELL = ("HOSTNAME", "PWD", "OLDPWD", "SHLVL")
+_SET_BY_SHELL = ("HOSTNAME", "PWD", "OLDPWD", "SHLVL", "container")
 """Set by the engine or by a shell; gone unless the job asks for them."""
 _CLEANED = ("/job", "/job/src", "/tmp", "/home/job", "/dev/shm", "/dev/mqueue")  # noqa: S108  # inside a container
 
