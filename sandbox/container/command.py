@@ -302,7 +302,8 @@ class ContainerCommand:
         ended = self._ended if self._serves_more else None
         own = launcher.own_exit_code(self._heard) if ended is None else ended.exit_code
         # The engine learns of a kill for memory a moment after it, the launcher at once.
-        short = ended is not None and ended.short_of_memory is True
+        short = launcher.SHORT_OF_MEMORY in self._said
+        short = short or (ended is not None and ended.short_of_memory is True)
         outcome = conclude(
             ContainerEnd(
                 exit_code=int(str(state["ExitCode"])) if own is None else own,

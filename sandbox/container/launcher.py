@@ -24,6 +24,8 @@ from sandbox.base import ExecRequest
 
 STARTED = b"runner: started\n"
 """What the script says right before it becomes the command."""
+SHORT_OF_MEMORY = b"runner: short of memory\n"
+"""What it says at the end if the kernel has killed for memory, which Podman does not see."""
 CLEAN = b"runner: clean\n"
 DIRTY = b"runner: dirty\n"
 """What it says after ``CLEANING``: whether another command may follow."""
@@ -124,8 +126,13 @@ if [ -n "$t" ]; then
   others
 elif [ "$r" = 0 ] && [ -n "$o" ] && ! kill -0 -1 2>/dev/null; then
   killed
-  [ "$k" != "$o" ] || printf '%s000.' "$e"
+  [ "$k" != "$o" ] || {
+    printf '%s000.' "$e"
+    exit 0
+  }
 fi
+killed
+[ "$k" = "$o" ] || echo 'runner: short of memory' >&2
 exit "$r"
 """
 )
