@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 
 from sandbox.container.attachment import Attachment
-from sandbox.container.failure import Operation, classify
+from sandbox.container.failure import Operation, classify, has_ended
 from sandbox.container.settings import ContainerSettings, EngineAddress
 from sandbox.errors import (
     EngineUnusableError,
@@ -31,7 +31,7 @@ NEWEST_API = (1, 47)
 REQUEST_S = 60.0
 """For an answer that needs no job to do anything; an engine under load takes seconds."""
 KILL_S = 10.0
-REMOVE_TRIES = 3
+REMOVE_TRIES = 30
 REMOVE_PAUSE_S = 0.1
 _NOT_MODIFIED = 304
 _NOT_FOUND = 404
@@ -182,8 +182,10 @@ class Engine:
 
     async def _reach(self, path: str, **options: Any) -> httpx2.Response | None:
         """Send what a running container is needed for; return None if it does not run any more."""
-        gone = (_NOT_FOUND, _CONFLICT)
-        answer = await self.call(Operation.KILL, "POST", path, also=gone, timeout=KILL_S, **options)
+        also = (_NOT_FOUND, _CONFLICT, _FAILED)
+        answer = await self.call(Operation.KILL, "POST", path, also=also, timeout=KILL_S, **options)
+        if answer.status_code == _FAILED and not has_ended(_message(answer)):
+            raise classify(Operation.KILL, _FAILED, _message(answer))
         return answer if answer.status_code < _FIRST_ERROR else None
 
     async def remove(self, container: str) -> None:

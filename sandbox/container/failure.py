@@ -40,6 +40,8 @@ _CHANGES = (
 """What the engine says of a path that a job changes between two of its looks."""
 _NO_SHELL = ("exec /bin/sh failed", "failed to exec pid1")
 """In the words of the init of Docker, and of that of Podman."""
+_OVER = "container state improper"
+"""In the words of Podman, in which the end of a container comes in between."""
 _KILLED = 137
 
 
@@ -112,6 +114,11 @@ def classify(
     certain = operation in _BEFORE_START or (operation is Operation.START and status is not None)
     error.never_began = certain and not isinstance(error, TransferRefusedError)
     return error
+
+
+def has_ended(message: str) -> bool:
+    """Tell whether an engine failed only because a container does not run any more. Pure."""
+    return _OVER in message
 
 
 def failed_before_command(error: SandboxError, *, exec_asked: bool) -> bool:

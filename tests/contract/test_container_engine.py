@@ -254,3 +254,22 @@ async def test_a_removal_that_meets_the_end_of_its_container(failures: int):
         with contextlib.nullcontext() if failures == 1 else ends:
             await engine.remove("x")
         await engine.close()
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_signal_that_meets_the_end_of_its_container(ended: bool):
+    """It reaches nobody, as one that is late; what is no end is an error."""
+    said = b"is in state stopped: container state improper" if ended else b"no"
+    body = b'{"message": "%s"}' % said
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 500 Broken\r\nContent-Length: %d\r\n\r\n" % len(body)
+        writer.write(head + body)
+        await writer.drain()
+
+    async with _serving(answer) as port:
+        engine = Engine(ContainerSettings(engine=f"tcp://127.0.0.1:{port}"))
+        with contextlib.nullcontext() if ended else pytest.raises(SandboxBrokenError, match="no"):
+            assert await engine.kill("x", "KILL") is False
+        await engine.close()
