@@ -199,12 +199,14 @@ class Engine:
             await asyncio.sleep(REMOVE_PAUSE_S)  # Podman fails if its end comes in between
 
     async def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
-        """Make a volume, if it is not there."""
+        """Make a volume of root's in Podman, if it is not there; Docker makes one with the container that mounts it."""
+        # Without an owner it would be given to the user of the first container that starts with it.
+        owner = {"o": "uid=0,gid=0"}
         await self.call(
             Operation.CREATE,
             "POST",
             "/volumes/create",
-            json={"Name": name, "Labels": {**labels}},
+            json={"Name": name, "Labels": {**labels}, "DriverOpts": owner},
             also=(_CONFLICT,),
         )
 
