@@ -13,6 +13,8 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator
 
+from sandbox.readiness import readiness
+
 PIPE_BYTES = 1 << 20
 """The largest pipe an ordinary user gets (pipe(7), /proc/sys/fs/pipe-max-size)."""
 READ_BYTES = 256 << 10
@@ -37,6 +39,7 @@ class OutputPump:
     ) -> None:
         self._fd = fd
         self._loop = loop
+        self._readiness = readiness(loop)
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._reading = False
@@ -124,11 +127,11 @@ class OutputPump:
         if self._ending:
             self._end()
         else:
-            self._loop.add_reader(self._fd, self._read_once)
+            self._readiness.watch(self._fd, self._read_once)
 
     def _pause(self) -> None:
         self._reading = False
-        self._loop.remove_reader(self._fd)
+        self._readiness.forget(self._fd)
 
     def _read_once(self) -> bool:
         try:
@@ -188,6 +191,6 @@ class OutputPump:
             return
         self._ended = True
         self._reading = False
-        self._loop.remove_reader(self._fd)
+        self._readiness.forget(self._fd)
         os.close(self._fd)
         self._changed.set()

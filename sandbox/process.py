@@ -8,11 +8,12 @@ import ctypes
 import os
 import resource
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sandbox import procfs
 from sandbox.errors import SandboxBrokenError, SandboxUnavailableError
 from sandbox.limits import DEFAULT_FILE_BYTES, DEFAULT_OPEN_FILES, Limits
+from sandbox.readiness import readiness
 
 PRLIMIT = "/usr/bin/prlimit"
 SIGNAL_EXIT_BASE = 128
@@ -110,6 +111,7 @@ class ChildProcess:
         """
         self._loop = loop
         self._over = asyncio.Event()
+        self._on_over: Callable[[], None] | None = None
         self._status: int | None = None
         self.has_exited = False
         """Whether the process has ended; its pid stays taken until ``reap``."""
@@ -120,7 +122,15 @@ class ChildProcess:
             if not isinstance(error, ProcessLookupError):  # else its pid may be somebody else's
                 _discard(pid)
             raise SandboxBrokenError(f"a new process cannot be watched: {error}") from error
-        loop.add_reader(self._pidfd, self._on_exit)
+        self._readiness = readiness(loop)
+        self._readiness.watch(self._pidfd, self._on_exit)
+
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Have something called once, when the process has ended or is given up. Called once at most."""
+        if self._over.is_set():
+            self._loop.call_soon(call)
+        else:
+            self._on_over = call
 
     async def wait_exited(self) -> None:
         """Wait for the end of the process, not of its children, or until it is given up."""
@@ -136,6 +146,9 @@ class ChildProcess:
     def give_up(self) -> None:
         """Wake who waits for a process that does not even die of KILL (it hangs in the kernel)."""
         self._over.set()
+        call, self._on_over = self._on_over, None
+        if call is not None:
+            call()
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the process alone, if it has not ended."""
@@ -162,10 +175,10 @@ class ChildProcess:
         return self._status
 
     def _on_exit(self) -> None:
-        self._loop.remove_reader(self._pidfd)
+        self._readiness.forget(self._pidfd)
         os.close(self._pidfd)
         self.has_exited = True
-        self._over.set()
+        self.give_up()
 
 
 def _discard(pid: int) -> None:

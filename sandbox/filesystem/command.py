@@ -60,7 +60,7 @@ class Tree(Protocol):
 
 
 class FilesystemCommand:
-    """A running command. Made by ``FilesystemSandbox.exec``; one task sees it to its end."""
+    """A running command. Made by ``FilesystemSandbox.exec``."""
 
     def __init__(  # noqa: PLR0913  # the parts of one command, joined once
         self,
@@ -103,10 +103,10 @@ class FilesystemCommand:
         self._stopped = False
         self._kill_task: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
-        """Set by the last step of the task: who waits is woken one turn of the loop sooner than by its end."""
-        self._task = self._loop.create_task(self._run())
-        self._task.add_done_callback(lambda _: self._over.set())  # also of one that never ran
+        self._ending: asyncio.Task[ExecResult | SandboxError]
+        """From the end of the main process on, or when that is given up."""
         self._bounds = TimeBounds(request, pump, may_stop=self._may_stop, stop=self.stop)
+        child.when_over(self._begin_end)
         if guard is not None:
             guard.watch(tree.members, self._on_exceeded)
 
@@ -117,14 +117,14 @@ class FilesystemCommand:
     async def wait(self) -> ExecResult:
         """Wait for the end of the whole tree; see ``Command.wait``."""
         await self._over.wait()
-        outcome = self._task.result()
+        outcome = self._ending.result()
         if isinstance(outcome, SandboxError):
             raise outcome
         return outcome
 
     async def stop(self, grace_s: float) -> None:
         """Ask the whole tree to end, wait, then kill; see ``Command.stop``."""
-        if self._task.done():
+        if self._over.is_set():
             return
         if not self._terminating:
             self._terminating = True
@@ -132,13 +132,15 @@ class FilesystemCommand:
             if not self._child.has_exited and not self._tree.terminate():
                 await self.kill()
                 return
-        done, _ = await asyncio.wait({self._task}, timeout=grace_s)
-        if not done:
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._over.wait()
+        except TimeoutError:
             await self.kill()
 
     async def kill(self) -> None:
         """Kill the whole tree and return when it is gone; see ``Command.kill``."""
-        if self._task.done():
+        if self._over.is_set():
             return
         self._killed.set()
         self._note_stop()
@@ -147,11 +149,11 @@ class FilesystemCommand:
             if survivors and not self._child.has_exited:
                 self._lost = survivors
                 self._child.give_up()
-        await asyncio.wait({self._task})
+        await self._over.wait()
 
     async def processes(self) -> list[LiveProcess]:
         """Return what runs at this moment; see ``Command.processes``."""
-        if self._task.done() or self._child.has_exited:
+        if self._over.is_set() or self._child.has_exited:
             return []
         return await asyncio.to_thread(describe, self._tree.members())
 
@@ -171,23 +173,27 @@ class FilesystemCommand:
 
     def _note_stop(self) -> None:
         """Remember that the end is our doing, if it is; a bound that was hit before comes first."""
-        if not (self._bound_was_hit or self._task.done()) and self._tree.main_is_running():
+        if not (self._bound_was_hit or self._over.is_set()) and self._tree.main_is_running():
             self._stopped = True
 
     @property
     def _bound_was_hit(self) -> bool:
         return self._bounds.was_hit or self._exceeded is not None
 
-    async def _run(self) -> ExecResult | SandboxError:
+    def _begin_end(self) -> None:
+        self._ending = self._loop.create_task(self._end())
+        self._ending.add_done_callback(lambda _: self._over.set())  # also of one that never ran
+
+    async def _end(self) -> ExecResult | SandboxError:
         try:
             return await self._see_to_the_end()
         finally:
+            # Who waits is woken one turn of the loop sooner than by the end of the task.
             self._over.set()
 
     async def _see_to_the_end(self) -> ExecResult | SandboxError:
         survivors: tuple[str, ...] = ()
         try:
-            await self._child.wait_exited()
             if self._terminating and not self._killed.is_set():
                 await self._empty_or_killed()
             if self._gate is not None:

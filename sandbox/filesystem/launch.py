@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 from sandbox.base import Command, ExecRequest
 from sandbox.bounds.guard import Guard
@@ -351,7 +351,14 @@ def _pipe(
 
 def mapped(path: str, job_root: str) -> str:
     """Return a path of the job file as it is where ``/job`` cannot be mounted."""
+    below = _below_job(path)
+    return path if below is None else job_root + below
+
+
+@lru_cache(maxsize=64)  # each job asks for four, nearly all for the same
+def _below_job(path: str) -> str | None:
+    """Return what of a path comes after ``/job``; None if it is elsewhere."""
     normal = os.path.normpath(path)
     if normal == JOB_ROOT or normal.startswith(f"{JOB_ROOT}/"):
-        return job_root + normal[len(JOB_ROOT) :]
-    return path
+        return normal[len(JOB_ROOT) :]
+    return None
