@@ -70,11 +70,14 @@ async def _new_job(
 ) -> tuple[NewJob, int]:
     request_id = checked_request_id(request.request_id)
     asked = await _spec(request, files)
-    spec = _linked(asked, request.depends_on_requests, before)
-    spec.validate()
-    check_refs(spec)
-    # As it was asked for: the ids of the jobs before it are others each time, and the project is part of the request id.
-    serialised = _serialised(asked)
+    spec = asked
+    if request.depends_on_requests:
+        spec = _linked(asked, request.depends_on_requests, before)
+        _check(spec)
+        # As it was asked for: the ids of the jobs before it are others each time, and the project is part of the request id.
+        serialised = _serialised(asked)
+    else:
+        serialised = _CHECKED.of(asked)
     project = _project(spec.project or request.project, caller)
     known = len(serialised) <= MAX_KNOWN_BYTES  # else little would be saved by remembering much
     spec = _placing(project).of(spec) if known else replace(spec, project=project)
@@ -106,7 +109,7 @@ def _linked(spec: JobSpec, positions: Sequence[int], before: Sequence[NewJob]) -
             field = f"depends_on_requests.{number}"
             raise InvalidJobSpecError(field, "is not the position of an earlier request")
     ids = (before[position].id for position in positions)
-    return replace(spec, depends_on=(*spec.depends_on, *ids)) if positions else spec
+    return replace(spec, depends_on=(*spec.depends_on, *ids))
 
 
 def _payload_sha256(
@@ -171,6 +174,20 @@ def _serialised(spec: JobSpec) -> bytes:
     if len(serialised) > MAX_SPEC_BYTES:
         raise InvalidJobSpecError("job", "is larger than 1 MiB in all")
     return serialised
+
+
+def _check(spec: JobSpec) -> None:
+    spec.validate()
+    check_refs(spec)
+
+
+def _checked(spec: JobSpec) -> bytes:
+    _check(spec)
+    return _serialised(spec)
+
+
+_CHECKED = Recent(_checked, len)
+"""Small jobs that were found good, as bytes."""
 
 
 def checked_request_id(request_id: str) -> str | None:
