@@ -17,8 +17,6 @@ BUSY_MESSAGES = 4
 BUSY_S = 0.02
 PAUSE_S = 0.004
 """Before the next message of a watcher who got so many in so short a time: each costs far more than what is in it."""
-LATER_TURNS = 2
-"""Turns of the loop after a change in which what it assigns and whom it answers come first: those are waited for."""
 MAX_JOB_IDS = 1000
 NEWEST = -1
 
@@ -91,8 +89,7 @@ class JobWatch:
                         "the job server is stopping; watch on from the last event later"
                     )
                 stopping = STOP in await changes.wait()
-                for _ in range(LATER_TURNS):
-                    await asyncio.sleep(0)
+                await asyncio.sleep(0)  # what the change has assigned goes out first
 
     async def _of_projects(
         self, events: Sequence[JobEvent], projects: Collection[str]

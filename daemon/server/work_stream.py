@@ -16,9 +16,9 @@ from runner.v1 import agent_service_pb2 as pb
 MAX_MESSAGE_BYTES = 2 << 20
 """Of assignments before the last one, which holds at most 1 MiB; a message holds 4 MiB."""
 
-ANSWER_TURNS = 6
+ANSWER_TURNS = 2
 """Turns of the loop for which the answer to a report waits: an assignment of the same commit takes it along, and without
-one somebody waits for what comes after it, the reply to a submit or the event of the end, but nobody for the answer."""
+one nobody waits for it, but somebody for the event of the end."""
 
 
 class WorkStream:
