@@ -48,7 +48,9 @@ class GrpcWorkStream:
         """What is to be sent besides reports and inspections."""
         self._reports: deque[pb.FinishAttemptRequest] = deque()
         self._inspections: deque[pb.AttemptProcesses] = deque()
-        self._answers: dict[_Key, asyncio.Future[bool]] = {}
+        self._answers: dict[_Key, tuple[asyncio.Future[bool], float]] = {}
+        """What is waited for, and until when by the loop's time; the oldest first."""
+        self._giving_up: asyncio.TimerHandle | None = None
         self._unanswered: set[_Key] = set()
         """Reports that were sent last."""
         self._holding: asyncio.TimerHandle | None = None
@@ -106,17 +108,17 @@ class GrpcWorkStream:
             return False
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[bool] = loop.create_future()
-        self._answers[key] = answer
+        self._answers[key] = answer, loop.time() + REPORT_TIMEOUT_S
         self._reports.append(request)
+        if self._giving_up is None:
+            self._giving_up = loop.call_later(REPORT_TIMEOUT_S, self._give_up)
         if not self._unanswered:
             self._start()
         elif self._holding is None:
             self._holding = loop.call_later(HOLD_S, self._release)
-        giving_up = loop.call_later(REPORT_TIMEOUT_S, _settle, answer, False)
         try:
             return await answer
         finally:
-            giving_up.cancel()
             del self._answers[key]
 
     def close(self) -> None:
@@ -164,9 +166,8 @@ class GrpcWorkStream:
         for lease in leases:
             key = _key(lease)
             self._unanswered.discard(key)
-            answer = self._answers.get(key)
-            if answer is not None:
-                _settle(answer, accepted)
+            if key in self._answers:
+                _settle(self._answers[key][0], accepted=accepted)
         if leases and self._reports and not self._unanswered:
             self._release()
 
@@ -179,15 +180,26 @@ class GrpcWorkStream:
         if self._reports:
             self._start()
 
+    def _give_up(self) -> None:
+        """Let those ask by a call who have waited too long for an answer; one timer serves all reports."""
+        self._giving_up = None
+        loop = asyncio.get_running_loop()
+        for answer, until in self._answers.values():
+            if until > loop.time():
+                self._giving_up = loop.call_at(until, self._give_up)
+                break
+            _settle(answer, accepted=False)
+
     def _end(self) -> None:
         """Let everybody who waits for an answer ask by a call."""
         self._ended = True
         self._reports.clear()
         self._inspections.clear()
-        if self._holding is not None:
-            self._holding.cancel()
-        for answer in self._answers.values():
-            _settle(answer, False)
+        for timer in (self._holding, self._giving_up):
+            if timer is not None:
+                timer.cancel()
+        for answer, _ in self._answers.values():
+            _settle(answer, accepted=False)
 
 
 def offer_to_pb(offer: Offer) -> pb.WorkOffer:
@@ -224,7 +236,7 @@ def _process_to_pb(process: LiveProcess) -> job_pb2.LiveProcess:
     )
 
 
-def _settle(answer: asyncio.Future[bool], accepted: bool) -> None:
+def _settle(answer: asyncio.Future[bool], *, accepted: bool) -> None:
     if not answer.done():
         answer.set_result(accepted)
 
