@@ -285,7 +285,7 @@ class AttemptRun:
         refs = refs_of(self._spec)
         if refs and not await self._take_secrets(refs):
             return None
-        env = resolve(self._spec.env, self._values)
+        env = resolve(self._spec.env, self._values) if self._spec.env else {}
         if self._spec.has_material:
             self._credentials = source_credentials(self._spec, self._values)
         if presumed := [text for name, text in env.items() if is_secret_name(name)]:

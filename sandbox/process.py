@@ -116,14 +116,17 @@ class ChildProcess:
         self.has_exited = False
         """Whether the process has ended; its pid stays taken until ``reap``."""
         self.pid = pid
+        self._pidfd = -1
         try:
             self._pidfd = os.pidfd_open(pid)
+            self._readiness = readiness(loop)
+            self._readiness.watch(self._pidfd, self._on_exit)
         except OSError as error:
+            if self._pidfd >= 0:
+                os.close(self._pidfd)
             if not isinstance(error, ProcessLookupError):  # else its pid may be somebody else's
                 _discard(pid)
             raise SandboxBrokenError(f"a new process cannot be watched: {error}") from error
-        self._readiness = readiness(loop)
-        self._readiness.watch(self._pidfd, self._on_exit)
 
     def when_over(self, call: Callable[[], None]) -> None:
         """Have something called once, when the process has ended or is given up. Called once at most."""

@@ -82,7 +82,8 @@ def is_unchanged(workspace: Workspace, marks: Fingerprint, since: float) -> bool
         for path, (mark, read_at) in marks.items():
             folder = f"{top}/{path}" if path else top
             found = os.lstat(folder)  # the hot path
-            if (_identity(found), found.st_ctime_ns) != mark[0]:
+            identity, changed_at = mark[0]
+            if found.st_ctime_ns != changed_at or _identity(found) != identity:
                 return False
             if kept_from_jobs and not path:
                 continue

@@ -243,25 +243,37 @@ class RestrictedLauncher:
         self, request: ExecRequest, env: Mapping[str, str], aftermath: Aftermath
     ) -> Command:
         """Spawn the command itself, behind the walls that it puts around itself before it is the command."""
-        loop = asyncio.get_running_loop()
-        with contextlib.ExitStack() as undo:
+        try:
+            guard = self._terms.bounds.guard()
             try:
-                output_read, output_write = open_output_pipe()
-                undo.callback(os.close, output_read)
-                try:
-                    guard = self._terms.bounds.guard()
-                    if guard is not None:
-                        undo.callback(guard.abandon)
-                    command = register(self._workspace.name, self._workspace.job_uid)
-                    undo.callback(forget, command)
-                    output = _output(request, output_write)
-                    command.leader = self._spawn(request, env, output, guard)
-                finally:
-                    os.close(output_write)
-                child = ChildProcess(command.leader, loop)
-            except (OSError, SandboxError) as error:
-                return not_spawned(error)
-            undo.pop_all()
+                return self._begun(request, env, aftermath, guard)
+            except BaseException:
+                if guard is not None:
+                    guard.abandon()
+                raise
+        except (OSError, SandboxError) as error:
+            return not_spawned(error)
+
+    def _begun(
+        self,
+        request: ExecRequest,
+        env: Mapping[str, str],
+        aftermath: Aftermath,
+        guard: Guard | None,
+    ) -> FilesystemCommand:
+        loop = asyncio.get_running_loop()
+        output_read, output_write = open_output_pipe()
+        command = register(self._workspace.name, self._workspace.job_uid)
+        try:
+            output = _output(request, output_write)
+            command.leader = self._spawn(request, env, output, guard)
+            child = ChildProcess(command.leader, loop)
+        except BaseException:
+            forget(command)
+            os.close(output_read)
+            raise
+        finally:
+            os.close(output_write)
         pump = OutputPump(output_read, loop, held_prefixes=HELD_PREFIXES)
         return FilesystemCommand(
             child=child,

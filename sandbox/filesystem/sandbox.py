@@ -256,7 +256,9 @@ class FilesystemSandbox:
 
 def _inherited(workspace: Workspace, owner_label: str, *, mounted: bool) -> dict[str, str]:
     """Return the variables that every command starts from."""
-    job, home, tmp = (f"{workspace.text}/{folder}" for folder in ("job", "home", "tmp"))
+    name, top = workspace.name, workspace.text
     if mounted:
         job, home, tmp = JOB_ROOT, bubblewrap.HOME, bubblewrap.TMP
-    return base_env(name=workspace.name, owner=owner_label, job_root=job, home=home, tmp=tmp)
+    else:
+        job, home, tmp = f"{top}/job", f"{top}/home", f"{top}/tmp"  # noqa: S108 - its own
+    return base_env(name=name, owner=owner_label, job_root=job, home=home, tmp=tmp)
