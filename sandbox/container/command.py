@@ -203,10 +203,11 @@ class ContainerCommand:
                 if self._is_clean_end():
                     self.others_may_follow = self._serves_more
                     return self._result({"ExitCode": 0})
-            if self._ended is not None:
+            if self._noticing is not None:
+                await asyncio.shield(self._noticing)
+            elif self._ended is not None and self._serves_more:
                 # Only the end of a container tells whether the kernel killed for memory.
-                if self._serves_more:
-                    await self._engine.kill(self._container, "KILL")
+                await self._engine.kill(self._container, "KILL")
                 await self._engine.wait(self._container)
             await asyncio.wait({reading}, timeout=OUTPUT_END_S)
             facts = await self._engine.inspect(self._container)
@@ -240,11 +241,11 @@ class ContainerCommand:
         seen = self._loop.create_task(self._seen_to_end(self._first))
         try:
             await asyncio.wait({self._noticing, seen}, return_when=asyncio.FIRST_COMPLETED)
-            if not seen.done():
+            if not self._is_clean_end():
                 await asyncio.shield(self._noticing)
         finally:
             seen.cancel()
-            await asyncio.wait({seen})
+            await asyncio.gather(seen, return_exceptions=True)
 
     async def _seen_to_end(self, first: FirstProcess) -> None:
         """Return when the kernel and the launcher have told that the command ended well and nobody is left; the engine notices later."""

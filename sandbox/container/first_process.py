@@ -54,8 +54,9 @@ class FirstProcess:
 def _is_first_of(container: str, pid: int) -> bool:
     folder = Path("/proc", str(pid))
     try:
-        groups, status = (folder / "cgroup").read_text(), (folder / "status").read_bytes()
+        groups, status = (folder / "cgroup").read_bytes(), (folder / "status").read_bytes()
     except OSError:
         return False
-    numbers = re.search(rb"^NSpid:\s+[0-9]+\s(?:.*\s)?([0-9]+)$", status, re.MULTILINE)
-    return container in groups and numbers is not None and int(numbers[1]) == 1
+    # What it is called in each namespace, ours first.
+    numbers = re.search(rb"^NSpid:((?:\t[0-9]+){2,})$", status, re.MULTILINE)
+    return container.encode() in groups and numbers is not None and numbers[1].endswith(b"\t1")

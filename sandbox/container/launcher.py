@@ -132,7 +132,7 @@ elif [ "$r" = 0 ] && [ -n "$o" ] && ! kill -0 -1 2>/dev/null; then
   }
 fi
 killed
-[ "$k" = "$o" ] || echo 'runner: short of memory' >&2
+[ -z "$k" ] || [ "$k" = "$o" ] || echo 'runner: short of memory' >&2
 exit "$r"
 """
 )

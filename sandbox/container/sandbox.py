@@ -296,10 +296,10 @@ class ContainerSandbox:
         if not self._engine.is_here:
             return None
         try:
-            state = (await self._engine.inspect(container))["State"]
-        except SandboxError:
+            pid = int((await self._engine.inspect(container))["State"]["Pid"])
+        except (SandboxError, KeyError, TypeError, ValueError):
             return None  # what has become of the command, its end will tell
-        return FirstProcess.find(container, int(state["Pid"]))
+        return FirstProcess.find(container, pid)
 
     async def _next_container(self) -> Starting:
         """Return a container whose launcher waits for a command, or will; remove the one before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import os
 from functools import partial
@@ -11,6 +12,7 @@ import pytest
 
 from sandbox.base import ExecRequest, ExecResult, Network, SandboxRequest
 from sandbox.container import launcher
+from sandbox.container.first_process import FirstProcess
 from sandbox.container.provider import ContainerProvider
 from sandbox.limits import MIB, Limit, Limits
 from tests.contract.container_engine import settings_for
@@ -95,17 +97,32 @@ async def test_every_other_end_is_the_engines(provider, answers, script):
     assert "GET json" in answers.to[answers.to.index("POST wait") :]
 
 
+async def test_an_end_that_cannot_be_seen_is_the_engines(provider, monkeypatch):
+    """The kernel watches no more descriptors: the command goes on until its own end."""
+
+    async def fail(first):
+        raise OSError(errno.ENOSPC, "no room to watch")
+
+    monkeypatch.setattr(FirstProcess, "gone", fail)
+    monkeypatch.setattr("sandbox.container.command.OUTPUT_END_S", 0.1)
+    output, result = await run(provider, "echo begun; sleep 1; exit 3")
+    assert (output, result.exit_code) == (b"begun\n", 3)
+
+
 async def test_a_kill_for_memory_below_a_good_end(provider):
     """The command itself ended with 0; which of its processes died the engine says."""
     limits = Limits(memory_bytes=32 * MIB)
-    hungry = "(head -c 100m /dev/zero | tail -c 99m >/dev/null); echo survived"
+    # The kernel looks for a second victim while the first one still dies: it takes one that asks for it, not the shell.
+    hungry = (
+        "(echo 1000 >/proc/self/oom_score_adj; head -c 200m /dev/zero | tail) 2>&-; echo survived"
+    )
     output, result = await run(provider, hungry, limits=limits)
-    assert output.endswith(b"survived\n")
+    assert output == b"survived\n"
     assert (result.exit_code, result.exceeded) == (0, Limit.MEMORY)
 
 
 async def test_a_forged_end_is_none(provider, monkeypatch):
-    """Whoever knows the mark has said it too soon: nothing ends before its processes do, nothing behind it is lost."""
+    """Whoever knows the mark has said it too soon: nothing ends before its processes do, and what comes behind it makes it output."""
     monkeypatch.setattr(launcher, "new_end_mark", lambda: MARK)
     sandbox = await provider.create(SandboxRequest(name=f"{OWNER}-forged", network=Network.OFF))
     script = f"printf 'a{MARK}000.b\\n'; while [ ! -e go ]; do sleep 0.1; done; seq 1000; exit 3"
