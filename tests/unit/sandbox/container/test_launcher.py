@@ -181,3 +181,9 @@ def test_an_input_that_breaks_off_starts_nothing(shell):
             [*shell, *rest], input=whole[:length], capture_output=True, timeout=20, check=False
         )
         assert (done.returncode, done.stdout, done.stderr) == (125, b"", b"")
+
+
+def test_a_command_goes_first_where_memory_is_short(shell):
+    """The kernel takes it before the launcher, which lives to tell."""
+    _, output, _ = run(shell, "cat", "/proc/self/oom_score_adj")
+    assert output == b"700\n"
