@@ -13,11 +13,16 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.contract.container_engine import container_engine, no_subreaper
+from tests.contract.container_engine import (
+    container_engine,
+    docker_engine,
+    no_subreaper,
+    podman_engine,
+)
 from tests.installations import installation, make_lock
 from tests.waiting import wait_until
 
-__all__ = ["container_engine"]
+__all__ = ["container_engine", "docker_engine", "podman_engine"]
 
 # pexpect forks this process. With its handlers gRPC starts threads in the child before the exec, which closes their
 # descriptors: once in some hundred runs the child printed "epoll_wait error: Bad file descriptor" and hung.

@@ -11,7 +11,30 @@ from daemon.clock import FixedClock
 from daemon.jobs.store import JobStore
 from sandbox.container.engine import Engine
 from tests.contract.container_engine import settings_for
+from tests.contract.deviations import SANDBOX_DEVIATIONS, backend_on
+from tests.contract.engine_kinds import ENGINES
 from tests.contract.job_store_backends import BACKENDS
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Try what wants an engine with one of each kind, unless a test says itself which."""
+    marks = metafunc.definition.iter_markers("parametrize")
+    own = any("container_engine" in mark.args[0] for mark in marks)
+    if "container_engine" not in metafunc.fixturenames or own:
+        return
+    params = []
+    for kind in ENGINES:
+        reason = SANDBOX_DEVIATIONS.get((backend_on(kind), metafunc.definition.originalname))
+        strict = () if reason is None else pytest.mark.xfail(reason=reason, strict=True)
+        params.append(pytest.param(kind, marks=strict))
+    metafunc.parametrize("container_engine", params, indirect=True)
+
+
+@pytest.fixture
+def engine_kind(request: pytest.FixtureRequest) -> str:
+    """The kind of ``container_engine``."""
+    kind: str = request.node.callspec.params["container_engine"]
+    return kind
 
 
 @pytest.fixture

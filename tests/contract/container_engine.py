@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.container.settings import ContainerSettings, PullPolicy
-from tests.contract.engine_keeper import BUSYBOX
+from tests.contract.engine_kinds import DOCKER, PODMAN, missing_part
 
 IMAGE = "runner-test:busybox"
 EMPTY_IMAGE = "runner-test:empty"
@@ -25,17 +24,13 @@ _SET_SUBREAPER, _GET_SUBREAPER = 36, 37
 
 def settings_for(root: Path, **changes: object) -> ContainerSettings:
     """Return how a provider reaches the engine below a folder."""
-    values = {"image": IMAGE, "pull": PullPolicy.NEVER, "engine": f"unix://{root}/sock"}
+    values = {
+        "image": IMAGE,
+        "pull": PullPolicy.NEVER,
+        "engine": f"unix://{root}/sock",
+        "network": "none",  # Podman would make one of this host's
+    }
     return ContainerSettings(**{**values, **changes})  # type: ignore[arg-type]
-
-
-def missing_part() -> str:
-    """Return why there can be no engine here; nothing if there can."""
-    if os.geteuid() != 0:
-        return "only root can run a container engine"
-    if shutil.which("dockerd") is None:
-        return "docker.io is not installed"
-    return "" if BUSYBOX.exists() else "busybox-static is not installed"
 
 
 @contextmanager
@@ -68,20 +63,28 @@ class RunningEngine:
 
 
 @contextmanager
-def running_engine(*, below_us: bool = False) -> Iterator[Path]:
+def running_engine(kind: str = DOCKER, *, below_us: bool = False) -> Iterator[Path]:
     """Yield the folder of an engine that runs; it is gone, with all that it made, afterwards."""
-    with mortal_engine(below_us=below_us) as engine:
+    with mortal_engine(kind, below_us=below_us) as engine:
         yield engine.root
 
 
 @contextmanager
-def mortal_engine(*, below_us: bool = False) -> Iterator[RunningEngine]:
+def mortal_engine(kind: str = DOCKER, *, below_us: bool = False) -> Iterator[RunningEngine]:
     """Yield the same as something that can be killed; ``below_us``: of a benchmark, which adds up what all below it take."""
     root = Path("/var/tmp") / f"runner-engine-{os.getpid()}-{os.urandom(3).hex()}"
     root.mkdir(mode=0o700)
     held, hold = os.pipe()
     said, say = os.pipe()
-    argv = ["setsid", "--fork", sys.executable, "-m", "tests.contract.engine_keeper", str(root)]
+    argv = [
+        "setsid",
+        "--fork",
+        sys.executable,
+        "-m",
+        "tests.contract.engine_keeper",
+        str(root),
+        kind,
+    ]
     with contextlib.nullcontext() if below_us else no_subreaper():
         subprocess.run(argv, stdin=held, stdout=say, check=True)
     os.close(held)
@@ -102,10 +105,31 @@ def mortal_engine(*, below_us: bool = False) -> Iterator[RunningEngine]:
             lines.read()  # ends with the keeper
 
 
-@pytest.fixture(scope="session")
-def container_engine() -> Iterator[Path]:
-    """The engine that all tests share."""
-    if reason := missing_part():
+def _shared(kind: str) -> Iterator[Path]:
+    if reason := missing_part(kind):
         pytest.skip(reason)
-    with running_engine() as root:
+    with running_engine(kind) as root:
         yield root
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[Path]:
+    """The Docker that all tests share."""
+    yield from _shared(DOCKER)
+
+
+@pytest.fixture(scope="session")
+def podman_engine() -> Iterator[Path]:
+    """The Podman that all tests share."""
+    yield from _shared(PODMAN)
+
+
+@pytest.fixture(scope="session")
+def container_engine(request: pytest.FixtureRequest) -> Path:
+    """The engine of the kind that a test is parametrised with, as all contract tests are; Docker for others."""
+    root: Path = request.getfixturevalue(f"{getattr(request, 'param', DOCKER)}_engine")
+    return root
+
+
+on_docker = pytest.mark.parametrize("container_engine", [DOCKER], indirect=True)
+"""For contract tests of what is peculiar to Docker."""

@@ -42,6 +42,8 @@ class ContainerEscapeCase(EscapeCase):
 
     def _find_place(self) -> int:
         self.workspace = self._root / "data" / "volumes" / f"runner-case-{self.id}"
+        for folder in (self.workspace.parent, self.workspace):
+            folder.chmod(0o711)  # steps of a case on the host are the job's user's
         self.source = self.workspace / "_data" / "src"
         return JOB_UID
 
@@ -120,7 +122,7 @@ if __name__ == "__main__":
     become_subreaper()  # of what the peers of cases leave
     engine = Path(sys.argv[1])
     for folder in (engine, engine / "data"):
-        folder.chmod(0o711)  # steps of a case on the host are the job's user's
+        folder.chmod(0o711)
     import_image(engine / "sock", IMAGE, tools(), "ENV PATH=/usr/bin:/bin:/usr/sbin:/sbin")
     json.dump(asyncio.run(run(engine, sys.argv[2:])), sys.stdout)
     with contextlib.suppress(ChildProcessError):

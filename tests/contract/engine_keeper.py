@@ -1,6 +1,6 @@
 """Runs a container engine of its own for the tests, and leaves nothing of it behind, however the tests end.
 
-``python -m tests.contract.engine_keeper ROOT`` as root: starts dockerd below ROOT, puts two images into it, says
+``python -m tests.contract.engine_keeper ROOT KIND`` as root: starts an engine below ROOT, puts two images into it, says
 ``ready`` on stdout, and waits for the end of its stdin, which also comes when the tests are killed. Until then it obeys the
 lines ``kill`` and ``start``, and says ``done`` after each.
 """
@@ -21,7 +21,9 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-BUSYBOX = Path("/usr/bin/busybox")
+from tests.contract import engine_kinds
+from tests.contract.engine_kinds import BUSYBOX, DOCKER
+
 READY_S = 120.0
 STOP_S = 20.0
 FOLDERS = ("bin", "dev", "etc", "proc", "sbin", "sys", "tmp", "usr", "usr/bin", "usr/lib", "var")
@@ -92,23 +94,13 @@ def import_image(path: Path, name: str, root: bytes, *changes: str) -> None:
         raise SystemExit(f"no image {name}: {said!r}")
 
 
-def start(root: Path) -> subprocess.Popen[bytes]:
+def start(root: Path, kind: str = DOCKER) -> subprocess.Popen[bytes]:
     """Start an engine and wait until it answers."""
-    with (root / "dockerd.log").open("ab") as log:
+    with (root / "engine.log").open("ab") as log:
         engine = subprocess.Popen(
-            [
-                "dockerd",
-                f"--data-root={root}/data",
-                f"--exec-root={root}/exec",
-                f"--pidfile={root}/pid",
-                f"--host=unix://{root}/sock",
-                f"--cgroup-parent=/{root.name}",
-                "--bridge=none",
-                "--iptables=false",
-                "--ip-forward=false",
-                "--ip-masq=false",
-                "--userland-proxy=false",
-            ],
+            engine_kinds.command(kind, root),
+            cwd=root,  # conmon leaves a file in it
+            env=engine_kinds.environment(kind, root),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -117,10 +109,11 @@ def start(root: Path) -> subprocess.Popen[bytes]:
     while time.monotonic() < deadline and engine.poll() is None:
         with contextlib.suppress(OSError, http.client.HTTPException):
             if ask(root / "sock", "GET", "/_ping")[1] == b"OK":
+                (root / "sock").chmod(0o660)  # as those who install an engine have it
                 return engine
         time.sleep(0.05)
     stop(engine)
-    raise SystemExit((root / "dockerd.log").read_text()[-2000:])
+    raise SystemExit((root / "engine.log").read_text()[-2000:])
 
 
 def stop(engine: subprocess.Popen[bytes]) -> None:
@@ -149,37 +142,46 @@ def remove(root: Path) -> None:
     for mount in sorted((m for m in mounts if m.startswith(f"{root}/")), reverse=True):
         subprocess.call(["umount", "--lazy", mount], stderr=subprocess.DEVNULL)
     for group in Path("/sys/fs/cgroup").glob(f"**/{root.name}"):
-        with contextlib.suppress(OSError):
-            group.rmdir()
+        # Those of containers whose engine was killed are below it.
+        for folder in sorted(group.glob("**/"), reverse=True):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
     shutil.rmtree(root, ignore_errors=True)
 
 
-def main(root: Path) -> None:
+def keep(root: Path, kind: str) -> None:
+    """Start an engine, put the images into it, and obey until the end of our input."""
+    engine = start(root, kind)
+    try:
+        # A user, an entry point and a volume that must all mean nothing to a job.
+        changes = ("ENV FROM_IMAGE=yes", "USER 0", 'ENTRYPOINT ["/bin/false"]', "VOLUME /data")
+        import_image(root / "sock", "busybox", busybox_root(), *changes)
+        import_image(root / "sock", "empty", empty_root())
+        print("ready", flush=True)
+        for order in sys.stdin.buffer:
+            if order == b"kill\n":
+                engine.kill()
+                engine.wait()
+                # Its containerd dies with it, and where nobody collects the dead is taken for alive.
+                (root / "exec/containerd/containerd.pid").unlink(missing_ok=True)
+            else:
+                engine = start(root, kind)
+            print("done", flush=True)
+    finally:
+        stop(engine)
+
+
+def main(root: Path, kind: str) -> None:
     """Keep an engine for as long as somebody holds our input."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end of the tests is the end of our input
-    try:
-        engine = start(root)
+    with engine_kinds.control_groups(kind):
         try:
-            # A user, an entry point and a volume that must all mean nothing to a job.
-            changes = ("ENV FROM_IMAGE=yes", "USER 0", 'ENTRYPOINT ["/bin/false"]', "VOLUME /data")
-            import_image(root / "sock", "busybox", busybox_root(), *changes)
-            import_image(root / "sock", "empty", empty_root())
-            print("ready", flush=True)
-            for order in sys.stdin.buffer:
-                if order == b"kill\n":
-                    engine.kill()
-                    engine.wait()
-                    # Its containerd dies with it, and where nobody collects the dead is taken for alive.
-                    (root / "exec/containerd/containerd.pid").unlink(missing_ok=True)
-                else:
-                    engine = start(root)
-                print("done", flush=True)
+            keep(root, kind)
         finally:
-            stop(engine)
-    finally:
-        remove(root)
+            engine_kinds.remove_containers(kind, root)
+            remove(root)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

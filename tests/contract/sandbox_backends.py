@@ -27,12 +27,14 @@ from tests.contract.deviations import (
     PLAIN,
     SANDBOX_DEVIATIONS,
     SCRIPTED,
+    backend_on,
 )
+from tests.contract.engine_kinds import ENGINES
 
 DEADLINE_S = 90.0
 QUIET_LOOKS = 5
 FILESYSTEM_BACKENDS = (BWRAP, LANDLOCK, PLAIN)
-PROCESS_BACKENDS = (*FILESYSTEM_BACKENDS, CONTAINER)
+PROCESS_BACKENDS = (*FILESYSTEM_BACKENDS, *map(backend_on, ENGINES))
 """Those that run something, for what can be seen without looking into a workspace on this host."""
 ALL_BACKENDS = (SCRIPTED, *PROCESS_BACKENDS)
 WARM = "warm"
@@ -149,7 +151,7 @@ def open_backend(
     backend: str, root: Path, job_uids: range = JOB_UIDS
 ) -> FilesystemProvider | ContainerProvider | ScriptedProvider:
     """Return the provider of a backend; ``root`` is the engine's for containers, ``job_uids`` are for those of root."""
-    if backend == CONTAINER:
+    if tier_of(backend) == CONTAINER:
         return ContainerProvider(settings_for(root), owner_label=f"contract-{os.getpid()}")
     if backend == SCRIPTED:
         return ScriptedProvider(owner_label="contract")
@@ -164,8 +166,8 @@ def open_backend(
 
 
 def tier_of(backend: str) -> str:
-    """Return which tier a backend is, by which the tests and the deviations go."""
-    return BWRAP if backend == WARM else backend
+    """Return which tier a backend is, by which the tests and most deviations go."""
+    return BWRAP if backend == WARM else backend.partition("-")[0]
 
 
 async def until_warm(provider: FilesystemProvider) -> None:
@@ -179,11 +181,19 @@ async def open_place(
     """Yield a place of the backend that the test is parametrised with; skip what is missing here."""
     backend: str = request.param
     test = request.node.originalname
-    reason = SANDBOX_DEVIATIONS.get((tier_of(backend), test))
-    if reason is not None:
-        request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
-    if backend == CONTAINER:
-        root = request.getfixturevalue("container_engine")
+    for what in sorted({tier_of(backend), backend}):
+        if (reason := SANDBOX_DEVIATIONS.get((what, test))) is not None:
+            request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+    if tier_of(backend) == CONTAINER:
+        root = request.getfixturevalue(f"{backend.partition('-')[2]}_engine")
+    async for place in opened_place(backend, root, job_uids):
+        yield place
+
+
+async def opened_place(
+    backend: str, root: Path, job_uids: range = JOB_UIDS
+) -> AsyncIterator[Place]:
+    """Yield a place of a backend; skip what is missing here."""
     provider = open_backend(backend, root, job_uids)
     try:
         await provider.probe()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 import socket
 import ssl
 import subprocess
@@ -30,36 +28,37 @@ from sandbox.errors import (
     SandboxError,
     SandboxUnavailableError,
 )
-from tests.contract.container_engine import missing_part, running_engine, settings_for
-from tests.contract.engine_keeper import ask, start, stop
+from tests.contract.container_engine import RunningEngine, mortal_engine, settings_for
+from tests.contract.engine_keeper import ask
+from tests.contract.engine_kinds import ENGINES, missing_part
 from tests.contract.sandbox_backends import DEADLINE_S, read_until, until
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-@pytest.fixture
-def own_engine():
-    """An engine for one test, which may end it."""
-    if reason := missing_part():
+@pytest.fixture(params=ENGINES)
+def own_engine(request):
+    """An engine of each kind for one test, which may end it."""
+    if reason := missing_part(request.param):
         pytest.skip(reason)
-    with running_engine() as root:
-        yield root
+    with mortal_engine(request.param) as engine:
+        yield engine
 
 
-def listed(engine: Path) -> bytes:
+def listed(engine: RunningEngine) -> bytes:
     """Return what the engine says of all its containers."""
-    return ask(engine / "sock", "GET", "/containers/json?all=1")[1]
+    return ask(engine.root / "sock", "GET", "/containers/json?all=1")[1]
 
 
-async def test_an_engine_that_dies_in_the_middle(own_engine: Path):
+async def test_an_engine_that_dies_in_the_middle(own_engine: RunningEngine):
     """Who waits is told at once, with a reason of its own; nothing hangs; when it is back all goes on, and what was left is removed."""
-    provider = ContainerProvider(settings_for(own_engine), owner_label="loser")
+    provider = ContainerProvider(settings_for(own_engine.root), owner_label="loser")
     sandbox = await provider.create(SandboxRequest(name="lost-1"))
     argv = ("/bin/sh", "-c", "echo up; sleep 1000")
     command = await sandbox.exec(ExecRequest(argv=argv, env={}, cwd="/job/src"))
     stream = command.stream()
     await read_until(stream, b"up\n")
-    os.kill(int((own_engine / "pid").read_text()), signal.SIGKILL)
+    await asyncio.to_thread(own_engine.kill)
     async with asyncio.timeout(DEADLINE_S):
         assert [piece async for piece in stream] == []
         with pytest.raises(EngineGoneError):
@@ -71,18 +70,13 @@ async def test_an_engine_that_dies_in_the_middle(own_engine: Path):
             await sandbox.destroy()
         with pytest.raises(EngineGoneError):
             await provider.create(SandboxRequest(name="lost-2"))
-    for name in ("pid", "exec/containerd/containerd.pid"):
-        (own_engine / name).unlink()  # nobody has collected these two, so they look alive
-    again = await asyncio.to_thread(start, own_engine)
-    try:
-        await until(lambda: b"lost-1" not in listed(own_engine))
-        back = await provider.create(SandboxRequest(name="back-1"))
-        command = await back.exec(ExecRequest(argv=argv, env={}, cwd="/job/src"))
-        await read_until(command.stream(), b"up\n")
-        assert b"back-1" in await asyncio.to_thread(listed, own_engine)
-        await provider.close()
-    finally:
-        await asyncio.to_thread(stop, again)
+    await asyncio.to_thread(own_engine.start)
+    await until(lambda: b"lost-1" not in listed(own_engine))
+    back = await provider.create(SandboxRequest(name="back-1"))
+    command = await back.exec(ExecRequest(argv=argv, env={}, cwd="/job/src"))
+    await read_until(command.stream(), b"up\n")
+    assert b"back-1" in await asyncio.to_thread(listed, own_engine)
+    await provider.close()
 
 
 class _Certificates:

@@ -18,6 +18,7 @@ from sandbox.container.settings import PullPolicy
 from sandbox.container.workspace_image import REPOSITORY, TAG
 from sandbox.errors import ImageMissingError, SandboxError
 from tests.contract.container_engine import settings_for
+from tests.contract.engine_kinds import DOCKER
 from tests.contract.image_registry import running_registry
 from tests.contract.sandbox_backends import finish
 
@@ -51,14 +52,16 @@ async def test_always_follows_a_tag_that_moves(container_engine, registry):
     await provider.close()
 
 
-async def test_missing_fetches_once_and_tells_of_it(engine, registry):
+async def test_missing_fetches_once_and_tells_of_it(engine, registry, engine_kind):
     """The first time every layer is reported, the second time nobody is asked."""
     digest = registry.put("3", "VERSION=3")
     told: list[PullProgress] = []
     image = await obtain(engine, f"{registry.name}:3", PullPolicy.MISSING, told.append)
     assert image.digest == f"{registry.name}@{digest}"
     assert image.env["VERSION"] == "3"
-    assert {one.status for one in told} >= {"Pull complete"}
+    # Podman looks at the content: this layer may be here, under another digest.
+    ends = {"Pull complete"} if engine_kind == DOCKER else {"Download complete", "Already exists"}
+    assert ends & {one.status for one in told}
     assert all(one.image == image.name for one in told)
     asked = len(registry.asked)
     assert await obtain(engine, image.name, PullPolicy.MISSING) == image

@@ -18,7 +18,7 @@ from sandbox.container.provider import ContainerProvider
 from sandbox.container.settings import Nesting
 from sandbox.errors import SandboxError, SandboxUnavailableError
 from sandbox.limits import MIB, Limits
-from tests.contract.container_engine import settings_for
+from tests.contract.container_engine import on_docker, settings_for
 from tests.contract.sandbox_backends import finish
 
 OWNER = f"options-{os.getpid()}"
@@ -93,6 +93,7 @@ async def test_the_engine_of_the_host_in_the_reach_of_a_job(opened):
         )
 
 
+@on_docker
 async def test_an_engine_of_its_own(opened):
     """The job is root with every right, has a place for the files of an engine, and a stop reaches it."""
     if int(re.findall(r"CapBnd:\s*(\w+)", Path("/proc/self/status").read_text())[0], 16) + 1 != (
@@ -167,6 +168,23 @@ def watch_requests(monkeypatch):
     return watch
 
 
+async def test_an_engine_that_comes_back_is_not_tried_again(opened, watch_requests):
+    """A lost connection costs no container: the walls of the same engine were tried."""
+    provider = opened()
+    await provider.probe()
+    asked: list[str] = []
+
+    def note(request, send):
+        asked.append(request.url.path)
+        return send(request)
+
+    watch_requests(provider, note)
+    await provider._reconnect()
+    await provider.probe()
+    assert any(path.endswith("/info") for path in asked)
+    assert not any(path.endswith("/containers/create") for path in asked)
+
+
 async def test_no_container_starts_before_its_volume_is_filled(opened, watch_requests):
     """The engine fills it as root, and follows links; the image that would run meanwhile is the job's."""
     provider = opened(slots=1)
@@ -187,6 +205,7 @@ async def test_no_container_starts_before_its_volume_is_filled(opened, watch_req
     assert said == ["filled", "start"]
 
 
+@on_docker
 async def test_how_often_the_engine_is_asked(opened, watch_requests, monkeypatch):
     """A job costs ten requests, of which two are beside others; the next one within a moment nine. One that finds a container: none."""
     provider = opened(slots=1)
