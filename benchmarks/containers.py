@@ -15,7 +15,8 @@ from sandbox.base import ExecRequest, Network, SandboxRequest
 from sandbox.container.engine import Engine
 from sandbox.container.failure import Operation
 from sandbox.container.provider import ContainerProvider
-from tests.contract.container_engine import IMAGE, missing_part, running_engine, settings_for
+from tests.contract.container_engine import IMAGE, running_engine, settings_for
+from tests.contract.engine_kinds import missing_part
 
 COMMAND = ("true",)
 Times = tuple[float, float]

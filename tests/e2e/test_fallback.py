@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract import engine_keeper
-from tests.contract.container_engine import EMPTY_IMAGE, IMAGE, missing_part, running_engine
+from tests.contract.container_engine import EMPTY_IMAGE, IMAGE, running_engine
+from tests.contract.engine_kinds import missing_part
 from tests.e2e.instance import Instance
 from tests.e2e.terminal import Terminal
 from tests.e2e.test_cloud_mode import containers

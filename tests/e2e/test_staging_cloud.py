@@ -17,7 +17,8 @@ from agent_runner.server_link import ServerLink
 from daemon.job_client.client import JobClient
 from daemon.job_client.connection import Server
 from daemon.jobs.lifecycle import NOT_RECEIVED_MESSAGE
-from tests.contract.container_engine import IMAGE, RunningEngine, missing_part, mortal_engine
+from tests.contract.container_engine import IMAGE, RunningEngine, mortal_engine
+from tests.contract.engine_kinds import missing_part
 from tests.e2e.instance import RUNNER
 from tests.e2e.staging import Service, Staging
 from tests.e2e.test_cloud_mode import containers
