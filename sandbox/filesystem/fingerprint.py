@@ -75,9 +75,8 @@ def is_unchanged(workspace: Workspace, marks: Fingerprint, since: float) -> bool
         since: When the first command began since then, by the monotonic clock.
     """
     top = workspace.text
-    kept_from_jobs = (
-        workspace.job_uid is not None
-    )  # its own folder is root's, and nobody else can write there
+    # Then the folder itself is root's, and no job can change it: its times alone are enough.
+    is_roots = workspace.job_uid is not None
     try:
         for path, (mark, read_at) in marks.items():
             folder = f"{top}/{path}" if path else top
@@ -85,7 +84,7 @@ def is_unchanged(workspace: Workspace, marks: Fingerprint, since: float) -> bool
             identity, changed_at = mark[0]
             if found.st_ctime_ns != changed_at or _identity(found) != identity:
                 return False
-            if kept_from_jobs and not path:
+            if is_roots and not path:
                 continue
             settled = since - read_at > _SETTLED_S and found.st_ctime_ns % _COARSE_NS != 0
             if not (settled and _has_no_attributes(folder)) and _marked(folder) != mark:

@@ -55,3 +55,17 @@ def test_what_two_commands_did_is_found_after_the_second(tmp_path: Path) -> None
     pool.enter(workspace)
 
     assert not pool.is_untouched(workspace)
+
+
+def test_what_was_put_there_before_a_command_is_noticed(tmp_path: Path) -> None:
+    """Also by somebody of the host, right after the folders were made; after a command nothing is certain any more."""
+    pool = WorkspacePool(tmp_path, None)
+    workspace = pool.obtain("a-1", returnable=True)
+    assert pool.enter(workspace)
+    assert not pool.enter(workspace)
+    assert pool.is_untouched(workspace)
+    assert pool.enter(workspace)
+
+    checkout = pool.obtain("a-2", returnable=True)
+    (checkout.job / "src/.git").write_text("gitdir: elsewhere\n")
+    assert not pool.enter(checkout)
