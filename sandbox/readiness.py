@@ -37,6 +37,11 @@ class Readiness:
         if self._calls.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
+    def close(self) -> None:
+        """Give the descriptor back at once, if its loop is closed: what is left of a loop may be collected late."""
+        if self.loop.is_closed():
+            self._epoll.close()
+
     def _tell(self) -> None:
         calls = self._calls
         ready = [(fd, calls[fd]) for fd, _ in self._epoll.poll(0, _MOST)]
@@ -53,5 +58,7 @@ _latest: list[Readiness] = []
 def readiness(loop: asyncio.AbstractEventLoop) -> Readiness:
     """Return what watches for a loop; called once per command and descriptor, and once remembered by the caller."""
     if not _latest or _latest[0].loop is not loop:
+        for before in _latest:
+            before.close()
         _latest[:] = [Readiness(loop)]
     return _latest[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 
+import pytest
+
 from sandbox.readiness import Readiness, readiness
 
 DEADLINE_S = 10.0
@@ -64,7 +66,7 @@ async def test_a_number_that_is_used_again_hears_nothing_of_its_predecessor() ->
 
 
 def test_each_loop_has_its_own() -> None:
-    """Nothing that watched for a loop that is closed is used for the next one."""
+    """Nothing that watched for a loop that is closed is used for the next one, nor keeps a descriptor."""
 
     async def own() -> tuple[Readiness, Readiness]:
         loop = asyncio.get_running_loop()
@@ -73,3 +75,5 @@ def test_each_loop_has_its_own() -> None:
     first, again = asyncio.run(own())
     assert first is again
     assert asyncio.run(own())[0] is not first
+    with pytest.raises(ValueError, match="closed"):
+        first.watch(0, print)
