@@ -81,6 +81,8 @@ def environment(kind: str, root: Path) -> Mapping[str, str]:
     (root / "tmp").mkdir(exist_ok=True)
     files = {variable: str(root / name) for variable, name in _PODMAN_FILE_OF.items()}
     places = {"HOME": str(root), "XDG_RUNTIME_DIR": str(root), "TMPDIR": str(root / "tmp")}
+    # Asked for its version or facts it has dpkg look for the package of each of its programs, half a second in all.
+    places["DPKG_ADMINDIR"] = str(root / "tmp")
     return {**os.environ, **places, **files}
 
 
