@@ -11,18 +11,10 @@ import pytest
 from sandbox.base import ExecRequest
 from sandbox.container import launcher
 from sandbox.container.end_mark import Ended, EndMark
-from tests.unit.sandbox.container.test_resident_script import NAMESPACE, PATH, SHELLS
+from tests.unit.sandbox.container.test_resident_script import PATH
 
 MARKER = "end-of-it"
 TOLD = launcher.new_end_mark()
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request) -> list[str]:
-    """The words that start a shell, where it has nobody beside it."""
-    if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("no process namespaces here")
-    return [*NAMESPACE, *request.param]
 
 
 @pytest.fixture

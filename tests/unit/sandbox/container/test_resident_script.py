@@ -71,14 +71,6 @@ class Resident:
         return output, mark.ended
 
 
-@pytest.fixture(params=SHELLS)
-def shell(request) -> list[str]:
-    """The words that start a shell, where it has nobody beside it."""
-    if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("no process namespaces here")
-    return [*NAMESPACE, *request.param]
-
-
 @pytest.fixture
 def resident(shell: list[str], tmp_path: Path) -> Iterator[Resident]:
     """A shell that waits for commands, and says nothing that nobody asked for."""
