@@ -192,8 +192,8 @@ def _discard(pid: int) -> None:
     _collect(pid)
 
 
-async def wait_gone(pidfds: Sequence[int], timeout_s: float) -> bool:
-    """Wait until all these processes have ended; tell whether they did in time.
+async def wait_gone(pidfds: Sequence[int], timeout_s: float | None) -> bool:
+    """Wait until all these processes have ended, for ever if no time is given; tell whether they did in time.
 
     One at a time is waited for, and then all are looked at, at once: who else waits may close them a turn of the loop later.
     """

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from pathlib import Path
 
 from sandbox import procfs
+from sandbox.process import wait_gone
 
 
 class FirstProcess:
@@ -38,13 +38,7 @@ class FirstProcess:
 
     async def gone(self) -> None:
         """Wait for its end, and so for everybody's."""
-        ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._pidfd, ended.set)
-        try:
-            await ended.wait()
-        finally:
-            loop.remove_reader(self._pidfd)
+        await wait_gone([self._pidfd], None)
 
     def close(self) -> None:
         """Forget it; nobody waits any more. Called once."""

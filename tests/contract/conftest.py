@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,20 @@ def engine_kind(request: pytest.FixtureRequest) -> str:
     """The kind of ``container_engine``."""
     kind: str = request.node.callspec.params["container_engine"]
     return kind
+
+
+@pytest.fixture
+def watch_requests(monkeypatch):
+    """Return what has a function of a request, and of how to send it, stand between a provider and its engine."""
+
+    def watch(provider, around):
+        http = provider._engine._http
+        send = http.send
+        monkeypatch.setattr(
+            http, "send", lambda request, **options: around(request, partial(send, **options))
+        )
+
+    return watch
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import itertools
 import os
-from functools import partial
 
 import pytest
 
@@ -40,9 +39,9 @@ class Answers:
         self.tells.set()
         self.to: list[str] = []
 
-    async def between(self, send, request, **options):
+    async def between(self, request, send):
         """Stand between a provider and its engine."""
-        answer = await send(request, **options)
+        answer = await send(request)
         what = f"{request.method} {request.url.path.rpartition('/')[2]}"
         if what == "POST wait":
             await self.tells.wait()
@@ -51,11 +50,10 @@ class Answers:
 
 
 @pytest.fixture
-def answers(provider, monkeypatch) -> Answers:
+def answers(provider, watch_requests) -> Answers:
     """Return what the engine answers from now on."""
     made = Answers()
-    http = provider._engine._http
-    monkeypatch.setattr(http, "send", partial(made.between, http.send))
+    watch_requests(provider, made.between)
     return made
 
 

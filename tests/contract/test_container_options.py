@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import os
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -152,20 +151,6 @@ async def test_names_of_hosts(opened):
         sandbox = await provider.create(SandboxRequest(name="names-1", network=network))
         assert sandbox.info.loopback == host
         await sandbox.destroy()
-
-
-@pytest.fixture
-def watch_requests(monkeypatch):
-    """Return what has a function of a request, and of how to send it, stand between a provider and its engine."""
-
-    def watch(provider, around):
-        http = provider._engine._http
-        send = http.send
-        monkeypatch.setattr(
-            http, "send", lambda request, **options: around(request, partial(send, **options))
-        )
-
-    return watch
 
 
 async def test_an_engine_that_comes_back_is_not_tried_again(opened, watch_requests):
