@@ -170,9 +170,10 @@ class ExecRequest:
         """
         if not self.argv or not self.argv[0]:
             raise ValueError("a command needs at least a program")
-        if any("\0" in argument for argument in (*self.argv, self.cwd)):
+        texts = "".join((*self.argv, self.cwd))
+        if "\0" in texts:
             raise ValueError("an argument or the working directory holds a NUL byte")
-        if not all(map(has_bytes, (*self.argv, self.cwd))):
+        if not has_bytes(texts):
             raise ValueError("an argument or the working directory holds half of a character")
         if not self.cwd.startswith("/"):
             raise ValueError(f"the working directory {self.cwd!r} is not absolute")

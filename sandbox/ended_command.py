@@ -37,6 +37,9 @@ class EndedCommand:
     async def kill(self) -> None:
         """Do nothing: there is no process."""
 
+    def discard_output(self) -> None:
+        """Do nothing: what there is to say is not in a pipe."""
+
     async def processes(self) -> list[LiveProcess]:
         """Return nothing: there is no process."""
         return []

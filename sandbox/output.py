@@ -32,7 +32,7 @@ def open_output_pipe() -> tuple[int, int]:
 
 
 class OutputPump:
-    """Moves the bytes of one pipe to one consumer; owned by one command, used on its loop only."""
+    """Moves the bytes of one pipe to one consumer, who iterates over it; owned by one command, used on its loop only."""
 
     def __init__(
         self, fd: int, loop: asyncio.AbstractEventLoop, *, held_prefixes: tuple[bytes, ...] = ()
@@ -60,21 +60,25 @@ class OutputPump:
         """Tell whether the command waits for the consumer."""
         return not self._reading and not self._ended
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        """Yield pieces of at most 256 KiB, in order, until the output has ended."""
-        while True:
-            if self._chunks:
-                chunk = self._chunks.popleft()
-                self._buffered -= len(chunk)
-                if self.paused and self._buffered <= LOW_WATER_BYTES:
-                    self.last_output = self._loop.time()
-                    self._resume()
-                yield chunk
-            elif self._ended and not self._held:
-                return
-            else:
-                self._changed.clear()
-                await self._changed.wait()
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next piece of at most 256 KiB, in order, until the output has ended.
+
+        No generator, which the loop would have to know of.
+        """
+        while not self._chunks:
+            if self._ended and not self._held:
+                raise StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        chunk = self._chunks.popleft()
+        self._buffered -= len(chunk)
+        if self.paused and self._buffered <= LOW_WATER_BYTES:
+            self.last_output = self._loop.time()
+            self._resume()
+        return chunk
 
     def end_after(self, linger_s: float) -> None:
         """End at the latest ``linger_s`` from now, with what is in the pipe then. Called repeatedly."""

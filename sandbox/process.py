@@ -129,15 +129,21 @@ class ChildProcess:
             raise SandboxBrokenError(f"a new process cannot be watched: {error}") from error
 
     def when_over(self, call: Callable[[], None]) -> None:
-        """Have something called once, when the process has ended or is given up. Called once at most."""
-        if self._over.is_set():
-            self._loop.call_soon(call)
+        """Have something called once, when the process has ended or is given up, before that is told to anybody else. Called once at most."""
+        if self.is_over:
+            call()
         else:
             self._on_over = call
 
+    @property
+    def is_over(self) -> bool:
+        """Tell whether it is known to have ended, or was given up."""
+        return self._over.is_set()
+
     async def wait_exited(self) -> None:
         """Wait for the end of the process, not of its children, or until it is given up."""
-        await self._over.wait()
+        if not self.is_over:
+            await self._over.wait()
 
     def is_running(self) -> bool:
         """Tell whether the process has not ended at this moment, which the loop may not have seen yet."""
@@ -148,10 +154,11 @@ class ChildProcess:
 
     def give_up(self) -> None:
         """Wake who waits for a process that does not even die of KILL (it hangs in the kernel)."""
-        self._over.set()
+        # First who sees to the end, which is over mostly when those who wait for it come to look.
         call, self._on_over = self._on_over, None
         if call is not None:
             call()
+        self._over.set()
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the process alone, if it has not ended."""

@@ -80,10 +80,9 @@ def forget(command: LiveCommand) -> None:
 
 def _strangers() -> Iterator[ProcStat]:
     """Return the children of this process that are in another session and not registered."""
-    session = os.getsid(0)
-    for pid in procfs.adopted_children() - {command.leader for command in _LIVE}:
+    for pid in procfs.adopted_children().difference([command.leader for command in _LIVE]):
         stat = procfs.read_stat(pid)
-        if stat is not None and stat.session != session:
+        if stat is not None and stat.session != os.getsid(0):
             yield stat
 
 

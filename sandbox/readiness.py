@@ -44,7 +44,9 @@ class Readiness:
 
     def _tell(self) -> None:
         calls = self._calls
-        ready = [(fd, calls[fd]) for fd, _ in self._epoll.poll(0, _MOST)]
+        # The last one first: the output of a process ends before the process does, and who hears of the end of both
+        # in this order is woken once.
+        ready = [(fd, calls[fd]) for fd, _ in reversed(self._epoll.poll(0, _MOST))]
         for fd, call in ready:
             # One that another call has forgotten, whose number may be somebody else's by now, is not told.
             if calls.get(fd) is call:

@@ -14,6 +14,7 @@ It runs nothing. Each command does what its environment says:
 * ``SCRIPT_START_FAIL``: message of the ``CommandNotStartedError`` that ``wait`` raises.
 * ``SCRIPT_BROKEN``: message of the ``SandboxBrokenError`` that ``exec`` raises.
 * ``SCRIPT_DESTROY_FAIL``: message of the ``SandboxBrokenError`` that the sandbox's first ``destroy`` raises.
+* ``SCRIPT_DESTROY_S``: how long the sandbox's first ``destroy`` takes.
 * ``SCRIPT_WRITE``: ``path=content`` of a file to leave below the job root.
 """
 
@@ -187,6 +188,7 @@ class ScriptedSandbox:
         self._command: ScriptedCommand | None = None
         self._destroyed = False
         self._destroy_failure: str | None = None
+        self._destroy_s = 0.0
         self.files: dict[str, bytes] = {}
         """Files below the job root, by relative path; tests may read and write it."""
         self.requests: list[ExecRequest] = []
@@ -249,6 +251,7 @@ class ScriptedSandbox:
         self._refuse_destroyed()
         self.requests.append(request)
         self._destroy_failure = request.env.get("SCRIPT_DESTROY_FAIL", self._destroy_failure)
+        self._destroy_s = float(request.env.get("SCRIPT_DESTROY_S", self._destroy_s))
         if "SCRIPT_BROKEN" in request.env:
             raise SandboxBrokenError(request.env["SCRIPT_BROKEN"])
         if "SCRIPT_START_FAIL" in request.env:
@@ -269,6 +272,8 @@ class ScriptedSandbox:
         self._destroyed = True
         if self._command is not None:
             await self._command.kill()
+        pause_s, self._destroy_s = self._destroy_s, 0.0
+        await asyncio.sleep(pause_s)
         failure, self._destroy_failure = self._destroy_failure, None
         if failure is not None:
             raise SandboxBrokenError(failure)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -102,6 +101,8 @@ class SeveralKinds:
         for kind in sorted(self._open, key=lambda each: each == FILESYSTEM):  # it removes the root
             await self._open[kind].close()
         if self._noted or self._found:  # else the folder may be somebody's
+            import shutil  # noqa: PLC0415 - with four ways to compress, which an agent-runner that rests does without
+
             shutil.rmtree(self._root / SHARED, ignore_errors=True)
             with contextlib.suppress(OSError):
                 self._root.rmdir()

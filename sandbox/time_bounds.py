@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from sandbox.base import ExecRequest
+from sandbox.deadlines import deadlines
 
 
 class Heard(Protocol):
@@ -52,11 +53,11 @@ class TimeBounds:
         self._may_stop = may_stop
         self._stop = stop
         self._loop = asyncio.get_running_loop()
-        self._wall: asyncio.TimerHandle | None = None
+        self._deadlines = deadlines(self._loop)
         self._idle: asyncio.TimerHandle | None = None
         self._stopping: asyncio.Future[None] | None = None
         if request.timeout_s is not None:
-            self._wall = self._loop.call_later(request.timeout_s, self._on_wall)
+            self._deadlines.keep(self._loop.time() + request.timeout_s, self._on_wall)
         if request.idle_timeout_s is not None:
             self._on_idle_check(request.idle_timeout_s)
 
@@ -67,9 +68,9 @@ class TimeBounds:
 
     def cancel(self) -> None:
         """Stop the clocks. Called once, at the end of the command."""
-        for timer in (self._wall, self._idle):
-            if timer is not None:
-                timer.cancel()
+        self._deadlines.drop(self._on_wall)
+        if self._idle is not None:
+            self._idle.cancel()
 
     def _on_wall(self) -> None:
         if self._may_stop():

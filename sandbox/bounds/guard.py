@@ -22,14 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What keeps the bounds of one sandbox. Made by ``bounds_of``; costs nothing for a sandbox without any."""
+    """What keeps the bounds of sandboxes that have the same ones. Made by ``bounds_of``; costs nothing for those without any."""
 
-    name: str
     limits: Limits
     kept: tuple[KeptLimit, ...]
     groups: ControlGroups
-    folders: Sequence[Path]
-    """Those whose place on the disk counts; needed only for a bound on it."""
     extra_pids: int
     """Processes of ours beside those of a command."""
     own_dev: bool
@@ -50,27 +47,27 @@ class Bounds:
             file_bytes=file_bytes if disk is None else min(file_bytes, disk),
         )
 
-    def guard(self) -> Guard | None:
-        """Return what keeps the bounds of the next command; None if there are none.
+    def guard(self, name: str, folders: Sequence[Path]) -> Guard:
+        """Return what keeps the bounds of the next command of a sandbox that has some.
+
+        Args:
+            name: The sandbox.
+            folders: Those whose place on the disk counts.
 
         Raises:
             SandboxBrokenError: The kernel refused a control group that it gave before.
         """
-        if not self.kept:
-            return None
         try:
-            group = self.groups.create(self.name, self.limits, self.extra_pids)
+            group = self.groups.create(name, self.limits, self.extra_pids)
         except OSError as error:
-            raise SandboxBrokenError(f"no control group for {self.name}: {error}") from error
-        return Guard(self, group)
+            raise SandboxBrokenError(f"no control group for {name}: {error}") from error
+        return Guard(self, group, folders)
 
 
-def bounds_of(  # noqa: PLR0913 - the facts of one sandbox
+def bounds_of(
     *,
-    name: str,
     limits: Limits,
     groups: ControlGroups,
-    folders: Sequence[Path],
     extra_pids: int,
     own_dev: bool,
     counts_alone: bool,
@@ -78,10 +75,8 @@ def bounds_of(  # noqa: PLR0913 - the facts of one sandbox
     """Return the bounds of a sandbox and what keeps each.
 
     Args:
-        name: Of the sandbox.
         limits: What is asked for.
         groups: The control groups of the provider.
-        folders: Those whose place on the disk counts.
         extra_pids: Processes of ours beside those of a command.
         own_dev: Whether the commands have a /dev of their own.
         counts_alone: Whether the kernel counts the processes of the sandbox by themselves, without a group.
@@ -97,11 +92,9 @@ def bounds_of(  # noqa: PLR0913 - the facts of one sandbox
         by = {**otherwise, **groups.keepers()}
         kept = [KeptLimit(limit=limit, value=value, by=by[limit]) for limit, value in asked.items()]
     return Bounds(
-        name=name,
         limits=limits,
         kept=tuple(kept),
         groups=groups,
-        folders=folders,
         extra_pids=extra_pids,
         own_dev=own_dev,
     )
@@ -110,9 +103,10 @@ def bounds_of(  # noqa: PLR0913 - the facts of one sandbox
 class Guard:
     """Keeps the bounds of one command: ``doors`` before it is there, ``watch`` while it runs, ``end`` once its tree is dead."""
 
-    def __init__(self, bounds: Bounds, group: ControlGroup | None) -> None:
+    def __init__(self, bounds: Bounds, group: ControlGroup | None, folders: Sequence[Path]) -> None:
         self._bounds = bounds
         self._group = group
+        self._folders = folders
         self._watchdog: Watchdog | None = None
 
     def open_doors(self) -> list[int]:
@@ -169,7 +163,7 @@ class Guard:
         if limits.pids is not None and by[Limit.PIDS] is Keeper.WATCHDOG:
             looks.append(ProcessLook(members, limits.pids))
         if limits.disk_bytes is not None:
-            looks.append(DiskLook(members, self._bounds.folders, limits.disk_bytes))
+            looks.append(DiskLook(members, self._folders, limits.disk_bytes))
         return looks
 
     async def _remove(self, group: ControlGroup) -> None:

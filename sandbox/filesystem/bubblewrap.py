@@ -29,7 +29,7 @@ HELD_PREFIXES = (b"bwrap: ", b"prlimit: ")
 
 def block(options: Sequence[str]) -> bytes:
     """Return options as bubblewrap reads them from a descriptor."""
-    return os.fsencode("".join([f"{option}\0" for option in options]))
+    return os.fsencode("\0".join((*options, "")))
 
 
 def trusted_program(path: str) -> str:

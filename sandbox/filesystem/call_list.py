@@ -10,7 +10,6 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from itertools import accumulate
 
 from sandbox.filesystem.system_calls import Machine
 
@@ -120,32 +119,34 @@ class CallList:
 
         A text without ``#!`` is run by /bin/sh.
         """
-        words = self._texts(argv)
-        vector = self._vector(words)
-        variables = self._vector(self._texts([f"{name}={value}" for name, value in env.items()]))
         program = argv[0]
         folders = [""] if "/" in program else env.get("PATH", _DEFAULT_PATH).split(":")
-        shell = self._text(_SHELL)
-        for folder in folders:
-            path = self._text(f"{folder}/{program}") if folder else words[0]
-            self._add(_TELL, "execve", (path, vector, variables))
-            script = self._vector([shell, path, *words[1:]])
-            self._add(_TELL | _AFTER_ENOEXEC, "execve", (shell, script, variables))
+        paths = [f"{folder}/{program}" if folder else program for folder in folders]
+        # All at once: this is made for every command.
+        given = [*argv, *map("=".join, env.items())]
+        addresses = self._texts([*given, _SHELL, "", *paths])
+        words, variables = addresses[: len(argv)], addresses[len(argv) : len(given)]
+        shell, nothing, *programs = addresses[len(given) :]
+        scripts = [[shell, path, *words[1:]] for path in programs]
+        vector, environment, *shells = self._vectors([words, variables, *scripts])
+        for path, script in zip(programs, shells, strict=True):
+            self._add(_TELL, "execve", (path, vector, environment))
+            self._add(_TELL | _AFTER_ENOEXEC, "execve", (shell, script, environment))
         # Nothing of this name: this call cannot succeed, and tells the first error that says more than that.
-        nothing = self._text("")
-        self.must(Step.PROGRAM, "execve", nothing, vector, variables)
+        self.must(Step.PROGRAM, "execve", nothing, vector, environment)
 
     def begin_again(self, fd: int) -> None:
         """Become the program of a descriptor, which is closed by that, with the list that its stdin is; the last step of a list."""
         self.must(Step.RIGHTS, "close_range", _FIRST_FD, _LARGEST_FD, _CLOSE_RANGE_CLOEXEC)
-        nothing, vector = self._text(""), self._vector([self._text("launch")])
-        self.must(Step.PROGRAM, "execveat", fd, nothing, vector, self._vector([]), _AT_EMPTY_PATH)
+        nothing, name = self._texts(["", "launch"])
+        vector, environment = self._vectors([[name], []])
+        self.must(Step.PROGRAM, "execveat", fd, nothing, vector, environment, _AT_EMPTY_PATH)
 
     def finish(self) -> bytes:
         """Return the list as the trampoline reads it."""
         steps = BASE + len(self._data)
         _HEADER.pack_into(self._data, 0, MAGIC, 0, 0, steps)
-        return bytes(self._data + self._steps)
+        return b"".join((self._data, self._steps))
 
     def _add(self, flags: int, name: str, arguments: Sequence[int]) -> None:
         padding = (0,) * (6 - len(arguments))
@@ -156,17 +157,25 @@ class CallList:
 
     def _texts(self, texts: Sequence[str]) -> list[int]:
         """Put texts into the list, side by side; return their addresses."""
-        joined = "".join([f"{text}\0" for text in texts])
+        joined = "\0".join([*texts, ""])
         content = os.fsencode(joined)
-        if len(content) == len(joined):
-            lengths = [len(text) + 1 for text in texts]
-        else:  # a character may have several bytes
-            lengths = [len(os.fsencode(text)) + 1 for text in texts]
-        addresses = list(accumulate(lengths, initial=self.data(content)))
-        return addresses[:-1]
+        lengths = map(len, texts)
+        if len(content) != len(joined):  # a character may have several bytes
+            lengths = map(len, map(os.fsencode, texts))
+        address, addresses = self.data(content), []
+        for length in lengths:
+            addresses.append(address)
+            address += length + 1
+        return addresses
 
-    def _vector(self, addresses: Sequence[int]) -> int:
-        return self.data(struct.pack(f"<{len(addresses) + 1}Q", *addresses, 0))
+    def _vectors(self, lists: Sequence[Sequence[int]]) -> list[int]:
+        """Put lists of addresses into the list, each with its end, side by side; return their own addresses."""
+        words = [word for addresses in lists for word in (*addresses, 0)]
+        address, found = self.data(struct.pack(f"<{len(words)}Q", *words)), []
+        for addresses in lists:
+            found.append(address)
+            address += (len(addresses) + 1) * _WORD
+        return found
 
 
 def failed_step(record: bytes) -> tuple[Step, int] | None:

@@ -102,7 +102,6 @@ class FilesystemCommand:
         self._exceeded: Limit | None = None
         self._stopped = False
         self._kill_task: asyncio.Task[None] | None = None
-        self._over = asyncio.Event()
         self._ending: asyncio.Task[ExecResult | SandboxError]
         """From the end of the main process on, or when that is given up."""
         self._bounds = TimeBounds(request, pump, may_stop=self._may_stop, stop=self.stop)
@@ -112,19 +111,18 @@ class FilesystemCommand:
 
     def stream(self) -> AsyncIterator[bytes]:
         """Yield the merged output; see ``Command.stream``."""
-        return self._pump.stream()
+        return self._pump
 
     async def wait(self) -> ExecResult:
         """Wait for the end of the whole tree; see ``Command.wait``."""
-        await self._over.wait()
-        outcome = self._ending.result()
+        outcome = (await self._ended()).result()
         if isinstance(outcome, SandboxError):
             raise outcome
         return outcome
 
     async def stop(self, grace_s: float) -> None:
         """Ask the whole tree to end, wait, then kill; see ``Command.stop``."""
-        if self._over.is_set():
+        if self._is_over:
             return
         if not self._terminating:
             self._terminating = True
@@ -134,13 +132,13 @@ class FilesystemCommand:
                 return
         try:
             async with asyncio.timeout(grace_s):
-                await self._over.wait()
+                await self._ended()
         except TimeoutError:
             await self.kill()
 
     async def kill(self) -> None:
         """Kill the whole tree and return when it is gone; see ``Command.kill``."""
-        if self._over.is_set():
+        if self._is_over:
             return
         self._killed.set()
         self._note_stop()
@@ -149,11 +147,11 @@ class FilesystemCommand:
             if survivors and not self._child.has_exited:
                 self._lost = survivors
                 self._child.give_up()
-        await self._over.wait()
+        await self._ended()
 
     async def processes(self) -> list[LiveProcess]:
         """Return what runs at this moment; see ``Command.processes``."""
-        if self._over.is_set() or self._child.has_exited:
+        if self._is_over or self._child.has_exited:
             return []
         return await asyncio.to_thread(describe, self._tree.members())
 
@@ -173,7 +171,7 @@ class FilesystemCommand:
 
     def _note_stop(self) -> None:
         """Remember that the end is our doing, if it is; a bound that was hit before comes first."""
-        if not (self._bound_was_hit or self._over.is_set()) and self._tree.main_is_running():
+        if not (self._bound_was_hit or self._is_over) and self._tree.main_is_running():
             self._stopped = True
 
     @property
@@ -181,15 +179,18 @@ class FilesystemCommand:
         return self._bounds.was_hit or self._exceeded is not None
 
     def _begin_end(self) -> None:
-        self._ending = self._loop.create_task(self._end())
-        self._ending.add_done_callback(lambda _: self._over.set())  # also of one that never ran
+        self._ending = self._loop.create_task(self._see_to_the_end())
 
-    async def _end(self) -> ExecResult | SandboxError:
-        try:
-            return await self._see_to_the_end()
-        finally:
-            # Who waits is woken one turn of the loop sooner than by the end of the task.
-            self._over.set()
+    @property
+    def _is_over(self) -> bool:
+        return self._child.is_over and self._ending.done()
+
+    async def _ended(self) -> asyncio.Task[ExecResult | SandboxError]:
+        """Wait for the end; return the task that has seen to it."""
+        await self._child.wait_exited()
+        if not self._ending.done():
+            await asyncio.wait((self._ending,))
+        return self._ending
 
     async def _see_to_the_end(self) -> ExecResult | SandboxError:
         survivors: tuple[str, ...] = ()

@@ -76,11 +76,14 @@ def _not_begun(outcome: tuple[ExecResult, bytes] | SandboxError, pump: OutputPum
 
 
 def _concluded(status: int, pump: OutputPump) -> ExecResult:
-    unlimited = verdict.limits_failure(status, pump.held)
+    held = pump.held
+    if not held:  # nothing in front of the command has said why it did not come to it
+        return verdict.result_of(status)
+    unlimited = verdict.limits_failure(status, held)
     if unlimited is not None:
         pump.take_held()
         raise unlimited
-    failure = verdict.launch_failure(status, pump.held)
+    failure = verdict.launch_failure(status, held)
     return verdict.result_of(status) if failure is None else _not_begun(failure, pump)
 
 

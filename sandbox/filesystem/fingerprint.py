@@ -13,8 +13,10 @@ import fcntl
 import os
 import struct
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from sandbox.filesystem.file_system import tells_of_attributes
 from sandbox.filesystem.workspace import FOLDERS, Workspace
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -24,8 +26,10 @@ _GET_FLAGS = 2 << 30 | len(_LONG) << 16 | ord("f") << 8 | 1
 _ATTRIBUTES = bytes(28)
 _GET_ATTRIBUTES = 2 << 30 | len(_ATTRIBUTES) << 16 | ord("X") << 8 | 31
 """FS_IOC_FSGETXATTR: a second set of flags, and the project."""
+PATHS = ("", *FOLDERS)
+"""The folders, "" for the workspace itself."""
 _STEPS = [(path, *path.rpartition("/")[::2]) for path in FOLDERS]
-"""The folders, each with the one that it is in and its name there."""
+"""Those in it, each with the one that it is in and its name there."""
 
 _SETTLED_S = 0.5
 """After it a change has another time than one before: many ticks, also of a clock that a busy host holds up, or of another host's."""
@@ -42,6 +46,8 @@ class Marked(NamedTuple):
     mark: Mark
     read_at: float
     """By the monotonic clock, in seconds; not before the folder's last change."""
+    times_tell: bool = False
+    """Whether also an extended attribute moves the time of the last change."""
 
 
 Fingerprint = dict[str, Marked]
@@ -60,33 +66,49 @@ def fingerprint(workspace: Workspace) -> Fingerprint:
     try:
         for path, above, name in _STEPS:
             opened[path] = os.open(name, _FOLDER, dir_fd=opened[above])
-        return {path: Marked(_mark(fd), time.monotonic()) for path, fd in opened.items()}
+        times_tell = tells_of_attributes(opened[""])
+        return {
+            path: Marked(_mark(fd), time.monotonic(), times_tell) for path, fd in opened.items()
+        }
     finally:
         for fd in opened.values():
             os.close(fd)
 
 
-def is_unchanged(workspace: Workspace, marks: Fingerprint, since: float) -> bool:
-    """Tell whether the folders of a workspace are as they were marked; called after every command.
+def is_unchanged(
+    workspace: Workspace,
+    marks: Fingerprint,
+    since: float,
+    *,
+    root_fd: int,
+    paths: Iterable[str] = PATHS,
+) -> bool:
+    """Tell whether the folders of a workspace are as they were marked; called after every command, and of some before it.
 
     Args:
         workspace: Nobody is in it any more.
         marks: Of its folders.
         since: When the first command began since then, by the monotonic clock.
+        root_fd: The folder that the workspace is in, from which it is half as far to those in it.
+        paths: Which of them.
     """
-    top = workspace.text
-    # Then the folder itself is root's, and no job can change it: its times alone are enough.
-    is_roots = workspace.job_uid is not None
     try:
-        for path, (mark, read_at) in marks.items():
-            folder = f"{top}/{path}" if path else top
-            found = os.lstat(folder)  # the hot path
+        for path in paths:
+            mark, read_at, times_tell = marks[path]
+            below = f"/{path}" if path else ""
+            # The hot path.
+            found = os.stat(f"{workspace.name}{below}", dir_fd=root_fd, follow_symlinks=False)
             identity, changed_at = mark[0]
-            if found.st_ctime_ns != changed_at or _identity(found) != identity:
+            if _identity(found) != identity:
                 return False
-            if is_roots and not path:
+            if not path and _is_roots(workspace):
                 continue
+            if found.st_ctime_ns != changed_at:
+                return False
             settled = since - read_at > _SETTLED_S and found.st_ctime_ns % _COARSE_NS != 0
+            if settled and times_tell:
+                continue
+            folder = f"{workspace.text}{below}"
             if not (settled and _has_no_attributes(folder)) and _marked(folder) != mark:
                 return False
     except OSError:
@@ -100,12 +122,19 @@ def after_move(marks: Fingerprint, workspace: Workspace) -> Fingerprint:
     Raises:
         OSError: It is missing, or not what was marked.
     """
+    if _is_roots(workspace):
+        return marks
     found = os.lstat(workspace.text)  # the hot path
     (before, _), names, extended, flags, attributes = marks[""].mark
     if _identity(found) != before:
         raise OSError(errno.ESTALE, "another folder has taken its place", workspace.text)
     mark = ((before, found.st_ctime_ns), names, extended, flags, attributes)
-    return {**marks, "": Marked(mark, time.monotonic())}
+    return {**marks, "": Marked(mark, time.monotonic(), marks[""].times_tell)}
+
+
+def _is_roots(workspace: Workspace) -> bool:
+    """Tell whether the folder itself is root's, as that above it: no job can change or replace it, so its times of a change tell nothing."""
+    return workspace.job_uid is not None
 
 
 def _has_no_attributes(folder: str) -> bool:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 
-from sandbox.base import Command, ExecRequest
+from sandbox.base import ExecRequest
 from sandbox.bounds.guard import Guard
 from sandbox.ended_command import EndedCommand
 from sandbox.env import JOB_ROOT
@@ -51,7 +51,7 @@ class BubblewrapLauncher:
 
         Args:
             trampoline: Spawns.
-            calls: What bubblewrap gives up; its user is added here.
+            calls: What bubblewrap of this user begins with; see ``beginning``.
             scope: Rules that bubblewrap is behind.
             walls: Options that are the same for every sandbox.
             filter_program: Of system calls, for the command and all its descendants.
@@ -67,17 +67,29 @@ class BubblewrapLauncher:
         self._walls = walls
         self._folders = self._bound(NO_CHECKOUTS)
         """The options of a command but for its own."""
-        self._calls = calls.copy()
-        if workspace.job_uid is not None:
-            rights.become(self._calls, workspace.job_uid)
-        rights.gain_nothing(self._calls)
-        rights.share_files(self._calls)
+        self._calls = calls
+
+    @staticmethod
+    def beginning(shared: CallList, scope: AbstractSocketScope, uid: int | None) -> CallList:
+        """Return what bubblewrap begins with for one user, in all sandboxes of the user.
+
+        Args:
+            shared: What every bubblewrap gives up.
+            scope: Rules that it is behind.
+            uid: The user; None for that of this process.
+        """
+        calls = shared.copy()
+        if uid is not None:
+            rights.become(calls, uid)
+        rights.gain_nothing(calls)
+        rights.share_files(calls)
         if scope.fd >= 0:
-            self._calls.must(Step.WALLS, "landlock_restrict_self", scope.fd, 0)
+            calls.must(Step.WALLS, "landlock_restrict_self", scope.fd, 0)
+        return calls
 
     async def start(
         self, request: ExecRequest, env: Mapping[str, str], aftermath: Aftermath
-    ) -> Command:
+    ) -> FilesystemCommand | EndedCommand:
         """Spawn bubblewrap from the thread of the loop, which its death signal is tied to."""
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:
@@ -89,7 +101,7 @@ class BubblewrapLauncher:
                     if gate is not None:
                         undo.callback(gate.abandon)
                         env = {**gate.env, **env}
-                    guard = self._terms.bounds.guard()
+                    guard = _guard(self._terms, self._workspace)
                     if guard is not None:
                         undo.callback(guard.abandon)
                     command = register(self._workspace.name)
@@ -167,11 +179,10 @@ class BubblewrapLauncher:
         status_fd, output_fd = pipes
         # Limits are set inside, by ``argv``: bubblewrap is not bound by them, and the kernel counts the processes of a
         # user namespace by themselves.
-        args_fd = memory_file("arguments", options)
-        with contextlib.ExitStack() as undo:
-            undo.callback(os.close, args_fd)
-            filter_fd = memory_file("filter", self._filter)  # bubblewrap reads it to its end
-            undo.callback(os.close, filter_fd)
+        made: list[int] = []
+        try:
+            made.append(args_fd := memory_file("arguments", options))
+            made.append(filter_fd := memory_file("filter", self._filter))  # it is read to its end
             kept: tuple[int, ...] = (args_fd, status_fd, filter_fd)
             fds = ["--args", str(args_fd), "--json-status-fd", str(status_fd)]
             fds += ["--seccomp", str(filter_fd)]
@@ -179,7 +190,8 @@ class BubblewrapLauncher:
                 kept = (*kept, gate.closed_fd)
                 fds += ["--block-fd", str(gate.closed_fd)]
             calls = self._calls.copy()
-            doors = [] if guard is None else _enter_groups(calls, guard, undo)
+            doors = [] if guard is None else _enter_groups(calls, guard)
+            made += doors
             given = _take_stdin(calls, stdin if latch is None else latch.stdin_fd)
             if latch is not None:
                 kept = (*kept, *latch.kept)
@@ -189,6 +201,9 @@ class BubblewrapLauncher:
             if self._scope.fd >= 0:
                 kept = (*kept, self._scope.fd)
             return self._trampoline.spawn(calls.finish(), output_fd=output_fd, kept=(*kept, *doors))
+        finally:
+            for fd in made:
+                os.close(fd)
 
 
 class RestrictedLauncher:
@@ -241,10 +256,10 @@ class RestrictedLauncher:
 
     async def start(
         self, request: ExecRequest, env: Mapping[str, str], aftermath: Aftermath
-    ) -> Command:
+    ) -> FilesystemCommand | EndedCommand:
         """Spawn the command itself, behind the walls that it puts around itself before it is the command."""
         try:
-            guard = self._terms.bounds.guard()
+            guard = _guard(self._terms, self._workspace)
             try:
                 return self._begun(request, env, aftermath, guard)
             except BaseException:
@@ -292,24 +307,33 @@ class RestrictedLauncher:
         counted = count_processes(uid) if self._limits.pids is not None else 0
         argv = limited(request.argv, limit_options(self._limits, process_count=counted))
         calls = self._calls.copy()
-        kept: tuple[int, ...] = ()
         if request.stdin is not None:
             calls.replace_stdin(request.stdin)
-            kept = (request.stdin,)
         calls.change_directory(request.cwd)
-        with contextlib.ExitStack() as undo:
+        made: list[int] = []
+        try:
             if guard is not None:
-                kept = (*kept, *_enter_groups(calls, guard, undo))
+                made += _enter_groups(calls, guard)
             if self._walls is not None:
                 ruleset = self._walls.ruleset(self._workspace, self._terms.network)
-                undo.callback(ruleset.close)
+                made.append(ruleset.fd)
                 calls.must(Step.WALLS, "landlock_restrict_self", ruleset.fd, 0)
-                kept = (*kept, ruleset.fd)
             calls.close_all_but(())
             if self._filter is not None:
                 rights.filter_calls(calls, self._filter)
             calls.execute(argv, env)
+            kept = made if request.stdin is None else [*made, request.stdin]
             return self._trampoline.spawn(calls.finish(), output_fd=output_fd, kept=kept)
+        finally:
+            for fd in made:
+                os.close(fd)
+
+
+def _guard(terms: Terms, workspace: Workspace) -> Guard | None:
+    """Return what keeps the bounds of the next command; None if there are none."""
+    if not terms.bounds.kept:
+        return None
+    return terms.bounds.guard(workspace.name, (workspace.job, workspace.home, workspace.tmp))
 
 
 def _take_stdin(calls: CallList, fd: int | None) -> tuple[int, ...]:
@@ -326,16 +350,16 @@ def _output(request: ExecRequest, pipe: int) -> int:
     return pipe if request.stdin is None or not os.isatty(request.stdin) else request.stdin
 
 
-def _enter_groups(calls: CallList, guard: Guard, undo: contextlib.ExitStack) -> list[int]:
-    """Have a process begin in its control groups; return the descriptors that this takes, which ``undo`` closes."""
+def _enter_groups(calls: CallList, guard: Guard) -> list[int]:
+    """Have a process begin in its control groups; return the descriptors that this takes, which the caller closes."""
     doors = guard.open_doors()
-    for door in doors:
-        undo.callback(os.close, door)
     calls.begin_in_groups(doors)
     return doors
 
 
-async def _past(gate: Gate, status: BubblewrapStatus, started: FilesystemCommand) -> Command:
+async def _past(
+    gate: Gate, status: BubblewrapStatus, started: FilesystemCommand
+) -> FilesystemCommand | EndedCommand:
     """Let a command go once what it needs outside is there; one that cannot have it ends before it began."""
     try:
         await gate.open(status, started.show)

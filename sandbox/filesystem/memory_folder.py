@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
 import stat
 from pathlib import Path
 
@@ -35,7 +33,7 @@ def open_memory_folder(memory: Path = MEMORY) -> Path | None:
         # Pids of another namespace say nothing here.
         prefix = f"runner-{os.geteuid()}-{Path('/proc/self/ns/pid').stat().st_ino}"
         _sweep(memory, prefix)
-        path = memory / f"{prefix}-{me.pid}-{me.start_ticks}-{secrets.token_hex(4)}"
+        path = memory / f"{prefix}-{me.pid}-{me.start_ticks}-{os.urandom(4).hex()}"
         path.mkdir(mode=0o700)
         path.chmod(_PASSABLE)
     except OSError:
@@ -52,4 +50,6 @@ def _sweep(memory: Path, prefix: str) -> None:
             if stat_now is not None and stat_now.start_ticks == start_ticks:
                 continue
             if path.lstat().st_uid == os.geteuid():
+                import shutil  # noqa: PLC0415 - few are left
+
                 shutil.rmtree(path)

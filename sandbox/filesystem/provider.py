@@ -15,23 +15,19 @@ from sandbox.base import (
     Capabilities,
     ExecRequest,
     Network,
-    SandboxInfo,
     SandboxRequest,
     Tier,
 )
 from sandbox.bounds.control_groups import ControlGroups
-from sandbox.bounds.guard import Bounds, bounds_of
 from sandbox.env import OWNER_MARKER
 from sandbox.errors import SandboxBrokenError, SandboxError, SandboxUnavailableError
-from sandbox.filesystem.bubblewrap import BUBBLEWRAP_PROCESSES
+from sandbox.filesystem.agreement import KIND, Agreement, Agreements, agree
 from sandbox.filesystem.lanes import JOB_UIDS, Lane, Lanes
 from sandbox.filesystem.removal_queue import RemovalQueue, discard_workspace
-from sandbox.filesystem.required import check_nested, check_required
 from sandbox.filesystem.root_check import check_root
 from sandbox.filesystem.sandbox import FilesystemSandbox
 from sandbox.filesystem.settled import in_thread
 from sandbox.filesystem.system_files import EtcCopy
-from sandbox.filesystem.terms import Terms
 from sandbox.filesystem.tiers import (
     BubblewrapTier,
     LandlockTier,
@@ -44,7 +40,6 @@ from sandbox.filesystem.workspace import SPARE_PREFIX, Workspace, open_root
 from sandbox.process import become_subreaper
 from sandbox.process_tree import has_processes, kill_marked, users_of_others
 
-KIND = "filesystem"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")
 _SHARED = ".shared"
 _PROBE_S = 20.0
@@ -86,6 +81,7 @@ class FilesystemProvider:
         self._changes_user = os.geteuid() == 0
         self._backend: TierBackend | None = None
         self._capabilities: Capabilities | None = None
+        self._agreements: Agreements | None = None
         self._prepared = False
         self._warned = False
         self._live: dict[str, FilesystemSandbox] = {}
@@ -124,14 +120,24 @@ class FilesystemProvider:
         backend = self._backend
         if backend is None:
             raise SandboxBrokenError("the provider was closed")
-        self._check(request, capabilities, backend)
+        if _NAME.fullmatch(request.name) is None:
+            raise SandboxBrokenError(f"{request.name!r} cannot be the name of a sandbox")
+        if self._agreements is None:
+            self._agreements = Agreements(
+                backend,
+                capabilities,
+                self._groups,
+                allow_plain=self._allow_plain,
+                changes_user=self._changes_user,
+            )
+        agreement = self._agreements.of(request)
         if capabilities.tier is Tier.PLAIN and not self._warned:
             self._warned = True  # who runs jobs says so of each, at its end
             logger.warning(
                 "Jobs run without walls: they can read and change whatever their user can",
                 extra={"action": "no_walls", "sandbox": request.name},
             )
-        return await self._make(backend, request)
+        return await self._make(backend, request, agreement)
 
     async def reap(self) -> list[str]:
         """Remove processes and workspaces of an earlier process with this owner label."""
@@ -162,7 +168,7 @@ class FilesystemProvider:
         if self._backend is not None:
             await self._backend.close()
             self._backend = None
-            self._capabilities = None
+            self._capabilities = self._agreements = None
         await in_thread(self._removals.close)
         self._lanes.close()
         await in_thread(self._groups.close)
@@ -260,7 +266,9 @@ class FilesystemProvider:
         """Run a command in a tier."""
         name = f"probe-{os.getpid()}"
         await in_thread(partial(discard_workspace, self._workspace(name)))
-        sandbox = await self._make(backend, SandboxRequest(name=name, network=network))
+        first = SandboxRequest(name=name, network=network)
+        agreement = agree(backend, self._groups, first, changes_user=self._changes_user)
+        sandbox = await self._make(backend, first, agreement)
         try:
             request = ExecRequest(
                 argv=("/bin/sh", "-c", "echo works"),
@@ -278,53 +286,21 @@ class FilesystemProvider:
             said = output.decode("utf-8", "replace").strip()
             raise SandboxBrokenError(f"a first command ended with {result.exit_code}: {said}")
 
-    def _check(
-        self, request: SandboxRequest, capabilities: Capabilities, backend: TierBackend
-    ) -> None:
-        if _NAME.fullmatch(request.name) is None:
-            raise SandboxBrokenError(f"{request.name!r} cannot be the name of a sandbox")
-        check_nested(request.nested)
-        if capabilities.tier is Tier.PLAIN and not (
-            self._allow_plain or request.min_tier is Tier.PLAIN
-        ):
-            raise SandboxUnavailableError(
-                f"only the plain tier works here, which needs --allow-unsandboxed: {capabilities.reason}"
-            )
-        # The operator's consent covers jobs that ask for nothing special, never one that names a stronger tier.
-        waived = self._allow_plain and request.min_tier is Tier.LANDLOCK
-        if capabilities.tier < request.min_tier and not waived:
-            raise SandboxUnavailableError(
-                f"the job needs the tier {request.min_tier.label}; this host reaches"
-                f" {capabilities.tier.label}: {capabilities.reason}"
-            )
-        if request.network is Network.OFF and not backend.can_switch_network_off():
-            raise SandboxUnavailableError(
-                f"the tier {capabilities.tier.label} cannot switch the network off here"
-            )
-        if request.network is Network.HOSTS and not backend.can_filter_hosts():
-            raise SandboxUnavailableError(
-                "a list of hosts needs the tier bwrap with network namespaces; this host reaches"
-                f" {capabilities.tier.label}: {capabilities.reason or 'without them'}"
-            )
-
-    async def _make(self, backend: TierBackend, request: SandboxRequest) -> FilesystemSandbox:
-        name, network = request.name, request.network
+    async def _make(
+        self, backend: TierBackend, request: SandboxRequest, agreement: Agreement
+    ) -> FilesystemSandbox:
+        name, terms = request.name, agreement.terms
         slot = self._warm.take(request)
         lane = self._lanes.take() if slot is None else slot.lane
         try:
             place = lane.pool.workspace(name)
-            bounds = self._bounds(backend, request, place)
-            info = _info(backend, network, bounds)
-            check_required(request.require, info)
-            link = backend.link if network is Network.ON else None
-            terms = Terms(network=network, hosts=request.hosts, link=link, bounds=bounds)
             launcher = await backend.launcher(place, terms)
             # Few calls, here: handing them to a thread and back costs several times as much.
             if slot is None:
-                private = backend.keeps_folders_private(network)
+                private = backend.keeps_folders_private(request.network)
                 workspace = lane.pool.obtain(name, returnable=private)
             else:
-                workspace = slot.assign(name, bounds.process_limits())
+                workspace = slot.assign(name, terms.bounds.process_limits())
         except BaseException as error:
             self._undo(lane, slot)
             if isinstance(error, OSError):
@@ -332,7 +308,7 @@ class FilesystemProvider:
             raise
         sandbox = FilesystemSandbox(
             owner_label=self._owner_label,
-            info=info,
+            info=agreement.info,
             workspace=workspace,
             lane=lane,
             removals=self._removals,
@@ -351,18 +327,6 @@ class FilesystemProvider:
             self._lanes.give_back(lane)
         else:
             self._warm.put_back(slot)
-
-    def _bounds(self, backend: TierBackend, request: SandboxRequest, place: Workspace) -> Bounds:
-        mounted = backend.tier is Tier.BWRAP
-        return bounds_of(
-            name=request.name,
-            limits=request.limits,
-            groups=self._groups,
-            folders=() if request.limits.disk_bytes is None else (place.job, place.home, place.tmp),
-            extra_pids=BUBBLEWRAP_PROCESSES if mounted else 0,
-            own_dev=mounted,
-            counts_alone=mounted or self._changes_user,
-        )
 
     def _forget(self, sandbox: FilesystemSandbox) -> None:
         """Let the next sandbox have the lane of one that is gone, if nothing of it can live."""
@@ -393,8 +357,3 @@ class FilesystemProvider:
             for entry in os.scandir(self._root)
             if entry.name not in spared and not self._is_known(entry.name)
         ]
-
-
-def _info(backend: TierBackend, network: Network, bounds: Bounds) -> SandboxInfo:
-    walls = backend.walls_not_held(network)
-    return SandboxInfo(kind=KIND, tier=backend.tier, walls_not_held=walls, limits=bounds.kept)

@@ -35,7 +35,7 @@ class Launcher(Protocol):
 
     async def start(
         self, request: ExecRequest, env: Mapping[str, str], aftermath: Aftermath
-    ) -> Command:
+    ) -> FilesystemCommand | EndedCommand:
         """Start a command, or return one that ended before it began."""
         ...
 
@@ -67,7 +67,7 @@ class FilesystemSandbox:
         """Where the first command may begin at once; None once one has, or if nothing was built ahead."""
         self._protects = protects
         self._on_destroyed = on_destroyed
-        self._command: Command | None = None
+        self._command: FilesystemCommand | EndedCommand | None = None
         self._all_verified_dead = True
         """Whether of each command, the running one excepted, it is certain that nothing lives."""
         self._destroyed = False
@@ -184,10 +184,10 @@ class FilesystemSandbox:
                 self._socket.close()
             if self._command is not None:
                 await self._command.kill()
-                if isinstance(self._command, FilesystemCommand):
-                    self._command.discard_output()
+                self._command.discard_output()
                 self._settle_command()
-            await self._discard_parked()
+            if self._parked is not None:
+                await self._discard(self._parked)
             try:
                 await self._release_workspace()
             except OSError as error:
@@ -199,32 +199,26 @@ class FilesystemSandbox:
 
     async def _begin(
         self, request: ExecRequest, env: Mapping[str, str], aftermath: Aftermath
-    ) -> Command:
+    ) -> FilesystemCommand | EndedCommand:
         """Begin in what was built ahead, if that is what the command would get; else start it."""
-        if (
-            self._parked is not None
-            and request.stdin is None
-            and aftermath.checkouts == NO_CHECKOUTS
-        ):
-            command = self._parked.begin(request, env, aftermath)
-            if command is not None:
-                self._parked = None
-                return command
-        await self._discard_parked()
+        if self._parked is not None:
+            if request.stdin is None and aftermath.checkouts == NO_CHECKOUTS:
+                command = self._parked.begin(request, env, aftermath)
+                if command is not None:
+                    self._parked = None
+                    return command
+            await self._discard(self._parked)
         return await self._launcher.start(request, env, aftermath)
 
-    async def _discard_parked(self) -> None:
-        if self._parked is not None:
-            dead = await self._parked.discard()
-            self._parked = None
-            self._all_verified_dead = self._all_verified_dead and dead
+    async def _discard(self, parked: Parked) -> None:
+        dead = await parked.discard()
+        self._parked = None
+        self._all_verified_dead = self._all_verified_dead and dead
 
     def _settle_command(self) -> None:
         """Note how the tree of a command has ended, and forget the command."""
         command, self._command = self._command, None
-        if command is not None and not (
-            isinstance(command, FilesystemCommand | EndedCommand) and command.verified_dead
-        ):
+        if command is not None and not command.verified_dead:
             self._all_verified_dead = False
 
     async def _release_workspace(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -140,4 +140,4 @@ MACHINES = {
 
 def this_machine() -> Machine | None:
     """Return the machine that this process runs on, or None if its numbers are not known here."""
-    return MACHINES.get(platform.machine()) if sys.maxsize > _LARGEST_32_BIT else None
+    return MACHINES.get(os.uname().machine) if sys.maxsize > _LARGEST_32_BIT else None

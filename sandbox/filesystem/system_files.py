@@ -8,7 +8,6 @@ configuration, certificates) is copied again when a sandbox is created.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from pathlib import Path
 
@@ -83,6 +82,8 @@ class EtcCopy:
         """Give the memory back. No sandbox may use it any more; the fallback is removed with the folder that it is in."""
         self._seen.clear()
         if self._folder is not None:
+            import shutil  # noqa: PLC0415 - with four ways to compress, which an agent-runner that rests does without
+
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
@@ -136,8 +137,9 @@ def _copy_folder(source: str, target: str) -> None:
         elif entry.is_dir(follow_symlinks=False):
             _copy_folder(entry.path, copy)
         elif entry.is_file(follow_symlinks=False):
-            shutil.copyfile(entry.path, copy)
-            os.chmod(copy, _PUBLIC_FILE)  # noqa: PTH101
+            made = Path(copy)
+            made.write_bytes(Path(entry.path).read_bytes())
+            made.chmod(_PUBLIC_FILE)
 
 
 def _copy_link(source: str, copy: str) -> None:

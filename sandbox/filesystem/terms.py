@@ -1,4 +1,4 @@
-"""What was agreed on for one sandbox, beside its folders."""
+"""What was agreed on for a sandbox, beside its folders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sandbox.bounds.guard import Bounds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What the commands of one sandbox may reach and take."""
+    """What the commands of sandboxes that ask for the same may reach and take."""
 
     network: Network
     hosts: tuple[str, ...]

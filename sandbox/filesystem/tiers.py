@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +32,8 @@ from sandbox.network.pasta import PASTA, host_problem
 IN_NAMESPACES = SyscallPolicy(families=frozenset({UNIX, INET, INET6, NETLINK}), own_namespaces=True)
 _OF_THE_HOST = frozenset({INET, INET6, NETLINK})
 """No unix sockets: no rule of Landlock before ABI 9 keeps those from being reached that have a path, such as the bus of the user."""
+_WITH_NETWORK = SyscallPolicy(families=_OF_THE_HOST, own_namespaces=False)
+_WITHOUT_NETWORK = SyscallPolicy(families=frozenset(), own_namespaces=False)
 _ALL_BUT_THE_USER = tuple(wall for wall in Wall if wall is not Wall.JOB_UID)
 _REFRESH_PERIOD_S = 0.5
 """How old the copy of /etc may be for a new sandbox."""
@@ -98,7 +102,8 @@ class BubblewrapTier:
         self._abi = kernel_abi()
         self._trampoline = Trampoline(root)
         self._scope = AbstractSocketScope(self._abi)
-        self._calls = _shared_calls(self._trampoline, changes_user=changes_user)
+        shared = _shared_calls(self._trampoline, changes_user=changes_user)
+        self._beginnings = Beginnings(partial(BubblewrapLauncher.beginning, shared, self._scope))
         self._network_off = network_off
         self.link: str | None = None
         self._refreshing = asyncio.Lock()
@@ -147,7 +152,7 @@ class BubblewrapTier:
             await self._refresh()
         return BubblewrapLauncher(
             trampoline=self._trampoline,
-            calls=self._calls,
+            calls=self._beginnings.of(workspace.job_uid),
             scope=self._scope,
             walls=self._walls,
             filter_program=program(self._trampoline.machine, IN_NAMESPACES),
@@ -189,7 +194,7 @@ class LandlockTier:
         self._walls = LandlockWalls()
         self._changes_user = changes_user
         self._trampoline = Trampoline(root)
-        self._beginnings = Beginnings(self._trampoline, changes_user=changes_user)
+        self._beginnings = _restricted(self._trampoline, changes_user=changes_user)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return what no rule covers: /proc shows all, a fork storm can outrun a sweep, nothing below what is allowed is excepted."""
@@ -216,10 +221,7 @@ class LandlockTier:
 
     async def launcher(self, workspace: Workspace, terms: Terms) -> Launcher:
         """Return what starts the commands of one sandbox."""
-        policy = SyscallPolicy(
-            families=_OF_THE_HOST if terms.network is Network.ON else frozenset(),
-            own_namespaces=False,
-        )
+        policy = _WITH_NETWORK if terms.network is Network.ON else _WITHOUT_NETWORK
         return RestrictedLauncher(
             trampoline=self._trampoline,
             calls=self._beginnings.of(workspace.job_uid),
@@ -250,7 +252,7 @@ class PlainTier:
 
     def __init__(self, root: Path, *, changes_user: bool) -> None:
         self._trampoline = Trampoline(root)
-        self._beginnings = Beginnings(self._trampoline, changes_user=changes_user)
+        self._beginnings = _restricted(self._trampoline, changes_user=changes_user)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return everything but the change of the user."""
@@ -302,20 +304,27 @@ def check_reachable(root: Path) -> None:
 
 
 class Beginnings:
-    """What commands begin with that put up their walls themselves, by their user. One per tier."""
+    """What commands begin with, by their user. One per tier."""
 
-    def __init__(self, trampoline: Trampoline, *, changes_user: bool) -> None:
-        self._shared = _shared_calls(trampoline, changes_user=changes_user)
-        if changes_user:
-            rights.empty_bounding_set(self._shared)
+    def __init__(self, make: Callable[[int | None], CallList]) -> None:
+        """Remember how that of a user is made."""
+        self._make = make
         self._of: dict[int | None, CallList] = {}
 
     def of(self, uid: int | None) -> CallList:
         """Return that of a user, which is copied, never changed; 5 KB are kept of each. Called once per sandbox."""
         calls = self._of.get(uid)
         if calls is None:
-            calls = self._of[uid] = RestrictedLauncher.beginning(self._shared, uid)
+            calls = self._of[uid] = self._make(uid)
         return calls
+
+
+def _restricted(trampoline: Trampoline, *, changes_user: bool) -> Beginnings:
+    """Return what commands begin with that put up their walls themselves."""
+    shared = _shared_calls(trampoline, changes_user=changes_user)
+    if changes_user:
+        rights.empty_bounding_set(shared)
+    return Beginnings(partial(RestrictedLauncher.beginning, shared))
 
 
 def _shared_calls(trampoline: Trampoline, *, changes_user: bool) -> CallList:

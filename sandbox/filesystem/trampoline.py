@@ -16,7 +16,6 @@ import errno
 import os
 import signal
 import struct
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -128,10 +127,9 @@ def memory_file(name: str, content: bytes, flags: int = 0) -> int:
     """Return a file of memory with this content, read from its beginning."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | flags)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.lseek(fd, 0, os.SEEK_SET)
+        written = 0
+        while written < len(content):  # by its place: who reads the file begins at its beginning
+            written += os.pwrite(fd, content[written:], written)
     except BaseException:
         os.close(fd)
         raise
@@ -161,6 +159,8 @@ def _executable_file(content: bytes, folder: Path | None) -> int:
 
 def _nameless_file(folder: Path, content: bytes) -> int:
     """Return a program of a folder whose name is gone already: nobody else opens it, and nothing has to be removed."""
+    import tempfile  # noqa: PLC0415 - for a kernel that executes nothing of memory
+
     fd, path = tempfile.mkstemp(dir=folder)
     try:
         os.unlink(path)  # noqa: PTH108

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from functools import lru_cache
 
 from sandbox.base import ExecRequest, ExecResult
 from sandbox.errors import CommandNotStartedError, SandboxBrokenError, SandboxError
@@ -31,6 +32,7 @@ _EXHAUSTED = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _KILLED = ExecResult(exit_code=137, signal=9)
 
 
+@lru_cache(maxsize=16)  # for every command, and nearly all end alike
 def result_of(exit_code: int) -> ExecResult:
     """Return the result of an exit status, as subprocess or as a shell reports it."""
     code, number = exit_code_of(exit_code)

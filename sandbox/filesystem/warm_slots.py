@@ -91,6 +91,8 @@ class WarmSlots:
         self._waiting: list[WarmSlot] = []
         self._building: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._rest_until = 0.0
+        """Loop time; a timer that rings before it is set anew, once for many calls of ``rest``."""
         self._filling: asyncio.Task[None] | None = None
         self._dropping: set[asyncio.Task[None]] = set()
         self._asked: Network | None = None
@@ -138,18 +140,22 @@ class WarmSlots:
 
     def rest(self, delay_s: float = REST_S) -> None:
         """Fill up after a while, unless this is called again before. Called whenever a sandbox was made or is gone."""
+        if self._tier is None:
+            return
+        loop = asyncio.get_running_loop()
+        self._rest_until = max(loop.time() + delay_s, self._not_before)
         if self._timer is not None:
+            if self._timer.when() <= self._rest_until:
+                return
             self._timer.cancel()
-            self._timer = None
-        if self._tier is not None:
-            loop = asyncio.get_running_loop()
-            moment = max(loop.time() + delay_s, self._not_before)
-            self._timer = loop.call_at(moment, self._fill_up)
+        self._timer = loop.call_at(self._rest_until, self._fill_up)
 
     async def close(self) -> None:
         """Kill what waits, and give back its folders and lanes. Idempotent."""
         self._tier = None
-        self.rest()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._filling is not None:
             self._filling.cancel()
             await asyncio.wait({self._filling})
@@ -169,6 +175,10 @@ class WarmSlots:
         return None if bounded or served else request.network
 
     def _fill_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._timer is not None and self._timer.when() < self._rest_until:
+            self._timer = loop.call_at(self._rest_until, self._fill_up)
+            return
         self._timer = None
         if self._filling is None or self._filling.done():
             self._filling = asyncio.get_running_loop().create_task(self._fill())
@@ -197,10 +207,8 @@ class WarmSlots:
         try:
             workspace = lane.pool.workspace(name)
             bounds = bounds_of(
-                name=name,
                 limits=Limits(),
                 groups=self._groups,
-                folders=(),
                 extra_pids=0,
                 own_dev=True,
                 counts_alone=True,

@@ -11,10 +11,18 @@ import contextlib
 import math
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from sandbox.filesystem.fingerprint import Fingerprint, after_move, fingerprint, is_unchanged
+from sandbox.filesystem.fingerprint import (
+    PATHS,
+    Fingerprint,
+    after_move,
+    fingerprint,
+    is_unchanged,
+)
 from sandbox.filesystem.removal_queue import discard_workspace
 from sandbox.filesystem.workspace import Workspace, spare_name
 
@@ -23,11 +31,21 @@ _JOB = ("job", "job/src")
 """Where a checkout can be before a command; ``job/ci`` is read-only."""
 
 
+class _Spare(NamedTuple):
+    """A workspace that no sandbox has."""
+
+    workspace: Workspace
+    """Under the name that it has then."""
+    marks: Fingerprint
+
+
 @dataclass(slots=True, eq=False)
 class _Use:
     """A workspace that a sandbox has, and will give back."""
 
     marks: Fingerprint
+    resting: Workspace
+    """Where it is while it is no sandbox's. Nobody can guess the name, and no job sees it."""
     entered: float | None = None
     """When the first command began in it since it was made, or last looked at and found untouched."""
     untouched: bool | None = None
@@ -39,8 +57,9 @@ class WorkspacePool:
 
     def __init__(self, root: Path, job_uid: int | None) -> None:
         self._root = os.fspath(root)
+        self._root_fd = -1
         self._job_uid = job_uid
-        self._spares: list[tuple[Workspace, Fingerprint]] = []
+        self._spares: list[_Spare] = []
         self._uses: dict[str, _Use] = {}
         """By name."""
 
@@ -55,12 +74,15 @@ class WorkspacePool:
             OSError: The disk is full or broken, or a sandbox of this name exists.
         """
         workspace = self.workspace(name)
-        marks = self._moved_spare(workspace)
-        if marks is None:
+        spare = self._moved_spare(workspace)
+        if spare is None:
             workspace.create()
-            marks = fingerprint(workspace) if returnable else None
-        if returnable and marks is not None:
-            self._uses[name] = _Use(marks)
+        if returnable:
+            self._uses[name] = (
+                _Use(fingerprint(workspace), self.workspace(spare_name()))
+                if spare is None
+                else _Use(spare.marks, spare.workspace)
+            )
         return workspace
 
     def named(self, workspace: Workspace, name: str) -> Workspace:
@@ -70,11 +92,11 @@ class WorkspacePool:
             OSError: The disk is broken, or a sandbox of this name exists; the workspace is as it was.
         """
         target = self.workspace(name)
-        os.rename(workspace.text, target.text)  # noqa: PTH104  # the hot path
+        self._rename(workspace, target)
         use = self._uses.pop(workspace.name, None)
         if use is not None:
             with contextlib.suppress(OSError):  # it is not given back then
-                self._uses[name] = _Use(after_move(use.marks, target))
+                self._uses[name] = _Use(after_move(use.marks, target), use.resting)
         return target
 
     def workspace(self, name: str) -> Workspace:
@@ -91,10 +113,10 @@ class WorkspacePool:
         if use is None or not untouched or len(self._spares) >= MAX_SPARES:
             return False
         try:
-            spare = workspace.moved_away()
+            self._rename(workspace, use.resting)
         except OSError:
             return False
-        self._spares.append((spare, use.marks))
+        self._spares.append(_Spare(use.resting, use.marks))
         return True
 
     def is_untouched(self, workspace: Workspace) -> bool:
@@ -108,7 +130,7 @@ class WorkspacePool:
         if use.untouched is None:
             # Without a command all is looked at.
             since = -math.inf if use.entered is None else use.entered
-            use.untouched = is_unchanged(workspace, use.marks, since)
+            use.untouched = self._is_unchanged(workspace, use.marks, since)
             if use.untouched:
                 use.entered = None
         return use.untouched
@@ -122,7 +144,7 @@ class WorkspacePool:
         if use.entered is not None:
             return False
         use.entered = time.monotonic()
-        return is_unchanged(workspace, {path: use.marks[path] for path in _JOB}, use.entered)
+        return self._is_unchanged(workspace, use.marks, use.entered, _JOB)
 
     def make_spare(self) -> None:
         """Make the workspace of the next sandbox, if there is none. Called on a thread, once the lane is free again.
@@ -134,7 +156,7 @@ class WorkspacePool:
         spare = self.workspace(spare_name())
         try:
             spare.create()
-            self._spares.append((spare, fingerprint(spare)))
+            self._spares.append(_Spare(spare, fingerprint(spare)))
         except OSError:
             discard_workspace(spare)
 
@@ -144,26 +166,51 @@ class WorkspacePool:
 
     def spares(self) -> list[str]:
         """Return the names of the folders that wait for a sandbox."""
-        return [spare.name for spare, _ in self._spares]
+        return [spare.workspace.name for spare in self._spares]
 
     def close(self) -> None:
         """Remove the spares. What cannot be removed is logged, and left to the next start. Idempotent."""
         while self._spares:
-            spare, _ = self._spares.pop()
-            discard_workspace(spare)
+            discard_workspace(self._spares.pop().workspace)
+        if self._root_fd >= 0:
+            os.close(self._root_fd)
+            self._root_fd = -1
 
-    def _moved_spare(self, workspace: Workspace) -> Fingerprint | None:
-        """Turn a spare into this workspace and return its marks; None if there is none, or the name is taken."""
+    def _opened_root(self) -> int:
+        """Return the folder of all workspaces, open until ``close``: what is done for every job begins there.
+
+        Raises:
+            OSError: It is missing, or no descriptor is left.
+        """
+        if self._root_fd < 0:
+            self._root_fd = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._root_fd
+
+    def _rename(self, before: Workspace, after: Workspace) -> None:
+        fd = self._opened_root()
+        os.rename(before.name, after.name, src_dir_fd=fd, dst_dir_fd=fd)
+
+    def _is_unchanged(
+        self, workspace: Workspace, marks: Fingerprint, since: float, paths: Iterable[str] = PATHS
+    ) -> bool:
+        try:
+            root_fd = self._opened_root()
+        except OSError:
+            return False
+        return is_unchanged(workspace, marks, since, root_fd=root_fd, paths=paths)
+
+    def _moved_spare(self, workspace: Workspace) -> _Spare | None:
+        """Turn a spare into this workspace and return what it was; None if there is none, or the name is taken."""
         if not self._spares:
             return None
-        spare, marks = self._spares.pop()
+        spare = self._spares.pop()
         try:
-            os.rename(spare.text, workspace.text)  # noqa: PTH104  # the hot path
+            self._rename(spare.workspace, workspace)
         except OSError:
-            discard_workspace(spare)
+            discard_workspace(spare.workspace)
             return None
         try:
-            return after_move(marks, workspace)
+            return _Spare(spare.workspace, after_move(spare.marks, workspace))
         except OSError:
             discard_workspace(workspace)
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from sandbox import procfs
 
@@ -57,3 +58,20 @@ def test_what_is_gone_reads_as_nothing():
     assert procfs.read_stat(pid) is None
     assert procfs.environ_value(pid, "A") is None
     assert not procfs.no_new_privs(pid)
+
+
+def test_a_long_list_of_children_is_read_in_pieces(monkeypatch):
+    """The kernel gives a page of it at a time; here it is made to give less."""
+    argv = ["/bin/sleep", "60"]
+    children = {os.posix_spawn(argv[0], argv, {}) for _ in range(5)}
+    try:
+        found = procfs.adopted_children()
+        assert children <= found
+        monkeypatch.setattr(procfs, "_READ_BYTES", 4)
+        monkeypatch.setattr(procfs, "_SURELY_ALL_BYTES", 0)
+        assert procfs.adopted_children() == found
+    finally:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    assert not children & procfs.adopted_children()

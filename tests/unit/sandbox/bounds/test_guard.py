@@ -17,10 +17,8 @@ ASKED = Limits(memory_bytes=GIB, cpus=2, pids=9, disk_bytes=5 * MIB)
 def bounds(limits: Limits, hierarchies: list[Hierarchy], *, counts_alone: bool = True) -> Bounds:
     """Return the bounds of a sandbox on a host with these trees."""
     return bounds_of(
-        name="n",
         limits=limits,
         groups=ControlGroups("unit", hierarchies),
-        folders=[Path("/nowhere")],
         extra_pids=0,
         own_dev=False,
         counts_alone=counts_alone,
@@ -28,9 +26,9 @@ def bounds(limits: Limits, hierarchies: list[Hierarchy], *, counts_alone: bool =
 
 
 def test_nothing_asked_costs_nothing() -> None:
-    """No keeper is looked for and no guard is made."""
+    """No keeper is looked for, so there is nothing to guard."""
     found = bounds(Limits(), [])
-    assert (found.kept, found.guard(), found.process_limits()) == ((), None, Limits())
+    assert (found.kept, found.process_limits()) == ((), Limits())
 
 
 def test_without_control_groups() -> None:

@@ -155,7 +155,7 @@ def test_a_copied_list_shares_nothing(trampoline):
 
 def test_a_machine_without_code_is_refused(monkeypatch):
     """With its name."""
-    monkeypatch.setattr(platform, "machine", lambda: "vax")
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", "6", "1", "vax")))
     with pytest.raises(SandboxUnavailableError, match="machine"):
         Trampoline()
 

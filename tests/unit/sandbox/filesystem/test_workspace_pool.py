@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from sandbox.filesystem.workspace_pool import WorkspacePool
@@ -17,6 +18,19 @@ def test_an_untouched_workspace_is_looked_at_once_and_used_again(tmp_path: Path)
     assert pool.give_back(workspace)
 
     assert pool.obtain("a-2", returnable=True).job.stat().st_ino == folder
+
+
+def test_a_folder_that_rests_has_a_name_that_nobody_can_guess(tmp_path: Path) -> None:
+    """Not that of a sandbox, and not that of other folders."""
+    pool = WorkspacePool(tmp_path, None)
+    workspaces = [pool.obtain(name, returnable=True) for name in ("a-1", "a-2")]
+    assert all(pool.give_back(workspace) for workspace in workspaces)
+
+    names = set(pool.spares())
+
+    assert len(names) == 2
+    assert names == {folder.name for folder in tmp_path.iterdir()}
+    assert all(re.fullmatch(r"\.spare-[0-9a-f]{16}", name) for name in names)
 
 
 def test_the_next_command_is_looked_after_anew(tmp_path: Path) -> None:
