@@ -10,7 +10,7 @@ import gc
 if __name__ == "__main__":
     gc.disable()  # a tenth of the imports, which make no garbage; see _announce
 
-import agent_runner.plain_asyncio  # noqa: F401 - before whatever imports asyncio
+import agent_runner.plain_grpc  # noqa: F401 - before whatever imports asyncio, gRPC or protobuf
 
 # isort: split
 import asyncio
@@ -18,7 +18,6 @@ import contextlib
 import itertools
 import logging
 import os
-import secrets as secrets_module
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -50,6 +49,8 @@ REPLACED = 7
 """The exit code, as of whatever finds its place taken: to be started again would only take the name back, for ever."""
 ORPHANED_GRACE_S = 3.0
 """The daemon has died: everything must be gone within 10 s (DESIGN §2), so TERM is followed by KILL sooner."""
+LOG_AFTER_S = 0.05
+"""Between the readiness and the line about it in the log."""
 TIER_TEXT = {
     Tier.CONTAINER: "container",
     Tier.BWRAP: "bubblewrap",
@@ -151,7 +152,7 @@ async def _start(
             "no claim on the workspaces", extra={"action": "not_claimed", "why": str(error)}
         )
     token = handover.payload["token"]
-    incarnation = secrets_module.token_hex(8)
+    incarnation = os.urandom(8).hex()
     client = GrpcDaemonClient(config.server, token, config.name, incarnation, config.projects)
     worker = Worker(
         config=config,
@@ -202,7 +203,19 @@ def _collect_garbage() -> None:
 
 def _announce(config: AgentRunnerConfig, capabilities: Capabilities, handover: Handover) -> None:
     _collect_garbage()
-    text = TIER_TEXT[capabilities.tier]
+    handover.ready(
+        {
+            "slots": config.slots,
+            "sandbox": TIER_TEXT[capabilities.tier],
+            "tier": capabilities.tier.label,
+            "reason": capabilities.reason,
+        }
+    )
+    # The masker compiles what it looks for when it sees its first text; the first job need not wait for that.
+    asyncio.get_running_loop().call_later(LOG_AFTER_S, _log_readiness, config, capabilities)
+
+
+def _log_readiness(config: AgentRunnerConfig, capabilities: Capabilities) -> None:
     logger.info(
         "agent-runner ready",
         extra={
@@ -210,18 +223,10 @@ def _announce(config: AgentRunnerConfig, capabilities: Capabilities, handover: H
             "mode": config.mode,
             "endpoint": config.endpoint,
             "slots": config.slots,
-            "sandbox": text,
+            "sandbox": TIER_TEXT[capabilities.tier],
             "walls_not_held": " ".join(str(wall) for wall in capabilities.walls_not_held),
             "why_not_stronger": capabilities.reason,
         },
-    )
-    handover.ready(
-        {
-            "slots": config.slots,
-            "sandbox": text,
-            "tier": capabilities.tier.label,
-            "reason": capabilities.reason,
-        }
     )
 
 

@@ -15,9 +15,11 @@ class StopReason(enum.IntEnum):
 
     CANCEL = 1
     """Somebody cancelled the job."""
-    INTERRUPT = 2
+    RETURN = 2
+    """No slot was free in time, so it has not begun; the attempt does not count."""
+    INTERRUPT = 3
     """The agent-runner is going away; the attempt does not count."""
-    LOST = 3
+    LOST = 4
     """The lease is held no more; nothing is to be reported."""
 
 
@@ -27,7 +29,8 @@ class AttemptControl:
     def __init__(self) -> None:
         self.reason: StopReason | None = None
         self._deadline = math.inf
-        self._changed = asyncio.Event()
+        self._asked: asyncio.Event | None = None
+        """Set at a request; made for who waits for one."""
         self.on_request: Callable[[], None] | None = None
         """Called at each request that made it more urgent, by whoever runs a command now."""
 
@@ -42,13 +45,18 @@ class AttemptControl:
         if self.reason is None or reason > self.reason or deadline < self._deadline:
             self.reason = reason if self.reason is None else max(reason, self.reason)
             self._deadline = min(self._deadline, deadline)
-            self._changed.set()
+            if self._asked is not None:
+                self._asked.set()
             if self.on_request is not None:
                 self.on_request()
 
     async def asked(self) -> None:
         """Wait until there is a request."""
-        await self._changed.wait()
+        if self.reason is not None:
+            return
+        if self._asked is None:
+            self._asked = asyncio.Event()
+        await self._asked.wait()
 
 
 class CommandStopper:

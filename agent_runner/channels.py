@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import grpc
 
+from agent_runner.grpc_wakeups import heard_at_once
 from agent_runner.server_link import ServerLink, split_address
 from agent_runner.tls_files import read_authorities, read_identity
 
@@ -32,9 +33,10 @@ def open_channel(link: ServerLink, options: Options) -> grpc.aio.Channel:
         InvalidConfigError: The link would give the token away, or its files are unusable.
     """
     target, credentials, all_options = _parts(link, options)
-    if credentials is None:
-        return grpc.aio.insecure_channel(target, options=all_options)
-    return grpc.aio.secure_channel(target, credentials, options=all_options)
+    with heard_at_once():
+        if credentials is None:
+            return grpc.aio.insecure_channel(target, options=all_options)
+        return grpc.aio.secure_channel(target, credentials, options=all_options)
 
 
 def open_blocking_channel(link: ServerLink, options: Options) -> grpc.Channel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -171,10 +172,25 @@ class DaemonClient(Protocol):
         """
         ...
 
+    def report(
+        self,
+        lease: Lease,
+        outcome: Outcome,
+        log_offset: int,
+        log_tail: bytes,
+        *,
+        urgent: bool = True,
+    ) -> asyncio.Future[bool]:
+        """Put the end of an attempt on the Work stream, which sends it in the next turn of the loop, or soon if it is not urgent.
+
+        Returns what tells whether the server has accepted it. False also means that nobody knows: ``finish`` then.
+        """
+        ...
+
     async def finish(
         self, lease: Lease, outcome: Outcome, log_offset: int, log_tail: bytes
     ) -> None:
-        """Report the end of an attempt; repeated until it succeeds.
+        """Report the end of an attempt by a call, which says why it is refused; repeated until it succeeds.
 
         Raises:
             ServerUnavailableError: Repeat it later.

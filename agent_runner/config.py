@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent_runner.container_policy import ContainerPolicy
 from agent_runner.errors import InvalidConfigError
+from agent_runner.offering import MAX_SLOTS
 from agent_runner.server_link import ServerLink
 
 if TYPE_CHECKING:
@@ -22,31 +23,29 @@ if TYPE_CHECKING:
     from sandbox.factory import SandboxConfig
 
 ENV_PREFIX = "RUNNER_AGENT_"
-MAX_SLOTS = 256
 AGENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 TIERS = ("auto", "bwrap", "landlock", "plain")
 PULL_POLICIES = ("always", "missing", "never")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentRunnerConfig:
-    """Everything that an agent-runner is told at start."""
+class AgentRunnerConfig(NamedTuple):
+    """Everything that an agent-runner is told at start. Its fields are given by name."""
 
     name: str
     """Stays the same over restarts; the server ends the leases of earlier starts of this name."""
     endpoint: str
     """Address of the job server: ``unix:/path`` or ``host:port``."""
-    tls_ca: Path | None = None
-    """This and the three after it are those of ``ServerLink``."""
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    insecure: bool = False
     spool_dir: Path
     """Where masked log bytes lie until the server has acknowledged them."""
     workspace_dir: Path
     """Where sandboxes get their folders."""
     owner_label: str
     """Marks processes and folders of this installation, so that a later start finds leftovers."""
+    tls_ca: Path | None = None
+    """This and the three after it are those of ``ServerLink``."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    insecure: bool = False
     mode: str = "local"
     """``local`` or ``cloud``: the kind of sandbox, as ``sandbox.factory.kind_of_mode`` has it."""
     slots: int = 2
@@ -63,8 +62,8 @@ class AgentRunnerConfig:
     container_image: str = ""
     """For jobs that name none."""
     container_pull: str = "missing"
-    containers: ContainerPolicy = ContainerPolicy()  # noqa: RUF009 - frozen
-    labels: Mapping[str, str] = field(default_factory=dict)
+    containers: ContainerPolicy = ContainerPolicy()
+    labels: Mapping[str, str] = MappingProxyType({})
     projects: tuple[str, ...] = ()
     """Whose jobs it takes; empty for all that its token is for."""
     max_output_bytes: int = 2 << 30

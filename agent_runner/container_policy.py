@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_runner.errors import InvalidConfigError
 from agent_runner.project_names import DEFAULT_PROJECT
@@ -24,8 +24,7 @@ REGISTRY_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?")
 EXTRA_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*=(host-gateway|[0-9A-Fa-f.:]+)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registry:
+class Registry(NamedTuple):
     """Who we are to one registry of images."""
 
     host: str
@@ -35,8 +34,7 @@ class Registry:
     """A reference, ``${secret:path:key}``; never a value."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerPolicy:
+class ContainerPolicy(NamedTuple):
     """The table ``containers`` of the configuration."""
 
     cache: bool = False
@@ -52,7 +50,7 @@ class ContainerPolicy:
     """``NAME=ADDRESS`` each."""
     rewrite_localhost: bool = False
     registries: tuple[Registry, ...] = ()
-    execution_mode: Mapping[str, str] = field(default_factory=dict)
+    execution_mode: Mapping[str, str] = MappingProxyType({})
     """``docker`` or ``local`` by project; others run as the mode says."""
 
     @property
@@ -61,9 +59,15 @@ class ContainerPolicy:
         modes = self.execution_mode.items()
         return tuple(project for project, mode in modes if KIND_OF_EXECUTION[mode] == "filesystem")
 
+    def document(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        registries = [each._asdict() for each in self.registries]
+        modes = dict(self.execution_mode)
+        return self._asdict() | {"registries": registries, "execution_mode": modes}
+
     def to_json(self) -> str:
         """Return the text from which ``from_json`` makes an equal value."""
-        return json.dumps(asdict(self), default=list)
+        return json.dumps(self.document())
 
     @classmethod
     def from_json(cls, text: str) -> ContainerPolicy:
@@ -85,4 +89,6 @@ class ContainerPolicy:
         mode = self.execution_mode.get(spec.project or DEFAULT_PROJECT)
         if mode is None or spec.sandbox.kind != "auto":
             return spec
+        from dataclasses import replace  # noqa: PLC0415 - the command places no job
+
         return replace(spec, sandbox=replace(spec.sandbox, kind=KIND_OF_EXECUTION[mode]))

@@ -35,7 +35,7 @@ INLINE_BYTES = CHUNK_BYTES
 
 
 class Delivery:
-    """One attempt's way to the server. ``begin`` while it runs, then ``finish``; or only ``finish``."""
+    """One attempt's way to the server. ``begin`` while it runs, then ``report`` and ``finish``; or only ``finish``."""
 
     def __init__(
         self, client: DaemonClient, lease: Lease, spool: Spool, on_lost: Callable[[], None]
@@ -44,10 +44,11 @@ class Delivery:
         self._lease = lease
         self._spool = spool
         self._on_lost = on_lost
-        self._shipper = LogShipper(client, lease, spool)
+        self._shipper: LogShipper | None = None
         self._opening: asyncio.TimerHandle | None = None
         self._live: asyncio.Task[None] | None = None
         self._streaming = False
+        self._answer: asyncio.Future[bool] | None = None
         self._upload: OutputsUpload | None = None
         self._told = False
         """Whether the log has it that the server does not let us in."""
@@ -57,6 +58,19 @@ class Delivery:
         """Start to send the log as it is written."""
         self._spool.on_first_byte = self._open_soon
 
+    def report(self, outcome: Outcome, *, urgent: bool) -> None:
+        """Send the end as ``DaemonClient.report``, if nothing goes before it. ``finish`` sees to the rest."""
+        self._stay_closed()
+        if self._live is not None or outcome.outputs.files or self._spool.length > INLINE_BYTES:
+            return
+        self._spool.close_writing()
+        try:
+            tail = self._spool.read(0, INLINE_BYTES)
+            self._answer = self._client.report(self._lease, outcome, 0, tail, urgent=urgent)
+        except Exception:
+            # As in `finish`, which tries again for as long as it takes.
+            logger.exception("delivery failed", extra={"action": "delivery_failed", **self.fields})
+
     async def finish(self, outcome: Outcome | None, *, until_admitted: bool = True) -> bool:
         """Deliver the rest of the log, then the end; without an end, only the log.
 
@@ -65,6 +79,8 @@ class Delivery:
         Raises:
             NotAdmittedError: The server does not let this agent-runner in, and that is not to be waited for.
         """
+        if self._answer is not None and await self._answer:
+            return True
         self._spool.close_writing()
         await self._settle_live()
         backoff = Backoff()
@@ -104,14 +120,22 @@ class Delivery:
 
     async def _finish(self, outcome: Outcome | None) -> None:
         if self._streaming or self._spool.length > INLINE_BYTES or outcome is None:
-            await self._shipper.run()
+            await self._ship()
             offset = self._spool.acknowledged
         else:
             offset = 0
         if outcome is not None:
             outcome = await self._with_outputs(outcome)
-            tail = self._spool.read(offset, INLINE_BYTES)
-            await self._client.finish(self._lease, outcome, offset, tail)
+            end = self._lease, outcome, offset, self._spool.read(offset, INLINE_BYTES)
+            # What was reported once and not accepted is asked for by a call, which says why.
+            if self._answer is not None or not await self._client.report(*end):
+                await self._client.finish(*end)
+
+    async def _ship(self) -> None:
+        """Send the log as ``LogShipper.run`` does."""
+        if self._shipper is None:
+            self._shipper = LogShipper(self._client, self._lease, self._spool)
+        await self._shipper.run()
 
     async def _with_outputs(self, outcome: Outcome) -> Outcome:
         """Return the outcome once the server has the contents of its outputs."""
@@ -152,7 +176,7 @@ class Delivery:
         backoff = Backoff()
         while True:
             try:
-                await self._shipper.run()
+                await self._ship()
                 break
             except LeaseLostError:
                 self._on_lost()

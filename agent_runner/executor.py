@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from agent_runner.attempt_control import AttemptControl, CommandStopper
 from agent_runner.errors import (
@@ -25,12 +25,12 @@ from agent_runner.fallback import CONTAINER, FILESYSTEM, Consent, Fallback
 from agent_runner.job_environment import job_environment
 from agent_runner.job_masking import JobMasking, sendable
 from agent_runner.job_spec import JobSpec
-from agent_runner.late_secrets import LateSecrets, may_register
 from agent_runner.left_files import look
 from agent_runner.log_pump import LogPump
 from agent_runner.log_writer import LogWriter
-from agent_runner.outcome import EndReason, Outcome, SandboxRecord, SourceRecord
+from agent_runner.outcome import NO_SOURCE, EndReason, Outcome, SandboxRecord
 from agent_runner.outputs_spec import OutputsPlace
+from agent_runner.registrars import may_register
 from agent_runner.sandbox_terms import sandbox_record, sandbox_request
 from agent_runner.secret_refs import SecretRef, refs_of, require, resolve, source_credentials
 from agent_runner.secret_source import Found, SecretSource
@@ -66,8 +66,7 @@ MIN_COMMAND_S = 0.001
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRequest:
+class AttemptRequest(NamedTuple):
     """One attempt to run."""
 
     job_id: str
@@ -104,6 +103,7 @@ class AttemptRun:
         if self._fallback.withheld:
             env = self._fallback.handed_out(request.spec.env)
             self._spec = replace(request.spec, env=env)
+        self._has_material = request.spec.has_material
         self._secrets = secrets
         self._log = log
         self._control = control
@@ -113,7 +113,7 @@ class AttemptRun:
         self._masking = JobMasking(request.spec)
         self._values: dict[SecretRef, str] = {}
         self._sandbox: Sandbox | None = None
-        self._source = SourceRecord()
+        self._source = NO_SOURCE
         self._credentials: dict[str, str] = {}
         self._command: Command | None = None
         self._remains: Remains | None = None
@@ -136,19 +136,14 @@ class AttemptRun:
             outcome = Outcome(end_reason=EndReason.SOURCE_FAILED, message=message)
         except SandboxError as error:
             outcome = self._fallback.failure(error)
-        outcome = self._fallback.told(outcome)
+        if self._fallback.is_told:
+            outcome = self._fallback.told(outcome)
+        message = outcome.message and sendable(self._masking.masker.mask_text(outcome.message))
+        sandbox = SandboxRecord() if self._sandbox is None else sandbox_record(self._sandbox.info)
         log = self._log.summary()
         if self._truncated:
             log = replace(log, truncated="size_limit")
-        return replace(
-            outcome,
-            message=sendable(self._masking.masker.mask_text(outcome.message)),
-            sandbox=SandboxRecord()
-            if self._sandbox is None
-            else sandbox_record(self._sandbox.info),
-            source=self._source,
-            log=log,
-        )
+        return replace(outcome, message=message, sandbox=sandbox, source=self._source, log=log)
 
     async def processes(self) -> list[LiveProcess] | None:
         """Return what runs now, with masked commands; None if the command does not run yet. Called when a person asks."""
@@ -166,7 +161,7 @@ class AttemptRun:
 
     async def _run(self) -> Outcome:
         began = asyncio.get_running_loop().time()
-        env = await self._environment()
+        env = None if self._control.reason else await self._environment()
         if env is None:
             return early_end(self._spec, self._control.reason)
         try:
@@ -230,12 +225,15 @@ class AttemptRun:
             from agent_runner.reachable_hosts import rewritten  # noqa: PLC0415
 
             env = await rewritten(env, sandbox.info.loopback, self._values.values(), self._masking)
-        env |= self._fallback.variables(self._masking.masker.mask_text)
-        if notice := self._fallback.notice(sandbox.info, self._masking.masker.mask_text):
-            self._write(notice)
+        if self._fallback.is_told:
+            env |= self._fallback.variables(self._masking.masker.mask_text)
+            self._write(self._fallback.notice(sandbox.info, self._masking.masker.mask_text))
         if self._spec.workflow is not None:
             await hand_in(sandbox, self._spec.workflow)
         if may_register(self._spec, has_secrets=bool(self._values)):
+            # What it needs takes a quarter of a megabyte.
+            from agent_runner.late_secrets import LateSecrets  # noqa: PLC0415
+
             env |= await LateSecrets(self._masking.masker).open(sandbox, env)
         return env
 
@@ -286,7 +284,7 @@ class AttemptRun:
         if refs and not await self._take_secrets(refs):
             return None
         env = resolve(self._spec.env, self._values) if self._spec.env else {}
-        if self._spec.has_material:
+        if self._has_material:
             self._credentials = source_credentials(self._spec, self._values)
         if presumed := [text for name, text in env.items() if is_secret_name(name)]:
             await self._masking.presume(presumed)
@@ -322,7 +320,7 @@ class AttemptRun:
     async def _prepared(self) -> Sandbox | None:
         """Return the sandbox with its source; None if the attempt has to end before there is a command."""
         kinds = (self._provider.kind, self._sandbox_request.kind)
-        if self._spec.has_material or CONTAINER in kinds:  # whose image may have to come first
+        if self._has_material or CONTAINER in kinds:  # whose image may have to come first
             return await self._unless_stopped(self._prepare())
         # Nothing here takes long: two tasks to watch it would cost more than it does.
         sandbox = await self._prepare()
@@ -330,7 +328,7 @@ class AttemptRun:
 
     async def _prepare(self) -> Sandbox:
         self._sandbox = await self._provider.create(self._sandbox_request)
-        if self._spec.has_material:
+        if self._has_material:
             # Few jobs have one, and an agent-runner that rests is to be small.
             from agent_runner.material import put_material  # noqa: PLC0415
 

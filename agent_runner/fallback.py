@@ -43,11 +43,13 @@ class Fallback:
         self._in_container = kind == CONTAINER
         self._consent = consent
         self._error: SandboxError | None = None
+        self.withheld = () if self._in_container else self._container_only
+        """The variables that the command does not get where it is to run."""
 
     @property
-    def withheld(self) -> tuple[str, ...]:
-        """Return the variables that the command does not get where it is to run."""
-        return () if self._in_container else self._container_only
+    def is_told(self) -> bool:
+        """Tell whether there is anything that the job is told."""
+        return self._error is not None or bool(self.withheld)
 
     def handed_out(self, env: Mapping[str, str]) -> dict[str, str]:
         """Return the variables without those that are withheld."""
@@ -77,6 +79,7 @@ class Fallback:
         """Remember that there is no container, and why."""
         self._error = error
         self._in_container = False
+        self.withheld = self._container_only
 
     def variables(self, mask: Mask) -> dict[str, str]:
         """Return what the command is told in its environment."""

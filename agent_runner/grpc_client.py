@@ -93,6 +93,7 @@ class GrpcDaemonClient:
             active=[lease_to_pb(lease) for lease in active],
             draining=draining,
             offer=None if offer == EVERYTHING else offer_to_pb(offer),
+            look_ahead=True,
         )
         await send(call, pb.WorkRequest(hello=hello))
         self._work = GrpcWorkStream(call)
@@ -123,30 +124,28 @@ class GrpcDaemonClient:
         except grpc.aio.AioRpcError as error:
             raise_status(error)
 
+    def report(
+        self,
+        lease: Lease,
+        outcome: Outcome,
+        log_offset: int,
+        log_tail: bytes,
+        *,
+        urgent: bool = True,
+    ) -> asyncio.Future[bool]:
+        """Put the end of an attempt on the Work stream."""
+        if self._work is None:
+            unknown: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            unknown.set_result(False)
+            return unknown
+        request = _report(lease, outcome, log_offset, log_tail)
+        return self._work.report(lease, request, urgent=urgent)
+
     async def finish(
         self, lease: Lease, outcome: Outcome, log_offset: int, log_tail: bytes
     ) -> None:
-        """Report the end of an attempt: on the Work stream, or by a call that says why it was not accepted there."""
-        request = pb.FinishAttemptRequest(
-            lease=lease_to_pb(lease),
-            end_reason=wire.end_reason_to_pb(outcome.end_reason),
-            exit_code=outcome.exit_code,
-            message=outcome.message,
-            sandbox=wire.sandbox_to_pb(outcome.sandbox),
-            source=wire.source_record_to_pb(outcome.source),
-            log_offset=log_offset,
-            log_tail=log_tail,
-            log_bytes=outcome.log.length,
-            log_sha256=outcome.log.sha256,
-            log_truncated=outcome.log.truncated,
-            outputs=wire.output_files_to_pb(outcome.outputs.files),
-            outputs_error=outcome.outputs.error,
-            interrupted=outcome.interrupted,
-            triggers=wire.triggers_to_pb(outcome.triggers),
-            workflow_output=outcome.workflow_output,
-        )
-        if self._work is not None and await self._work.report(request):
-            return
+        """Report the end of an attempt by a call, which says why it is refused."""
+        request = _report(lease, outcome, log_offset, log_tail)
         try:
             await self._stub.FinishAttempt(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
@@ -155,6 +154,33 @@ class GrpcDaemonClient:
     async def close(self) -> None:
         """Close the connection."""
         await self._channel.close()
+
+
+def _report(
+    lease: Lease, outcome: Outcome, log_offset: int, log_tail: bytes
+) -> pb.FinishAttemptRequest:
+    """Return the message of an end."""
+    report = pb.FinishAttemptRequest(
+        lease=lease_to_pb(lease),
+        end_reason=wire.end_reason_to_pb(outcome.end_reason),
+        exit_code=outcome.exit_code,
+        sandbox=wire.sandbox_to_pb(outcome.sandbox),
+        log_offset=log_offset,
+        log_tail=log_tail,
+        log_bytes=outcome.log.length,
+        log_sha256=outcome.log.sha256,
+        log_truncated=outcome.log.truncated,
+        message=outcome.message,
+        interrupted=outcome.interrupted,
+        returned=outcome.returned,
+        workflow_output=outcome.workflow_output,
+        outputs_error=outcome.outputs.error,
+        source=wire.source_record_to_pb(outcome.source),
+        triggers=wire.triggers_to_pb(outcome.triggers),
+    )
+    if outcome.outputs.files:
+        report.outputs.extend(wire.output_files_to_pb(outcome.outputs.files))
+    return report
 
 
 class GrpcLogStream:

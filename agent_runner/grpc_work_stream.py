@@ -21,7 +21,7 @@ from agent_runner.client import (
     Message,
     Welcome,
 )
-from agent_runner.errors import ServerUnavailableError
+from agent_runner.errors import AgentRunnerError, ServerUnavailableError
 from agent_runner.grpc_calls import lease_from_pb, lease_to_pb, raise_status, send
 from agent_runner.offering import Offer
 from runner.v1 import agent_service_pb2 as pb
@@ -33,10 +33,8 @@ MAX_MESSAGE_BYTES = 2 << 20
 MAX_WHY_CHARS = 1000
 REPORT_TIMEOUT_S = 20.0
 HOLD_S = 0.01
-"""How long a report waits at most for the answer to those before it. What is reported while an answer is under way
-goes out together, so one report is never late and many cost little (RFC 896 does the same for small segments)."""
-
-_Key = tuple[str, int, str]
+"""How long a report waits at most: for the answer to those before it, or while it is not urgent. What is reported while an
+answer is under way goes out together, so one report is never late and many cost little (RFC 896 does the same for small segments)."""
 
 
 class GrpcWorkStream:
@@ -46,15 +44,17 @@ class GrpcWorkStream:
         self._call = call
         self._said = pb.WorkRequest()
         """What is to be sent besides reports and inspections."""
-        self._reports: deque[pb.FinishAttemptRequest] = deque()
+        self._reports: deque[tuple[Lease, pb.FinishAttemptRequest]] = deque()
         self._inspections: deque[pb.AttemptProcesses] = deque()
-        self._answers: dict[_Key, tuple[asyncio.Future[bool], float]] = {}
+        self._answers: dict[Lease, tuple[asyncio.Future[bool], float]] = {}
         """What is waited for, and until when by the loop's time; the oldest first."""
         self._giving_up: asyncio.TimerHandle | None = None
-        self._unanswered: set[_Key] = set()
+        self._unanswered: set[Lease] = set()
         """Reports that were sent last."""
         self._holding: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
+        self._failure: AgentRunnerError | None = None
+        """Why nothing can be sent any more."""
         self._ended = False
 
     async def messages(self) -> AsyncIterator[Message]:
@@ -99,27 +99,24 @@ class GrpcWorkStream:
         )
         await self._send()
 
-    async def report(self, request: pb.FinishAttemptRequest) -> bool:
+    def report(
+        self, lease: Lease, request: pb.FinishAttemptRequest, *, urgent: bool = True
+    ) -> asyncio.Future[bool]:
         """Report the end of an attempt; False if it was not accepted, or nobody knows, so it is to be repeated by a call."""
-        if self._ended:
-            return False
-        key = _key(request.lease)
-        if key in self._answers:
-            return False
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[bool] = loop.create_future()
-        self._answers[key] = answer, loop.time() + REPORT_TIMEOUT_S
-        self._reports.append(request)
+        if self._ended or lease in self._answers:
+            answer.set_result(False)
+            return answer
+        self._answers[lease] = answer, loop.time() + REPORT_TIMEOUT_S
+        self._reports.append((lease, request))
         if self._giving_up is None:
             self._giving_up = loop.call_later(REPORT_TIMEOUT_S, self._give_up)
-        if not self._unanswered:
+        if urgent and not self._unanswered:
             self._start()
         elif self._holding is None:
             self._holding = loop.call_later(HOLD_S, self._release)
-        try:
-            return await answer
-        finally:
-            del self._answers[key]
+        return answer
 
     def close(self) -> None:
         """End the stream at once."""
@@ -128,21 +125,23 @@ class GrpcWorkStream:
 
     async def _send(self) -> None:
         await asyncio.shield(self._start())
+        if self._failure is not None:
+            raise self._failure
 
     def _start(self) -> asyncio.Task[None]:
         """Have everything sent that was said until the sender's next turn."""
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send_all())
-            self._sending.add_done_callback(_seen)
         return self._sending
 
     async def _send_all(self) -> None:
         try:
             while (said := self._next()) is not None:
                 await send(self._call, said)
-        except ServerUnavailableError:
+        except AgentRunnerError as error:
+            # Nobody may be waiting for it; the reader of the same stream learns it too.
+            self._failure = error
             self._end()
-            raise
 
     def _next(self) -> pb.WorkRequest | None:
         """Return what is to be sent now, if anything."""
@@ -152,9 +151,9 @@ class GrpcWorkStream:
         said, self._said = self._said, pb.WorkRequest()
         size = 0
         while reports and size < MAX_MESSAGE_BYTES:
-            report = self._reports.popleft()
+            lease, report = self._reports.popleft()
             said.reports.append(report)
-            self._unanswered.add(_key(report.lease))
+            self._unanswered.add(lease)
             size += report.ByteSize()
         while self._inspections and size < MAX_MESSAGE_BYTES:
             inspection = self._inspections.popleft()
@@ -163,11 +162,10 @@ class GrpcWorkStream:
         return said
 
     def _answer(self, leases: Sequence[pb.LeaseRef], *, accepted: bool) -> None:
-        for lease in leases:
-            key = _key(lease)
-            self._unanswered.discard(key)
-            if key in self._answers:
-                _settle(self._answers[key][0], accepted=accepted)
+        for lease in map(lease_from_pb, leases):
+            self._unanswered.discard(lease)
+            if lease in self._answers:
+                self._settle(lease, accepted=accepted)
         if leases and self._reports and not self._unanswered:
             self._release()
 
@@ -184,11 +182,11 @@ class GrpcWorkStream:
         """Let those ask by a call who have waited too long for an answer; one timer serves all reports."""
         self._giving_up = None
         loop = asyncio.get_running_loop()
-        for answer, until in self._answers.values():
+        for lease, (_, until) in list(self._answers.items()):
             if until > loop.time():
                 self._giving_up = loop.call_at(until, self._give_up)
                 break
-            _settle(answer, accepted=False)
+            self._settle(lease, accepted=False)
 
     def _end(self) -> None:
         """Let everybody who waits for an answer ask by a call."""
@@ -198,8 +196,13 @@ class GrpcWorkStream:
         for timer in (self._holding, self._giving_up):
             if timer is not None:
                 timer.cancel()
-        for answer, _ in self._answers.values():
-            _settle(answer, accepted=False)
+        for lease in list(self._answers):
+            self._settle(lease, accepted=False)
+
+    def _settle(self, lease: Lease, *, accepted: bool) -> None:
+        answer, _ = self._answers.pop(lease)
+        if not answer.done():  # whoever waited may have been cancelled
+            answer.set_result(accepted)
 
 
 def offer_to_pb(offer: Offer) -> pb.WorkOffer:
@@ -234,18 +237,3 @@ def _process_to_pb(process: LiveProcess) -> job_pb2.LiveProcess:
         cpu_usage=wire.duration_to_pb(process.cpu_s),
         start_time=Timestamp(seconds=start_s, nanos=start_micros * 1000),
     )
-
-
-def _settle(answer: asyncio.Future[bool], *, accepted: bool) -> None:
-    if not answer.done():
-        answer.set_result(accepted)
-
-
-def _key(lease: pb.LeaseRef) -> _Key:
-    return lease.job_id, lease.attempt, lease.lease_token
-
-
-def _seen(task: asyncio.Task[None]) -> None:
-    # Nobody may be waiting for it; the reader of the same stream learns why it has ended.
-    if not task.cancelled():
-        task.exception()

@@ -102,9 +102,11 @@ def receive(env: Mapping[str, str], *, alone: bool = False) -> Handover:
     for number in numbers.values():
         os.set_inheritable(number, False)
     with os.fdopen(numbers[HANDOVER_FD], "rb") as pipe:
-        payload = json.loads(pipe.read(MAX_HANDOVER_BYTES))
+        content = pipe.read(MAX_HANDOVER_BYTES)
+    if not content:
+        raise InvalidConfigError("nothing was handed over: the daemon has gone")
     return Handover(
-        payload=payload,
+        payload=json.loads(content),
         life_fd=numbers.get(LIFE_FD, -1),
         _ready_fd=numbers.get(READY_FD, -1),
         secrets_fd=numbers.get(SECRETS_FD, -1),

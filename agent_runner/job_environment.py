@@ -17,12 +17,13 @@ _NAMES = {fact: (RESERVED_ENV_PREFIX + fact, OLDER_ENV_PREFIX + fact) for fact i
 
 def job_environment(job_id: str, attempt: int, spec: JobSpec, sandbox: Sandbox) -> dict[str, str]:
     """Return the base environment of the sandbox with the job's own variables added."""
+    code_dir = sandbox.inside(spec.code_dir)
     facts = {
         "JOB_ID": job_id,
         "ATTEMPT": str(attempt),
         "JOB_ROOT": sandbox.job_root,
-        "CODE_DIR": sandbox.inside(spec.code_dir),
-        "JOB_DIR": sandbox.inside(spec.working_dir),
+        "CODE_DIR": code_dir,
+        "JOB_DIR": sandbox.inside(spec.job_dir) if spec.job_dir else code_dir,
         "CI_SOURCE_DIR": sandbox.inside(f"{JOB_ROOT}/ci"),
         "SOURCE_URL": spec.source.url,
         "SOURCE_REF": spec.source.ref,

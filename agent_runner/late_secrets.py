@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent_runner.job_spec import JobSpec
 from sandbox.base import Sandbox
 from sandbox.job_socket import FOLDER, Answer, Door, Listening, install
 from sandbox.masking.commands import MAX_LATE_BYTES
@@ -19,10 +18,6 @@ from sandbox.masking.masker import Masker
 
 if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
-
-PROGRAM = "runnerlib"
-MODULE = "workflow"
-"""The module of ``runnerlib`` that scripts import by this name alone."""
 
 
 class LateSecrets:
@@ -98,11 +93,3 @@ def _installed() -> TemporaryDirectory[str]:
     folder = TemporaryDirectory(prefix="runner-lib-")
     install(Path(folder.name))
     return folder
-
-
-def may_register(spec: JobSpec, *, has_secrets: bool) -> bool:
-    """Tell whether a job can have a use for the socket or the program, which make a very short job longer."""
-    if spec.source.kind != "none" or spec.ci_source.kind != "none" or spec.workflow is not None:
-        return True
-    named = any(name in word for word in spec.argv for name in (PROGRAM, MODULE))
-    return named or (has_secrets and spec.masking != "off")

@@ -10,10 +10,12 @@ from agent_runner.attempt_control import AttemptControl, StopReason
 from agent_runner.client import Assigned, DaemonClient
 from agent_runner.config import AgentRunnerConfig
 from agent_runner.delivery import Delivery
+from agent_runner.ends import Ends
 from agent_runner.executor import AttemptRequest, AttemptRun
 from agent_runner.outcome import EndReason, Outcome
 from agent_runner.outputs_spec import OutputsPlace
 from agent_runner.secret_source import SecretSource
+from agent_runner.slots import Slots
 from agent_runner.spool import Spool
 from sandbox.base import LiveProcess, SandboxProvider, Tier
 
@@ -23,13 +25,14 @@ logger = logging.getLogger(__name__)
 class LeasedAttempt:
     """One lease and everything that hangs on it. ``run`` once; it ends only by a report, a lost lease or a cancellation."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of one attempt
         self,
         assigned: Assigned,
         client: DaemonClient,
         provider: SandboxProvider,
         secrets: SecretSource,
         config: AgentRunnerConfig,
+        ends: Ends,
     ) -> None:
         self.lease = assigned.lease
         self.control = AttemptControl()
@@ -38,21 +41,32 @@ class LeasedAttempt:
         self._provider = provider
         self._secrets = secrets
         self._config = config
+        self._ends = ends
         self._running: AttemptRun | None = None
+        self._settled = False
+        """Nothing of it is to be delivered any more."""
+        self._cleaned = False
         self._fields = {"job_id": self.lease.job_id, "attempt": self.lease.attempt}
 
-    async def run(self) -> None:
-        """Do all of it. A cancellation leaves the spool for the next start."""
-        logger.debug("attempt started", extra={"action": "attempt_started", **self._fields})
+    async def run(self, slots: Slots) -> None:
+        """Do all of it, or nothing if it does not get a slot. A cancellation leaves the spool for the next start."""
+        has_slot = await slots.take(self.control)
+        if not has_slot and self.control.reason is None:
+            self.control.stop(StopReason.RETURN, 0)
         try:
-            spool, problem = Spool.create(self._config.spool_dir, self.lease), None
+            await self._run(slots)
+        finally:
+            slots.leave(self.control)
+
+    async def _run(self, slots: Slots) -> None:
+        try:
+            spool, problem = self._make_spool(), None
         except OSError as error:
             spool, problem = Spool.without_disk(), error
         delivery = Delivery(self._client, self.lease, spool, self._lose)
         attempt = AttemptRun(
             self._provider, self._request(spool), self._secrets, spool, self.control
         )
-        settled = cleaned = False
         self._running = attempt
         try:
             if problem is None:
@@ -61,23 +75,41 @@ class LeasedAttempt:
                 self._seal(spool, outcome)
             else:
                 outcome = _disk_failure(problem, spool)
-            cleaning = asyncio.create_task(self._clean_up_later(attempt))
-            if self.control.reason is not StopReason.LOST:
-                await delivery.finish(outcome)
-            settled = True
-            await cleaning
-            cleaned = True
+            await self._settle(outcome, delivery, attempt, slots)
             self._log_end(outcome)
         finally:
             await delivery.stop()
-            if not cleaned:
-                await asyncio.shield(self._clean_up(attempt))
-            if settled:
+            if not self._cleaned:
+                await asyncio.shield(self._clean_up(attempt, slots))
+            if self._settled:
                 spool.remove()
                 if self._spec.outputs.paths:
                     await asyncio.to_thread(spool.remove_outputs)
             else:
                 spool.release()
+
+    async def _settle(
+        self, outcome: Outcome, delivery: Delivery, attempt: AttemptRun, slots: Slots
+    ) -> None:
+        """Bring the end to the server, which may be away for long, and clean up meanwhile."""
+        slots.end(self.control)
+        # While others wait here for a slot, nobody waits for what this end brings but who asked for the job.
+        urgent = not slots.wanted
+        if self.control.reason is StopReason.LOST:
+            self._settled = True
+            await self._clean_up(attempt, slots)
+        else:
+            delivery.report(outcome, urgent=urgent)
+            # Behind the report, which somebody waits for; beside its delivery, because either may take long.
+            cleaning = asyncio.create_task(self._clean_up(attempt, slots))
+            await delivery.finish(outcome)
+            self._settled = True
+            await cleaning
+
+    def _make_spool(self) -> Spool:
+        leaves_files = self._spec.outputs.paths or self._spec.cache
+        ends = None if leaves_files else self._ends
+        return Spool.create(self._config.spool_dir, self.lease, ends)
 
     def _request(self, spool: Spool) -> AttemptRequest:
         outputs = None
@@ -129,12 +161,7 @@ class LeasedAttempt:
             # It is still in memory; only a crash before the report would lose it now.
             logger.exception("result not stored", extra={"action": "seal_failed", **self._fields})
 
-    async def _clean_up_later(self, attempt: AttemptRun) -> None:
-        # One turn of the loop, in which the report is sent: somebody waits for it.
-        await asyncio.sleep(0)
-        await self._clean_up(attempt)
-
-    async def _clean_up(self, attempt: AttemptRun) -> None:
+    async def _clean_up(self, attempt: AttemptRun, slots: Slots) -> None:
         try:
             await attempt.clean_up()
         except Exception:
@@ -142,6 +169,9 @@ class LeasedAttempt:
             logger.exception(
                 "sandbox not removed", extra={"action": "clean_up_failed", **self._fields}
             )
+        self._cleaned = True
+        # Whoever waits for it need not wait until the server knows this end.
+        slots.leave(self.control)
 
     def _lose(self) -> None:
         self.control.stop(StopReason.LOST, 0)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+MAX_SLOTS = 256
+"""How many attempts one agent-runner may run at once."""
+
 
 class Offer(NamedTuple):
     """What the job server is told."""

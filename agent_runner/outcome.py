@@ -60,6 +60,9 @@ class SourceRecord:
     """Of the trusted source, for ``git``."""
 
 
+NO_SOURCE = SourceRecord()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSummary:
     """What the whole masked log of an attempt must look like."""
@@ -115,11 +118,13 @@ class Outcome:
     message: str = ""
     """What went wrong, in words; masked."""
     sandbox: SandboxRecord = SandboxRecord()
-    source: SourceRecord = SourceRecord()
+    source: SourceRecord = NO_SOURCE
     log: LogSummary = LogSummary()
     outputs: OutputsRecord = OutputsRecord()
     interrupted: bool = False
     """The agent-runner was told to stop: the attempt does not count."""
+    returned: bool = False
+    """It was interrupted before it began, because no slot was free in time; the agent-runner goes on."""
     triggers: Triggers | None = None
     workflow_output: str = ""
     """What the job gives to its workflow, as JSON; see ``agent_runner.triggers.workflow_output``."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
+from typing import TextIO
 
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 """Made once: ``json.dumps`` makes an encoder for every call that asks for anything."""
@@ -69,17 +71,35 @@ class JsonLineFormatter(logging.Formatter):
         return latest[1]
 
 
-def configure(process: str, mask: Callable[[str], str] = str, level: int = logging.INFO) -> None:
-    """Send every record of this process to standard error as JSON lines; called once, at start.
+class LineHandler(logging.Handler):
+    """Writes each record as one line. A reader that has gone away must not disturb the work: such errors are dropped."""
 
-    A reader that has gone away (a daemon that was killed) must not disturb the work: write errors are dropped.
-    """
+    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._format = formatter.format
+        self._write = stream.write
+        # A finalizer may log while a record is written, on the same thread.
+        self._one_at_a_time = threading.RLock()
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write it. There is a record of every job, so it does not pass what no handler of ours has: filters, a buffer."""
+        try:
+            line = self._format(record) + "\n"
+            with self._one_at_a_time:
+                self._write(line)
+        except Exception:  # noqa: BLE001 - as of any handler
+            self.handleError(record)
+        return True
+
+
+def configure(process: str, mask: Callable[[str], str] = str, level: int = logging.INFO) -> None:
+    """Send every record of this process to standard error, which writes line by line, as JSON; called once, at start."""
     logging.raiseExceptions = False
     # Facts that no line shows and each record would look up.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001 - as the "Optimization" of the logging HOWTO says
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLineFormatter(process, mask))
+    handler = LineHandler(sys.stderr, JsonLineFormatter(process, mask))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

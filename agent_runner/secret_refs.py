@@ -72,6 +72,8 @@ def refs_of(spec: JobSpec) -> list[SecretRef]:
         InvalidJobSpecError: A reference is malformed; names the field, not its text.
     """
     found = dict.fromkeys(find_refs(spec.env))
+    if not spec.has_material:  # as most
+        return list(found)
     for prefix, source in _sources(spec):
         if source.credentials:
             found |= dict.fromkeys(_references(f"{prefix}_credentials", source.credentials))
@@ -79,7 +81,7 @@ def refs_of(spec: JobSpec) -> list[SecretRef]:
 
 
 def _sources(spec: JobSpec) -> list[tuple[str, SourceSpec]]:
-    """Return the sources that a job has, by the prefix of their fields; most have none, and this is on the way of each."""
+    """Return the sources that a job has, by the prefix of their fields."""
     both = (("source", spec.source), ("ci_source", spec.ci_source))
     return [(prefix, source) for prefix, source in both if source.kind != "none"]
 

@@ -7,8 +7,8 @@ Imports neither grpc nor ssl, because every agent-runner and every command that 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from agent_runner.errors import InvalidConfigError
 
@@ -19,9 +19,8 @@ _ADDRESS = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerLink:
-    """One way to a job server. ``check`` it before anything is sent."""
+class ServerLink(NamedTuple):
+    """One way to a job server; its fields are given by name. ``check`` it before anything is sent."""
 
     address: str
     """``unix:/path`` or ``host:port``."""

@@ -9,6 +9,8 @@ from sandbox.base import ExecResult
 from sandbox.errors import EngineGoneError, ImageMissingError, SandboxError
 from sandbox.limits import Limit
 
+NO_SLOT = "no slot of the agent-runner was free in time"
+
 _REASONS: dict[type[SandboxError], EndReason] = {
     ImageMissingError: EndReason.IMAGE_MISSING,
     EngineGoneError: EndReason.ENGINE_GONE,
@@ -61,6 +63,10 @@ def early_end(spec: JobSpec, stop: StopReason | None) -> Outcome:
     """Return how an attempt ended that had no command yet: it was stopped, or its preparation took all of its time."""
     if stop is None:
         return Outcome(end_reason=EndReason.TIMED_OUT, message=_too_long(spec))
+    if stop is StopReason.RETURN:
+        return Outcome(
+            end_reason=EndReason.CANCELLED, interrupted=True, returned=True, message=NO_SLOT
+        )
     return Outcome(end_reason=EndReason.CANCELLED, interrupted=stop is not StopReason.CANCEL)
 
 

@@ -344,6 +344,7 @@ def outcome_from_pb(
             files=output_files_from_pb(message.outputs), error=message.outputs_error
         ),
         interrupted=message.interrupted,
+        returned=message.returned,
         triggers=triggers_from_pb(message.triggers) if message.HasField("triggers") else None,
         workflow_output=message.workflow_output,
     )

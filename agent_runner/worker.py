@@ -29,6 +29,7 @@ from agent_runner.client import (
 )
 from agent_runner.config import AgentRunnerConfig
 from agent_runner.delivery import Delivery
+from agent_runner.ends import Ends
 from agent_runner.errors import (
     AgentReplacedError,
     NotAdmittedError,
@@ -39,6 +40,7 @@ from agent_runner.leased_attempt import LeasedAttempt
 from agent_runner.offering import Offer, Offering
 from agent_runner.outcome import SandboxRecord
 from agent_runner.secret_source import SecretSource
+from agent_runner.slots import Slots
 from agent_runner.spool import Spool, leftovers, remove_orphans
 from sandbox.base import SandboxProvider
 
@@ -70,8 +72,10 @@ class Worker:
         self._on_ready = on_ready
         self._offering = offering or Offering()
         self._offering.listen(self._offer)
-        self._slots = asyncio.Semaphore(config.slots)
-        self._attempts: dict[Lease, tuple[LeasedAttempt, asyncio.Task[None]]] = {}
+        self._ends = Ends(config.spool_dir)
+        self._slots = Slots(config.slots)
+        self._attempts: dict[Lease, LeasedAttempt] = {}
+        self._tasks: dict[Lease, asyncio.Task[None]] = {}
         self._stream: WorkStream | None = None
         self.replaced = False
         """Set when another start of the same name has taken over, which ends ``run``."""
@@ -117,7 +121,7 @@ class Worker:
         logger.info(
             "interrupting", extra={"action": "interrupting", "running": len(self._attempts)}
         )
-        for attempt, _ in self._attempts.values():
+        for attempt in self._attempts.values():
             attempt.control.stop(StopReason.INTERRUPT, grace_s)
         loop = asyncio.get_running_loop()
         self._timers.append(loop.call_later(grace_s + REPORT_DEADLINE_S, self._idle.set))
@@ -208,12 +212,12 @@ class Worker:
         spool.remove()
 
     def _lose_all(self) -> None:
-        for attempt, _ in self._attempts.values():
+        for attempt in self._attempts.values():
             attempt.control.stop(StopReason.LOST, 0)
         self.drain()
 
     async def _session(self, registration: Registration) -> None:
-        active = [lease for lease, (attempt, _) in self._attempts.items() if not _lost(attempt)]
+        active = self._held_leases()
         offer = self._offering.now
         stream = await self._client.work(active, self._draining, offer)
         self._stream = stream
@@ -239,8 +243,7 @@ class Worker:
     async def _renew(self, stream: WorkStream, every_s: float) -> None:
         while True:
             await asyncio.sleep(every_s * random.uniform(0.8, 1.0))  # noqa: S311 - jitter
-            leases = [lease for lease, (attempt, _) in self._attempts.items() if not _lost(attempt)]
-            if leases:
+            if leases := self._held_leases():
                 try:
                     await stream.renew(leases)
                 except ServerUnavailableError:
@@ -253,7 +256,7 @@ class Worker:
             case CancelAsked(lease=lease):
                 if lease in self._attempts:
                     grace_s = self._config.cancel_grace_s
-                    self._attempts[lease][0].control.stop(StopReason.CANCEL, grace_s)
+                    self._attempts[lease].control.stop(StopReason.CANCEL, grace_s)
             case LeaseEnded(lease=lease):
                 if lease in self._attempts:
                     logger.warning(
@@ -264,7 +267,7 @@ class Worker:
                             "attempt": lease.attempt,
                         },
                     )
-                    self._attempts[lease][0].control.stop(StopReason.LOST, 0)
+                    self._attempts[lease].control.stop(StopReason.LOST, 0)
             case InspectionAsked():
                 if self._stream is not None:
                     self._say(self._answer(self._stream, message))
@@ -274,8 +277,8 @@ class Worker:
     async def _answer(self, stream: WorkStream, asked: InspectionAsked) -> None:
         unknown, processes = "the attempt has ended on its agent-runner", None
         if asked.lease in self._attempts:
-            unknown = "the command has not been started yet: its sandbox and source are prepared"
-            processes = await self._attempts[asked.lease][0].processes()
+            unknown = "the command has not been started yet: it waits for its slot, or its sandbox and source are prepared"
+            processes = await self._attempts[asked.lease].processes()
         if processes is None:
             await stream.answer(Inspection(number=asked.number, unknown=unknown))
             return
@@ -285,35 +288,33 @@ class Worker:
     def _start(self, assigned: Assigned) -> None:
         if assigned.lease in self._attempts:
             return
-        attempt = LeasedAttempt(assigned, self._client, self._provider, self._secrets, self._config)
+        attempt = LeasedAttempt(
+            assigned, self._client, self._provider, self._secrets, self._config, self._ends
+        )
         if self._draining:
             # It crossed our drain on the wire: give it back at once instead of starting it.
             attempt.control.stop(StopReason.INTERRUPT, 0)
-        task = asyncio.create_task(self._in_slot(attempt))
-        self._attempts[assigned.lease] = (attempt, task)
-        task.add_done_callback(lambda done: self._ended(assigned.lease, done))
+        self._attempts[assigned.lease] = attempt
+        self._tasks[assigned.lease] = asyncio.create_task(self._run(attempt))
 
-    async def _in_slot(self, attempt: LeasedAttempt) -> None:
-        async with self._slots:
-            await attempt.run()
-
-    def _ended(self, lease: Lease, task: asyncio.Task[None]) -> None:
-        self._attempts.pop(lease, None)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error(
-                "attempt hit a defect",
-                exc_info=task.exception(),
-                extra={"action": "attempt_crashed"},
-            )
-        self._check_idle()
+    async def _run(self, attempt: LeasedAttempt) -> None:
+        try:
+            await attempt.run(self._slots)
+        except Exception:
+            logger.exception("attempt hit a defect", extra={"action": "attempt_crashed"})
+        finally:
+            del self._attempts[attempt.lease], self._tasks[attempt.lease]
+            self._check_idle()
 
     def _offer(self, offer: Offer) -> None:
         if self._stream is not None:
             self._say(self._stream.offer(offer))
 
     def _check_idle(self) -> None:
-        if self._draining and not self._attempts:
-            self._idle.set()
+        if not self._attempts:
+            self._ends.rest()
+            if self._draining:
+                self._idle.set()
 
     def _say(self, saying: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(saying)
@@ -327,13 +328,18 @@ class Worker:
             logger.debug("not said", extra={"action": "not_said", "why": str(task.exception())})
 
     async def _end_attempts(self) -> None:
-        tasks = [task for _, task in self._attempts.values()]
+        tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        self._ends.close()
         await self._client.close()
 
-
-def _lost(attempt: LeasedAttempt) -> bool:
-    return attempt.control.reason is StopReason.LOST
+    def _held_leases(self) -> list[Lease]:
+        """Return the leases of what runs here or is to, without those that are known to be lost."""
+        return [
+            lease
+            for lease, attempt in self._attempts.items()
+            if attempt.control.reason is not StopReason.LOST
+        ]

@@ -7,6 +7,10 @@ the same time.
 from __future__ import annotations
 
 import gc
+
+if __name__ == "__main__":
+    gc.disable()  # imports make no garbage; Session turns it on
+
 import json
 import os
 import sys
@@ -30,7 +34,6 @@ def _launch_document(fd: int) -> dict[str, Any] | None:
 
 def main(argv: list[str]) -> int:
     """Run the daemon; return its exit code."""
-    gc.disable()  # imports make no garbage; Session turns it on
     harden()
     options = dict(zip(argv[::2], argv[1::2], strict=False))
     if "--launch-fd" not in options or "--instance" not in options:
@@ -49,14 +52,14 @@ def main(argv: list[str]) -> int:
         spared = frozenset(own_children())
     early = spawn_children(document, life_in)
 
+    import agent_runner.plain_asyncio  # noqa: F401, PLC0415 - before whatever imports asyncio
+
+    # isort: split
     # Early enough: an orphan goes to whoever is a subreaper when its parent dies.
     from sandbox.process import become_subreaper  # noqa: PLC0415
 
     become_subreaper()
 
-    import agent_runner.plain_asyncio  # noqa: F401, PLC0415 - before whatever imports asyncio
-
-    # isort: split
     import asyncio  # noqa: PLC0415
 
     from daemon.local.session import Session  # noqa: PLC0415

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from agent_runner.container_policy import ContainerPolicy
 from daemon.container_settings import CONTAINER_SETTINGS, container_policy
@@ -44,44 +44,41 @@ MAX_BYTES = 1 << 60
 SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A value and its origin: ``flag``, ``environment NAME``, ``file PATH`` or ``default``."""
 
     value: object
     origin: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretWish:
+class SecretWish(NamedTuple):
     """A secret that ``local start`` gathers."""
 
     name: str
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalConfig:
+class LocalConfig(NamedTuple):
     """What ``local start`` runs with."""
 
     listen: str
     """``host:port`` of the TCP listener, or ``none``."""
     slots: int
-    warm_slots: int = DEFAULT_WARM_SLOTS
-    agent_runners: int = 1
     sandbox_tier: str
     allow_unsandboxed: bool
     agent_name: str
     drain_timeout_s: float
     secrets: tuple[SecretWish, ...]
     env_label: str
+    warm_slots: int = DEFAULT_WARM_SLOTS
+    agent_runners: int = 1
     mode: str = "local"
     """``local`` runs jobs behind the walls of the host's kernel, ``cloud`` in containers."""
     container_engine: str = ""
     container_certs: str = ""
     container_image: str = ""
     container_pull: str = "missing"
-    containers: ContainerPolicy = ContainerPolicy()  # noqa: RUF009 - frozen
+    containers: ContainerPolicy = ContainerPolicy()
     max_jobs: int = DEFAULT_MAX_JOBS
     """How many jobs that have ended are kept; 0 is no bound, here and in the two after it."""
     max_age_days: int = DEFAULT_MAX_AGE_DAYS

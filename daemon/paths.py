@@ -12,10 +12,16 @@ import contextlib
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from daemon.errors import StateDirError
+
+try:
+    # hashlib loads OpenSSL for its own: 4 MB, and a tenth of the start of whoever does without.
+    from _sha256 import sha256  # type: ignore[import-not-found] # typeshed has no private modules
+except ImportError:  # another Python than CPython 3.11
+    from hashlib import sha256
 
 MAX_SOCKET_PATH_BYTES = 107
 """sun_path holds 108 bytes with the closing NUL (unix(7))."""
@@ -24,8 +30,7 @@ URI_SPECIAL = frozenset("#?%,")
 ROOT_WORKSPACES = Path("/var/lib/runner")
 
 
-@dataclass(frozen=True, slots=True)
-class StateDir:
+class StateDir(NamedTuple):
     """The paths below and beside one state directory. Nothing is created until ``prepare``."""
 
     root: Path
@@ -172,10 +177,8 @@ def _takes_sockets(folder: Path) -> bool:
 
 
 def _digest(path: Path) -> str:
-    # Late: it loads OpenSSL, 4 MB and a tenth of the start of whoever does without.
-    import hashlib  # noqa: PLC0415
-
-    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+    digest: str = sha256(os.fsencode(path)).hexdigest()
+    return digest[:12]
 
 
 def _is_private_dir(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent_runner.project_names import PROJECT_NAME, PROJECT_RULE
 
@@ -12,8 +12,7 @@ MAX_TEXT = 1000
 MAX_PORT = 65_535
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One setting: ``table.key`` in the file, ``RUNNER_…`` in the environment, a flag on the command line."""
 
     key: str
@@ -169,10 +168,12 @@ def parse_labels(raw: object) -> dict[str, str]:
     Raises:
         ValueError: It is neither.
     """
-    # Late: most commands have no labels to read.
+    labels = dict(raw.items() if isinstance(raw, dict) else _pairs(str(raw)))
+    if not labels:
+        return labels
+    # A seventh of the way to a daemon's start, and most commands have no labels to read.
     from agent_runner.job_spec import LABEL_NAME, MAX_NAME_CHARS  # noqa: PLC0415
 
-    labels = dict(raw.items() if isinstance(raw, dict) else _pairs(str(raw)))
     for name, value in labels.items():
         fits = isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARS and value.isprintable()
         # The way to the agent-runner has a comma between them.

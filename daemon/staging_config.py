@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.config import LocalConfig, Value, load, local_config
@@ -75,7 +75,7 @@ def agent_staging(env: Mapping[str, str], flags: Mapping[str, object]) -> AgentS
     labels = values["agent_runner.labels"].value
     projects = values["agent_runner.projects"].value
     return AgentStaging(
-        local=replace(local_config(env, flags), mode=_text(values, "agent_runner.mode")),
+        local=local_config(env, flags)._replace(mode=_text(values, "agent_runner.mode")),
         server=_absolute(_text(values, "agent_runner.server")),
         name=_text(values, "agent_runner.name") or host_name(),
         labels=labels if isinstance(labels, dict) else {},

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import gc
 import os
 import sys
 import threading
@@ -43,9 +42,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("daemon.cli.config:config", "Show the configuration and where each value is from."),
     "completion": ("daemon.cli.completion:completion", "Print the completion script of a shell."),
 }
-
-ALLOCATIONS = 100_000
-"""So many objects before Python looks for garbage. A start makes more by its imports, and hardly any of it is garbage."""
 
 
 class ReaderGoneError(Exception):
@@ -138,7 +134,6 @@ def runner(ctx: click.Context, /, state_dir: str | None, **_: Any) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of the console script; never lets a traceback reach the user for a known error."""
-    gc.set_threshold(ALLOCATIONS)
     _open_standard_streams()
     try:
         code = runner.main(args=args, prog_name="runner", standalone_mode=False)

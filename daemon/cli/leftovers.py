@@ -26,6 +26,8 @@ from sandbox.live_processes import boot_s
 
 RUN_LOCAL = "run-local-"
 SPOOL_SUFFIX = ".spool"
+ENDS_SUFFIX = ".ends"
+"""Of the file with the ends of attempts that printed nothing."""
 OUTPUTS_SUFFIX = ".outputs"
 """Of the folder beside a spool that holds what the attempt left."""
 RUNTIME_REST_S = 600.0
@@ -229,14 +231,14 @@ def _processes(dead: Mapping[str, str | None]) -> Iterator[Leftover]:
 def _spooled(folder: Path, state: StateDir) -> Iterator[Leftover]:
     for path in _entries(folder):
         attempt = _ATTEMPT.match(path.name)
-        if path.suffix == SPOOL_SUFFIX and attempt:
+        if (path.suffix == SPOOL_SUFFIX and attempt) or path.suffix == ENDS_SUFFIX:
             yield Leftover(
                 kind="spool",
                 path=str(path),
                 state_dir=str(state.root),
                 guard=str(state.root),
-                job_id=attempt[1],
-                attempt=int(attempt[2]),
+                job_id=attempt[1] if attempt else None,
+                attempt=int(attempt[2]) if attempt else None,
                 keep=_foreign(path) or "a log and result not delivered yet: the next start does it",
                 undelivered=True,
                 measure=_measured(path),

@@ -6,9 +6,8 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -29,8 +28,7 @@ LOCKED = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchFlags:
+class SearchFlags(NamedTuple):
     """What the command line says; see ``search_options``."""
 
     unlock: bool

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NoReturn
 
 from agent_runner.config import AgentRunnerConfig
@@ -45,8 +44,7 @@ def run_server(state: StateDir, config: ServerStaging, env: Mapping[str, str]) -
             "give --tls-certificate and --tls-key, or say --insecure"
         )
     lock_fd = _claim(state)
-    settings = replace(
-        server_config(state, config.local),
+    settings = server_config(state, config.local)._replace(
         listen=config.listen,
         tls_certificate=config.tls_certificate,
         tls_key=config.tls_key,
@@ -88,8 +86,7 @@ def run_agent_runner(
 
 
 def _agent_settings(state: StateDir, config: AgentStaging) -> AgentRunnerConfig:
-    return replace(
-        agent_config(state, config.local, 1),
+    return agent_config(state, config.local, 1)._replace(
         name=config.name,
         endpoint=config.server,
         labels=config.labels,

@@ -9,12 +9,12 @@ the event loop, because waking it costs more than the writes.
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from daemon.errors import StoreUnavailableError
@@ -22,15 +22,25 @@ from daemon.errors import StoreUnavailableError
 MAX_BATCH = 512
 """Writes after which a transaction takes no more; bounds how long the first of them waits."""
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
 class _Request:
-    write: Callable[[sqlite3.Connection], Any]
-    future: asyncio.Future[Any]
-    result: Any = None
-    error: Exception | None = None
+    __slots__ = ("error", "future", "result", "then", "write")
+
+    def __init__(
+        self,
+        write: Callable[[sqlite3.Connection], Any],
+        future: asyncio.Future[Any],
+        then: Callable[[Any], None] | None = None,
+    ) -> None:
+        self.write = write
+        self.future = future
+        self.then = then
+        self.result: Any = None
+        self.error: Exception | None = None
 
 
 class GroupCommit:
@@ -78,10 +88,17 @@ class GroupCommit:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
-    async def run(self, write: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(
+        self, write: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None
+    ) -> T:
         """Run a write and return its result after it is durable; passes on what it raises.
 
         A caller that is cancelled while it waits does not take the write back.
+
+        Args:
+            write: Runs in the thread.
+            then: Is called with the result, on the loop, as soon as it is known to be durable, whether or not the caller
+                still waits, and in the order of the writes. It must not raise.
 
         Raises:
             StoreUnusableError: The store is closed, or the transaction could not be committed.
@@ -92,7 +109,7 @@ class GroupCommit:
         future: asyncio.Future[T] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._hand_over)
-        self._waiting.append(_Request(write, future))
+        self._waiting.append(_Request(write, future, then))
         return await future
 
     def _hand_over(self) -> None:
@@ -173,3 +190,13 @@ def _settle(batch: list[_Request]) -> None:
             request.future.set_exception(request.error)
         else:
             request.future.set_result(request.result)
+    # Last, so that those whom it wakes run after all who waited for this transaction.
+    for request in batch:
+        if request.then is not None and request.error is None:
+            try:
+                request.then(request.result)
+            except Exception:
+                # A defect, and what follows the others must follow all the same.
+                logger.exception(
+                    "what follows a commit has failed", extra={"action": "commit_follow_up_failed"}
+                )

@@ -21,6 +21,7 @@ from daemon.jobs.models import (
     Attempt,
     Claim,
     Job,
+    JobEvent,
     LeaseRef,
     NewJob,
     QueueChange,
@@ -53,6 +54,7 @@ class JobWriter:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._events: list[JobEvent] = []
         self._moved: list[Job] = []
         self._claimable = False
         self._timed = False
@@ -64,6 +66,11 @@ class JobWriter:
         change = QueueChange(jobs=tuple(self._moved), claimable=self._claimable, timed=self._timed)
         self._moved, self._claimable, self._timed = [], False, False
         return change
+
+    def take_events(self) -> list[JobEvent]:
+        """Return the events of the last method, once; called after each, also after one that failed."""
+        events, self._events = self._events, []
+        return events
 
     def submit(self, connection: sqlite3.Connection, jobs: Sequence[NewJob]) -> list[Job]:
         """Store jobs; one that is known by its request id is returned as it is.
@@ -234,7 +241,7 @@ class JobWriter:
             states = _states(connection, new.spec.depends_on, new.spec.project)
             check_known(new.spec.depends_on, states.__contains__)
         job = lifecycle.submitted(new, states, now_us)
-        connection.execute(statements.INSERT_EVENT, event_values(job, now_us))
+        self._note(connection, job, now_us)
         try:
             connection.execute(statements.INSERT_JOB, new_job_values(new, job))
         except sqlite3.IntegrityError as exc:
@@ -297,8 +304,13 @@ class JobWriter:
                 changed.append(lifecycle.released(job, states, now_us))
         return changed
 
+    def _note(self, connection: sqlite3.Connection, job: Job, now_us: int) -> None:
+        values = event_values(job, now_us)
+        event_id = connection.execute(statements.INSERT_EVENT, values).lastrowid
+        self._events.append(JobEvent(event_id, *values))  # type: ignore[arg-type] # an insert has one
+
     def _write(self, connection: sqlite3.Connection, job: Job) -> None:
-        connection.execute(statements.INSERT_EVENT, event_values(job, self._clock.now_us()))
+        self._note(connection, job, self._clock.now_us())
         connection.execute(statements.UPDATE_JOB, (*job_state_values(job), job.id))
         self._timed |= job.ready_us is not None
         if job.state.final and job.spec.depends_on:

@@ -38,7 +38,7 @@ def submitted(new: NewJob, dependencies: Mapping[str, JobState], now_us: int) ->
     )
     if not dependencies:
         return _queued(job, now_us)
-    blocked = replace(job, state=JobState.BLOCKED)
+    blocked = job._replace(state=JobState.BLOCKED)
     states = {job_id: dependencies[job_id] for job_id in new.spec.depends_on}
     for job_id, state in states.items():
         if fails(job, state):
@@ -62,20 +62,18 @@ def released(job: Job, states: Iterable[JobState], now_us: int) -> Job:
         now_us: When.
     """
     if job.spec.condition == ANY_FAILED and set(states) <= {JobState.SUCCEEDED}:
-        return replace(
-            job,
+        return job._replace(
             state=move(job.state, JobState.CANCELLED),
             end_reason=EndReason.SKIPPED,
             message=SKIPPED_MESSAGE,
             end_us=now_us,
         )
-    return _queued(replace(job, state=move(job.state, JobState.PENDING)), now_us)
+    return _queued(job._replace(state=move(job.state, JobState.PENDING)), now_us)
 
 
 def dependency_failed(job: Job, failed_id: str, state: JobState, now_us: int) -> Job:
     """Return a BLOCKED job after one that it depends on has ended without success."""
-    return replace(
-        job,
+    return job._replace(
         state=move(job.state, JobState.FAILED),
         end_reason=EndReason.DEPENDENCY_FAILED,
         message=f"job {failed_id}, on which it depends, ended as {state}",
@@ -87,18 +85,18 @@ def _queued(job: Job, now_us: int) -> Job:
     not_before_us = job.spec.not_before_us
     if not_before_us is None or not_before_us <= now_us:
         return job
-    return replace(job, ready_us=not_before_us)
+    return job._replace(ready_us=not_before_us)
 
 
 def woken(job: Job) -> Job:
     """Return a waiting job after its moment has come."""
-    return replace(job, ready_us=None, backoff_us=0)
+    return job._replace(ready_us=None, backoff_us=0)
 
 
 def started(job: Job, now_us: int) -> Job:
     """Return the job as a new attempt of it begins."""
-    return replace(
-        job, state=move(job.state, JobState.RUNNING), attempt=job.attempt + 1, start_us=now_us
+    return job._replace(
+        state=move(job.state, JobState.RUNNING), attempt=job.attempt + 1, start_us=now_us
     )
 
 
@@ -113,9 +111,8 @@ def cancelled(job: Job, now_us: int) -> Job:
     if job.state is JobState.CANCELLING:
         return job
     if job.state is JobState.RUNNING:
-        return replace(job, state=move(job.state, JobState.CANCELLING))
-    return replace(
-        job,
+        return job._replace(state=move(job.state, JobState.CANCELLING))
+    return job._replace(
         state=move(job.state, JobState.CANCELLED),
         end_reason=EndReason.CANCELLED,
         ready_us=None,
@@ -146,8 +143,7 @@ def finished(
     ):
         again = _after_engine(job, steady_us)
         return again, _ended_attempt(attempt, state, outcome, now_us)
-    ended = replace(
-        job,
+    ended = job._replace(
         state=move(job.state, state),
         end_reason=outcome.end_reason,
         exit_code=outcome.exit_code,
@@ -161,8 +157,7 @@ def finished(
 def _after_engine(job: Job, steady_us: int) -> Job:
     """Return a job whose container went away with its engine: a loss, as one of the agent-runner is, that waits for the engine."""
     wait_us = engine_wait_us(job)
-    return replace(
-        job,
+    return job._replace(
         state=move(job.state, JobState.PENDING),
         losses=job.losses + 1,
         ready_us=steady_us + wait_us,
@@ -172,8 +167,7 @@ def _after_engine(job: Job, steady_us: int) -> Job:
 
 def _again(job: Job, steady_us: int) -> Job:
     wait_us = backoff_us(job)
-    return replace(
-        job,
+    return job._replace(
         state=move(job.state, JobState.PENDING),
         failures=job.failures + 1,
         ready_us=steady_us + wait_us if wait_us else None,
@@ -211,16 +205,14 @@ def lost(
     ended_attempt = _ended_attempt(attempt, JobState.FAILED, outcome, now_us)
     losses = job.losses + 1
     if job.state is JobState.CANCELLING:
-        ended = replace(
-            job,
+        ended = job._replace(
             state=move(job.state, JobState.CANCELLED),
             end_reason=EndReason.CANCELLED,
             losses=losses,
             end_us=now_us,
         )
     elif not losses_left(job):
-        ended = replace(
-            job,
+        ended = job._replace(
             state=move(job.state, JobState.FAILED),
             end_reason=EndReason.LOST,
             message=message,
@@ -228,7 +220,7 @@ def lost(
             end_us=now_us,
         )
     else:
-        ended = replace(job, state=move(job.state, JobState.PENDING), losses=losses)
+        ended = job._replace(state=move(job.state, JobState.PENDING), losses=losses)
     return ended, ended_attempt
 
 
@@ -241,19 +233,17 @@ def _interrupted(job: Job, attempt: Attempt, outcome: Outcome, now_us: int) -> t
     )
     ended_attempt = _ended_attempt(attempt, JobState.CANCELLED, told, now_us)
     if job.state is JobState.CANCELLING:
-        ended = replace(
-            job,
+        ended = job._replace(
             state=move(job.state, JobState.CANCELLED),
             end_reason=EndReason.CANCELLED,
             end_us=now_us,
         )
         return ended, ended_attempt
-    return replace(job, state=move(job.state, JobState.PENDING)), ended_attempt
+    return job._replace(state=move(job.state, JobState.PENDING)), ended_attempt
 
 
 def _ended_attempt(attempt: Attempt, state: JobState, outcome: Outcome, now_us: int) -> Attempt:
-    return replace(
-        attempt,
+    return attempt._replace(
         state=state,
         end_us=now_us,
         end_reason=outcome.end_reason,

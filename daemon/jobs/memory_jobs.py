@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 
-from agent_runner.outcome import OutputFile
+from agent_runner.outcome import Outcome, OutputFile
 from daemon.clock import Clock
 from daemon.jobs import lifecycle
-from daemon.jobs.leases import is_held, lease_lost
+from daemon.jobs.leases import ended_by, is_held, lease_lost
 from daemon.jobs.memory_events import MemoryEvents
 from daemon.jobs.memory_queue import MemoryQueue
 from daemon.jobs.memory_views import dependents_after
 from daemon.jobs.models import Attempt, Job, LeaseRef, NewJob, QueueChange
 from daemon.jobs.queue_keys import is_of
 from daemon.jobs.states import JobState
-from daemon.jobs.workflows import GivenOutput
+from daemon.jobs.workflows import GivenOutput, checked_output, may_trigger
 from daemon.tokens.memory_tokens import MemoryTokens
 
 
@@ -68,6 +69,31 @@ class MemoryJobs:
         if attempt is None or not is_held(lease, attempt):
             raise lease_lost(lease)
         return attempt
+
+    def _finish(self, lease: LeaseRef, outcome: Outcome, triggered: Sequence[NewJob]) -> Job:
+        attempt = self._attempt(lease)
+        if ended_by(lease, attempt, outcome):
+            return self._jobs[lease.job_id]
+        held = self._held(lease)
+        job = self._jobs[lease.job_id]
+        outputs = partial(self._workflow_outputs, job.spec.project)
+        outcome = checked_output(job, outcome, outputs)
+        ended, ended_attempt = lifecycle.finished(
+            job, held, outcome, self._clock.now_us(), self._clock.steady_us()
+        )
+        if outcome.workflow_output and ended.state.final:
+            self._outputs[job.id] = outcome.workflow_output
+        self._save_attempt(ended_attempt)
+        if outcome.outputs.files:
+            self._artifacts[lease.job_id, lease.attempt] = sorted(outcome.outputs.files)
+        self._save(ended)
+        if triggered and may_trigger(ended):
+            for new in triggered:
+                self._accept(new)
+            moved = tuple(self._jobs[new.id] for new in triggered)
+            claimable = any(child.state is JobState.PENDING for child in moved)
+            self._tell(QueueChange(jobs=moved, claimable=claimable))
+        return ended
 
     def _lose(self, attempts: Iterable[Attempt]) -> list[Job]:
         jobs = []

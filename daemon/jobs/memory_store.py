@@ -5,7 +5,7 @@ No method waits for anything, so each one is atomic on the event loop without a 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -14,7 +14,7 @@ from agent_runner.outcome import Outcome, OutputFile
 from daemon.errors import JobNotFoundError
 from daemon.jobs import lifecycle
 from daemon.jobs.dependencies import check_known
-from daemon.jobs.leases import ended_by, expiry_us, grant, is_held
+from daemon.jobs.leases import expiry_us, grant, is_held
 from daemon.jobs.memory_jobs import MemoryJobs
 from daemon.jobs.memory_views import (
     filtered,
@@ -46,7 +46,7 @@ from daemon.jobs.page_tokens import check_page_size, decode_page_token, encode_p
 from daemon.jobs.queue_keys import is_of
 from daemon.jobs.request_ids import check_payload
 from daemon.jobs.states import JobState
-from daemon.jobs.workflows import checked_output, may_trigger, with_vars
+from daemon.jobs.workflows import with_vars
 
 
 class MemoryJobStore(MemoryJobs):
@@ -58,7 +58,9 @@ class MemoryJobStore(MemoryJobs):
     async def close(self) -> None:
         """Do nothing: there is nothing to let go."""
 
-    async def submit(self, jobs: Sequence[NewJob]) -> list[Job]:
+    async def submit(
+        self, jobs: Sequence[NewJob], then: Callable[[list[Job]], None] | None = None
+    ) -> list[Job]:
         """Accept all jobs or none; a known request id returns the job it made.
 
         Raises:
@@ -89,7 +91,10 @@ class MemoryJobStore(MemoryJobs):
         for new in accepted.values():
             self._accept(new)
         ids = (new.id if new.request_id is None else requests[new.request_id].id for new in jobs)
-        return [self._jobs[job_id] for job_id in ids]
+        submitted = [self._jobs[job_id] for job_id in ids]
+        if then is not None:
+            then(submitted)
+        return submitted
 
     async def known_requests(self, request_ids: Collection[str]) -> set[str]:
         """Return those request ids that have made a job."""
@@ -107,7 +112,13 @@ class MemoryJobStore(MemoryJobs):
         check_payload(request_id, payload_sha256, first.payload_sha256)
         return self._jobs[first.id]
 
-    async def claim(self, offer: AgentOffer, limit: int, lease_s: float) -> list[Claim]:
+    async def claim(
+        self,
+        offer: AgentOffer,
+        limit: int,
+        lease_s: float,
+        then: Callable[[list[Claim]], None] | None = None,
+    ) -> list[Claim]:
         """Give up to ``limit`` pending jobs to an agent-runner, best first."""
         now_us = self._clock.now_us()
         expire_us = expiry_us(self._clock, lease_s)
@@ -123,6 +134,8 @@ class MemoryJobStore(MemoryJobs):
             claims.append(Claim(lease=attempt.lease, spec=spec))
 
         self._queue.take(offer, start, limit)
+        if then is not None:
+            then(claims)
         return claims
 
     async def renew(
@@ -137,42 +150,27 @@ class MemoryJobStore(MemoryJobs):
             if attempt is None or not is_held(lease, attempt) or attempt.agent != agent:
                 lost.append(lease)
                 continue
-            self._save_attempt(replace(attempt, expire_us=expire_us, renew_us=self._clock.now_us()))
+            self._save_attempt(attempt._replace(expire_us=expire_us, renew_us=self._clock.now_us()))
             if self._jobs[lease.job_id].state is JobState.CANCELLING:
                 cancelling.append(lease)
         return Renewal(lost=tuple(lost), cancelling=tuple(cancelling))
 
     async def finish(
-        self, lease: LeaseRef, outcome: Outcome, triggered: Sequence[NewJob] = ()
+        self,
+        lease: LeaseRef,
+        outcome: Outcome,
+        triggered: Sequence[NewJob] = (),
+        then: Callable[[Job], None] | None = None,
     ) -> Job:
         """End an attempt and its job, or put the job back. Repeating it is harmless.
 
         Raises:
             LeaseLostError: The lease is not held, and was not ended by this same call before.
         """
-        attempt = self._attempt(lease)
-        if ended_by(lease, attempt, outcome):
-            return self._jobs[lease.job_id]
-        held = self._held(lease)
-        job = self._jobs[lease.job_id]
-        outputs = partial(self._workflow_outputs, job.spec.project)
-        outcome = checked_output(job, outcome, outputs)
-        ended, ended_attempt = lifecycle.finished(
-            job, held, outcome, self._clock.now_us(), self._clock.steady_us()
-        )
-        if outcome.workflow_output and ended.state.final:
-            self._outputs[job.id] = outcome.workflow_output
-        self._save_attempt(ended_attempt)
-        if outcome.outputs.files:
-            self._artifacts[lease.job_id, lease.attempt] = sorted(outcome.outputs.files)
-        self._save(ended)
-        if triggered and may_trigger(ended):
-            for new in triggered:
-                self._accept(new)
-            moved = tuple(self._jobs[new.id] for new in triggered)
-            claimable = any(child.state is JobState.PENDING for child in moved)
-            self._tell(QueueChange(jobs=moved, claimable=claimable))
-        return ended
+        job = self._finish(lease, outcome, triggered)
+        if then is not None:
+            then(job)
+        return job
 
     async def give_back(self, leases: Sequence[LeaseRef], begun: Collection[LeaseRef]) -> list[Job]:
         """End attempts that their agent-runner does not have; only one that never arrived does not count."""
@@ -197,7 +195,7 @@ class MemoryJobStore(MemoryJobs):
         attempt = attempts[number - 1]
         if not attempt.state.leased and not attempt.log.sha256:
             log = replace(attempt.log, length=length, sha256=sha256)
-            attempts[number - 1] = replace(attempt, log=log)
+            attempts[number - 1] = attempt._replace(log=log)
 
     async def check_lease(self, lease: LeaseRef) -> None:
         """Check that a lease is held.
@@ -244,7 +242,7 @@ class MemoryJobStore(MemoryJobs):
         """Give each live lease a full term from here."""
         expire_us = expiry_us(self._clock, lease_s)
         for attempt in [*self._live.values()]:
-            self._save_attempt(replace(attempt, expire_us=expire_us))
+            self._save_attempt(attempt._replace(expire_us=expire_us))
 
     async def wake_due(self, limit: int) -> NextMoments:
         """Let jobs be claimed whose moment has come."""
@@ -263,7 +261,7 @@ class MemoryJobStore(MemoryJobs):
             steady, moment_us = moment(job)
             if steady:
                 latest_us = self._clock.steady_us() + job.backoff_us
-                self._jobs[job.id] = replace(job, ready_us=min(moment_us, latest_us))
+                self._jobs[job.id] = job._replace(ready_us=min(moment_us, latest_us))
 
     async def waits_on(self, job_id: str) -> Waits:
         """Tell what keeps a job from being claimed.

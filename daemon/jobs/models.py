@@ -1,13 +1,11 @@
 """The values that the queue is made of. Frozen; a change makes a new value. Times are microseconds since the epoch.
 
-Named tuples where nothing but the values matters: they are made, hashed and defined several times as quickly as
-frozen dataclasses. Their fields are given by name.
+Named tuples: they are made, hashed and defined several times as quickly as frozen dataclasses. Their fields are given by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -39,8 +37,7 @@ class LeaseRef(NamedTuple):
     lease_token: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job that passed validation and is to be stored."""
 
     id: str
@@ -56,8 +53,7 @@ class NewJob:
     """How many jobs triggered each other up to this one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(NamedTuple):
     """An accepted job without its attempts."""
 
     id: str
@@ -88,8 +84,7 @@ class Job:
     sandbox: SandboxRecord = SandboxRecord()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One try at a job."""
 
     job_id: str

@@ -7,17 +7,16 @@ read-only connection on the event loop's own thread, where they take microsecond
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from agent_runner.outcome import Outcome, OutputFile
 from daemon.clock import Clock
-from daemon.errors import JobNotFoundError, StoreUnavailableError, StoreUnusableError
-from daemon.jobs import migrator, statements
+from daemon.errors import JobNotFoundError, StoreUnavailableError
+from daemon.jobs import statements
 from daemon.jobs.group_commit import GroupCommit
 from daemon.jobs.job_events import read_events
 from daemon.jobs.job_pages import Kept, read_page
@@ -43,6 +42,7 @@ from daemon.jobs.models import (
     Waits,
 )
 from daemon.jobs.queue_keys import group_key, is_served, queue_key
+from daemon.jobs.recent_events import RecentEvents
 from daemon.jobs.removal import remove_ended
 from daemon.jobs.request_ids import check_payload
 from daemon.jobs.rows import (
@@ -52,16 +52,14 @@ from daemon.jobs.rows import (
     attempt_from_row,
     job_from_row,
 )
+from daemon.jobs.sqlite_connection import open_for_writing
 from daemon.jobs.sqlite_failures import store_unusable
 from daemon.jobs.states import JobState
 from daemon.tokens.sqlite_tokens import SqliteTokens
 
-BUSY_TIMEOUT_MS = 5000
-WAL_LIMIT_BYTES = 64 << 20
-MIN_SQLITE = (3, 37, 0)
-"""The first with STRICT tables."""
-
 T = TypeVar("T")
+_Written: TypeAlias = tuple[T, QueueChange | None, list[JobEvent]]
+"""The result of a write, and what else it brought about."""
 
 
 class SqliteJobStore:
@@ -74,8 +72,11 @@ class SqliteJobStore:
         self._path = path.absolute()
         self._clock = clock
         self._changes = JobWriter(clock)
-        self._writer = GroupCommit(self._connect_writer, partial(store_unusable, self._path))
+        self._writer = GroupCommit(
+            partial(open_for_writing, self._path), partial(store_unusable, self._path)
+        )
         self._reader: sqlite3.Connection | None = None
+        self._recent = RecentEvents()
         self._listener: Callable[[QueueChange], None] | None = None
         self.tokens = SqliteTokens(self._writer.run, self._read)
 
@@ -111,13 +112,15 @@ class SqliteJobStore:
             self._reader = None
         await self._writer.close()
 
-    async def submit(self, jobs: Sequence[NewJob]) -> list[Job]:
+    async def submit(
+        self, jobs: Sequence[NewJob], then: Callable[[list[Job]], None] | None = None
+    ) -> list[Job]:
         """Accept all jobs or none; a known request id returns the job it made.
 
         Raises:
             RequestIdReusedError: A request id is known with another payload.
         """
-        return await self._write(lambda db: self._changes.submit(db, jobs))
+        return await self._write(lambda db: self._changes.submit(db, jobs), then)
 
     async def known_requests(self, request_ids: Collection[str]) -> set[str]:
         """Return those request ids that have made a job."""
@@ -135,9 +138,15 @@ class SqliteJobStore:
             return job_from_row(tuple(row))
         return None
 
-    async def claim(self, offer: AgentOffer, limit: int, lease_s: float) -> list[Claim]:
+    async def claim(
+        self,
+        offer: AgentOffer,
+        limit: int,
+        lease_s: float,
+        then: Callable[[list[Claim]], None] | None = None,
+    ) -> list[Claim]:
         """Give up to ``limit`` pending jobs to an agent-runner, best first."""
-        return await self._write(lambda db: self._changes.claim(db, offer, limit, lease_s))
+        return await self._write(lambda db: self._changes.claim(db, offer, limit, lease_s), then)
 
     async def renew(
         self, agent: AgentIdentity, leases: Sequence[LeaseRef], lease_s: float
@@ -146,14 +155,20 @@ class SqliteJobStore:
         return await self._write(lambda db: self._changes.renew(db, agent, leases, lease_s))
 
     async def finish(
-        self, lease: LeaseRef, outcome: Outcome, triggered: Sequence[NewJob] = ()
+        self,
+        lease: LeaseRef,
+        outcome: Outcome,
+        triggered: Sequence[NewJob] = (),
+        then: Callable[[Job], None] | None = None,
     ) -> Job:
         """End an attempt and its job, or put the job back. Repeating it is harmless.
 
         Raises:
             LeaseLostError: The lease is not held, and was not ended by this same call before.
         """
-        return await self._write(lambda db: self._changes.finish(db, lease, outcome, triggered))
+        return await self._write(
+            lambda db: self._changes.finish(db, lease, outcome, triggered), then
+        )
 
     async def give_back(self, leases: Sequence[LeaseRef], begun: Collection[LeaseRef]) -> list[Job]:
         """End attempts that their agent-runner does not have; only one that never arrived does not count."""
@@ -251,7 +266,9 @@ class SqliteJobStore:
 
     async def remove_ended(self, excess: Excess, spared: Collection[str], limit: int) -> Removed:
         """Remove up to ``limit`` ended jobs with their attempts and events, the oldest first."""
-        return await self._write(lambda db: remove_ended(db, excess, spared, limit))
+        return await self._write(
+            lambda db: remove_ended(db, excess, spared, limit), lambda _: self._recent.forget()
+        )
 
     async def removed_logs(self, limit: int) -> list[RemovedLog]:
         """Return removed jobs whose logs were not forgotten yet."""
@@ -304,7 +321,8 @@ class SqliteJobStore:
 
     async def events(self, after_id: int, limit: int, job_ids: Collection[str]) -> list[JobEvent]:
         """Return events after an id, oldest first; empty ``job_ids`` keeps all."""
-        return read_events(self._read, after_id, limit, job_ids)
+        recent = self._recent.after(after_id, limit, job_ids)
+        return read_events(self._read, after_id, limit, job_ids) if recent is None else recent
 
     async def last_event_id(self) -> int:
         """Return the id of the newest event; 0 if there is none."""
@@ -314,18 +332,27 @@ class SqliteJobStore:
         """Return how many jobs are in a state."""
         return int(self._read(statements.COUNT_JOBS, (state,))[0][0])
 
-    async def _write(self, write: Callable[[sqlite3.Connection], T]) -> T:
-        def run(connection: sqlite3.Connection) -> tuple[T, QueueChange | None]:
+    async def _write(
+        self, write: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None
+    ) -> T:
+        def run(connection: sqlite3.Connection) -> _Written[T]:
             try:
                 result = write(connection)
             finally:
-                change = self._changes.take_change()
-            return result, change
+                change, events = self._changes.take_change(), self._changes.take_events()
+            return result, change, events
 
-        result, change = await self._writer.run(run)
-        if change is not None and self._listener is not None:
-            self._listener(change)
-        return result
+        def tell(written: _Written[T]) -> None:
+            result, change, events = written
+            self._recent.add(events)
+            try:
+                if change is not None and self._listener is not None:
+                    self._listener(change)
+            finally:  # an assignment must go out whatever a listener does
+                if then is not None:
+                    then(result)
+
+        return (await self._writer.run(run, tell))[0]
 
     def _next_moments(self) -> NextMoments:
         wall_us, steady_us = (
@@ -341,30 +368,6 @@ class SqliteJobStore:
             return self._reader.execute(sql, values).fetchall()
         except sqlite3.Error as exc:
             raise store_unusable(self._path, exc) from exc
-
-    def _connect_writer(self) -> sqlite3.Connection:
-        if sqlite3.sqlite_version_info < MIN_SQLITE:
-            raise StoreUnusableError(
-                f"SQLite {sqlite3.sqlite_version} is too old: runner needs 3.37 or newer"
-            )
-        _create_private(self._path)
-        connection = sqlite3.connect(self._path, isolation_level=None)
-        try:
-            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-            migrations = migrator.load_migrations()
-            version = migrator.check_schema(connection, self._path, migrations)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
-            migrator.migrate(connection, version, migrations)
-        except sqlite3.Error as exc:
-            connection.close()
-            raise store_unusable(self._path, exc) from exc
-        except StoreUnusableError:
-            connection.close()
-            raise
-        return connection
 
     # Last, because its name hides the built-in one from every annotation after it.
     async def list(  # noqa: PLR0913 - the filters of the port
@@ -388,13 +391,3 @@ class SqliteJobStore:
 
 def _is_due(moment_us: int | None, now_us: int) -> bool:
     return moment_us is not None and moment_us <= now_us
-
-
-def _create_private(path: Path) -> None:
-    """Make the file, readable by its owner only; SQLite gives its companions the same mode."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as exc:
-        raise StoreUnusableError(
-            f"job database {path} cannot be opened for writing: {exc.strerror}"
-        ) from exc

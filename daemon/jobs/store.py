@@ -3,6 +3,10 @@
 Every method that changes something is atomic, is durable before it returns, and appends one event per change of
 a job's state. Backends pass ``tests/contract/test_job_store_contract.py``. What a change *means* is decided in
 ``lifecycle``; a backend only finds rows, calls it, and writes what it says.
+
+``then``, which some methods take, is called with the result on the event loop as soon as it is durable, in the order of
+the changes, and before the method returns. A caller that is cancelled meanwhile takes back neither the change nor what
+follows it. It must not raise.
 """
 
 from __future__ import annotations
@@ -61,7 +65,9 @@ class JobStore(Protocol):
         """
         ...
 
-    async def submit(self, jobs: Sequence[NewJob]) -> list[Job]:
+    async def submit(
+        self, jobs: Sequence[NewJob], then: Callable[[list[Job]], None] | None = None
+    ) -> list[Job]:
         """Accept all jobs or none; called per submit. A known request id returns the job it made.
 
         A job with ``depends_on`` begins BLOCKED, PENDING if all of these have succeeded already, or FAILED if one has
@@ -85,7 +91,13 @@ class JobStore(Protocol):
         """
         ...
 
-    async def claim(self, offer: AgentOffer, limit: int, lease_s: float) -> list[Claim]:
+    async def claim(
+        self,
+        offer: AgentOffer,
+        limit: int,
+        lease_s: float,
+        then: Callable[[list[Claim]], None] | None = None,
+    ) -> list[Claim]:
         """Give up to ``limit`` pending jobs to an agent-runner, best first.
 
         The specification of a job of a workflow holds what the ended jobs of it gave. Best is: higher priority, then the earlier submit.
@@ -104,7 +116,11 @@ class JobStore(Protocol):
         ...
 
     async def finish(
-        self, lease: LeaseRef, outcome: Outcome, triggered: Sequence[NewJob] = ()
+        self,
+        lease: LeaseRef,
+        outcome: Outcome,
+        triggered: Sequence[NewJob] = (),
+        then: Callable[[Job], None] | None = None,
     ) -> Job:
         """End an attempt and its job, or put the job back: if interrupted, or if ``retries`` has it tried again.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +101,7 @@ def agent_config(state: StateDir, config: LocalConfig, number: int) -> AgentRunn
         container_image=config.container_image,
         container_pull=config.container_pull,
         # Installations that share an engine share no cache.
-        containers=replace(config.containers, cache_prefix=f"runner-cache-{state.id}"),
+        containers=config.containers._replace(cache_prefix=f"runner-cache-{state.id}"),
         sandbox_tier=config.sandbox_tier,
         allow_unsandboxed=config.allow_unsandboxed,
         max_output_bytes=config.max_output_bytes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -26,15 +26,19 @@ class ControlClient:
         """
         self._token = read_token(state)
         self._token_path = state.token
+        path = control_path(state)
+        if not os.path.exists(path):  # noqa: PTH110 - no error, whatever is in the way
+            raise _not_running(state)
+        # Late: before most starts there is none, and they need not wait for what speaks to it.
+        import socket  # noqa: PLC0415
+
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(CONNECT_TIMEOUT_S)
         try:
-            self._socket.connect(str(control_path(state)))
+            self._socket.connect(str(path))
         except OSError:
             self._socket.close()
-            raise NotRunningError(
-                f"not running: no daemon for {state.root}; `runner local start` starts one"
-            ) from None
+            raise _not_running(state) from None
         self._socket.settimeout(timeout_s)
 
     def __enter__(self) -> Self:
@@ -62,6 +66,12 @@ class ControlClient:
                         f"the daemon refused: {line['error']} ({self._token_path})"
                     )
                 yield line
+
+
+def _not_running(state: StateDir) -> NotRunningError:
+    return NotRunningError(
+        f"not running: no daemon for {state.root}; `runner local start` starts one"
+    )
 
 
 def read_token(state: StateDir) -> str:

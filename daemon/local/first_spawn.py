@@ -19,7 +19,7 @@ def handover_payload(child: Mapping[str, Any], document: Mapping[str, Any]) -> d
 
 EARLY = 1
 """How many children are spawned before the daemon imports the rest: the job server, which everybody waits for. The
-agent-runner would only take processor time from it; it is spawned by the supervisor and ready no later."""
+agent-runner would only take processor time from it; it is spawned by the supervisor."""
 
 
 def spawn_children(document: Mapping[str, Any], life_fd: int) -> dict[str, SpawnedChild]:

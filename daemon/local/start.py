@@ -7,8 +7,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from daemon.config import LocalConfig, environ
 from daemon.errors import BusyError, Interrupted, NotRunningError, StartFailedError
@@ -36,8 +35,7 @@ Children = Callable[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class StartResult:
+class StartResult(NamedTuple):
     """What runs after a start or restart."""
 
     already: bool
@@ -154,10 +152,12 @@ def _document(
     from daemon.local.children import local_children  # noqa: PLC0415
     from daemon.local.token import ensure_token  # noqa: PLC0415
 
+    settings = config._asdict() | {"containers": config.containers.document()}
+    del settings["secrets"]
     document = launch_document(
         state,
         (children or local_children)(state, config, env, secrets),
-        {name: value for name, value in asdict(config).items() if name != "secrets"},
+        settings,
         drain_timeout_s=config.drain_timeout_s,
     )
     return document | {"token": ensure_token(state), "secrets": dict(secrets)}

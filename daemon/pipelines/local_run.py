@@ -143,4 +143,4 @@ class LocalRun:
 
 
 def _unlabelled(job: NewJob) -> NewJob:
-    return replace(job, spec=replace(job.spec, labels={}))
+    return job._replace(spec=replace(job.spec, labels={}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from daemon.errors import SecretNeededError, UsageError
 from daemon.secrets.values import GatheredSecret, SecretOrigin, SecretValue, WantedSecret
@@ -20,12 +20,11 @@ Look = Callable[[str], str | None]
 
 Say = Callable[[str], None]
 
-_OTHER_SHAPES = {"ANTHROPIC_API_KEY": re.compile(r"sk_|\w+://|.*\s")}
+_OTHER_SHAPES = {"ANTHROPIC_API_KEY": r"sk_|\w+://|.*\s"}
 """What is typed in the place of a well-known key, when it is not that key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretSources:
+class SecretSources(NamedTuple):
     """Where values are looked for, in this order. A source that is None is not there."""
 
     environ: Mapping[str, str]
@@ -133,7 +132,7 @@ def _trimmed(name: str, typed: str | None, say: Say) -> str:
 def _is_meant(secret: WantedSecret, value: str, ask: Ask) -> bool:
     """Ask again where something else was pasted than what is meant; the text is not repeated."""
     shape = _OTHER_SHAPES.get(secret.name)
-    if shape is None or not shape.match(value):
+    if shape is None or not re.match(shape, value):
         return True
     what = secret.description or secret.name
     answer = ask(f"{secret.name}: this does not look like an {what}. Use it all the same? [y/N]: ")

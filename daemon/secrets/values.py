@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
 
@@ -32,8 +31,7 @@ class SecretValue:
         return self._value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WantedSecret:
+class WantedSecret(NamedTuple):
     """A secret that is to be gathered before anything starts."""
 
     name: str

@@ -6,11 +6,15 @@ environment (``ServerConfig``) and the handover (the token). ``daemon.foreground
 
 from __future__ import annotations
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # a tenth of the imports, which make no garbage; see _serve
+
 import agent_runner.plain_asyncio  # noqa: F401 - before whatever imports asyncio
 
 # isort: split
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -40,7 +44,6 @@ ORPHAN_WAIT_S = 7.0
 
 def main() -> int:
     """Run one job server until the daemon tells it to stop; return the exit code."""
-    gc.disable()  # 20 ms of the imports, which make no garbage; see _serve
     harden()
     process_logs.configure("job-server")
     # A Ctrl-C in the terminal reaches every process of it; the daemon decides what it means.
@@ -71,6 +74,9 @@ def run(env: Mapping[str, str], handover: Handover) -> int:
 
 async def _serve(handover: Handover, config: ServerConfig) -> int:
     # Late, so that a bad configuration is told without the time that grpc takes to import.
+    import agent_runner.plain_grpc  # noqa: F401, PLC0415 - before whatever imports gRPC or protobuf
+
+    # isort: split
     from daemon.server.app import JobServer  # noqa: PLC0415
 
     told = [asyncio.Event() for _ in range(LEAVES)]

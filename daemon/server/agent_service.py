@@ -7,13 +7,14 @@ import logging
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from agent_runner import wire
-from agent_runner.config import MAX_SLOTS
+from agent_runner.offering import MAX_SLOTS
 from agent_runner.outcome import EndReason, Outcome
 from daemon.errors import LeaseLostError, UsageError
-from daemon.jobs.models import LeaseRef, NewJob
+from daemon.jobs.models import Job, LeaseRef, NewJob
 from daemon.jobs.states import JobState
 from daemon.jobs.store import JobStore
 from daemon.server.agent_session import AgentSession
@@ -103,11 +104,7 @@ class AgentServicer(rpc.AgentServiceServicer):
         stream = WorkStream()
         listening = None
         try:
-            await self._completions.run(
-                self._dispatcher.attach(
-                    session, stream, active, draining=hello.draining, offer=hello.offer
-                )
-            )
+            await self._completions.run(self._dispatcher.attach(session, stream, active, hello))
             listening = asyncio.create_task(self._listen(request_iterator, session, stream))
             while (response := await self._dispatcher.next(session, stream)) is not None:
                 yield response
@@ -193,14 +190,16 @@ class AgentServicer(rpc.AgentServiceServicer):
 
     async def _finish(self, lease: LeaseRef, outcome: Outcome) -> None:
         # The slot is free whatever the store says, so its next claim can share the commit of this end.
-        self._dispatcher.finished(lease, interrupted=outcome.interrupted)
+        self._dispatcher.finished(lease, outcome)
         following: Sequence[NewJob] = ()
         if outcome.triggers is not None or outcome.workflow_output:
             # Late, because it imports pydantic and a YAML parser.
             from daemon.triggers.following import with_following  # noqa: PLC0415
 
             outcome, following = await with_following(self._store, lease.job_id, outcome)
-        job = await self._store.finish(lease, outcome, following)
+        await self._store.finish(lease, outcome, following, partial(self._ended, lease))
+
+    def _ended(self, lease: LeaseRef, job: Job) -> None:
         self._log_writer.close(lease)
         self._signals.job_changed(lease.job_id)
         if job.state is JobState.PENDING:
@@ -230,8 +229,6 @@ class AgentServicer(rpc.AgentServiceServicer):
                 # message share one commit, also with the claims for their slots.
                 for report in request.reports:
                     self._completions.start(self._end_reported(stream, report))
-                if request.reports:
-                    self._dispatcher.claim_behind(session, stream)
                 if request.renew:
                     await self._dispatcher.renew(session, stream, _leases(request.renew))
         finally:

@@ -4,40 +4,51 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from agent_runner.job_spec import JobSpec
 from daemon.jobs.models import AgentIdentity, AgentOffer, LeaseRef
 from daemon.jobs.outside import does_without_container
+from daemon.server.pace import Pace
 from daemon.server.work_stream import WorkStream
 
 LeaseKey = tuple[str, int]
 
 
-@dataclass(slots=True, eq=False)
 class AgentSession:
     """One incarnation, from its registration to that of the next one."""
 
-    agent: AgentIdentity
-    slots: int
-    labels: Mapping[str, str]
-    projects: frozenset[str] | None = None
-    """Whose jobs it takes; None for those of every project."""
-    tier: str = ""
-    """Of the sandbox that its jobs get; empty if it did not say."""
-    no_containers: str = ""
-    """Why it takes only jobs that do without a container; empty if it takes all."""
-    local_projects: frozenset[str] = frozenset()
-    """Projects whose jobs do without one unless they ask for it."""
-    stream: WorkStream | None = None
-    draining: bool = False
-    exhausted: bool = False
-    """The last claim found nothing more, and nothing was queued since."""
-    confirmed: bool = False
-    """The store has confirmed what the last hello claimed to hold."""
-    held: dict[LeaseKey, LeaseRef] = field(default_factory=dict)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held over each claim, so that a new stream sees all that the last one claimed."""
+    def __init__(
+        self,
+        agent: AgentIdentity,
+        slots: int,
+        labels: Mapping[str, str],
+        projects: frozenset[str] | None = None,
+    ) -> None:
+        self.agent = agent
+        self.slots = slots
+        self.labels = labels
+        self.projects = projects
+        """Whose jobs it takes; None for those of every project."""
+        self.tier = ""
+        """Of the sandbox that its jobs get; empty if it did not say."""
+        self.no_containers = ""
+        """Why it takes only jobs that do without a container; empty if it takes all."""
+        self.local_projects: frozenset[str] = frozenset()
+        """Projects whose jobs do without one unless they ask for it."""
+        self.stream: WorkStream | None = None
+        self.draining = False
+        self.looks_ahead = False
+        """It can be given attempts that wait for a slot; see ``Pace``."""
+        self.pace = Pace()
+        self.exhausted = False
+        """The last claim found nothing more, and nothing was queued since."""
+        self.claiming = False
+        """A claim has begun and not looked at the free slots yet."""
+        self.confirmed = False
+        """The store has confirmed what the last hello claimed to hold."""
+        self.held: dict[LeaseKey, LeaseRef] = {}
+        self.lock = asyncio.Lock()
+        """Held over each claim, so that a new stream sees all that the last one claimed."""
 
     @property
     def offer(self) -> AgentOffer:
@@ -51,8 +62,16 @@ class AgentSession:
 
     @property
     def claimable(self) -> int:
-        """Return how many jobs to claim for it now."""
+        """Return how many free slots it is to be asked for now."""
         return 0 if self.exhausted else self.free
+
+    @property
+    def room(self) -> int:
+        """Return how many jobs to claim for it when it is asked: for its free slots, and ahead of them."""
+        if self.exhausted or self.draining:
+            return 0
+        ahead = self.pace.ahead(self.slots) if self.looks_ahead else 0
+        return max(0, self.slots + ahead - len(self.held))
 
     @property
     def free(self) -> int:
@@ -73,11 +92,8 @@ class AgentSession:
             self.held[lease.job_id, lease.attempt] = lease
 
     def release(self, key: LeaseKey) -> LeaseRef | None:
-        """Free the slot of a lease, if it has one, and let the stream claim for it."""
-        lease = self.held.pop(key, None)
-        if lease is not None and self.stream is not None:
-            self.stream.woken.set()
-        return lease
+        """Free the slot of a lease, if it has one; the caller has something claimed for it."""
+        return self.held.pop(key, None)
 
     def stir(self) -> None:
         """Let the stream look at the queue again."""

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from agent_runner.grpc_wakeups import heard_at_once
 from daemon.artifacts.blob_store import BlobStore
 from daemon.clock import Clock, SystemClock
 from daemon.errors import StartFailedError
@@ -117,10 +118,11 @@ class JobServer:
         )
         self._tokens = TokenBook(token, self._clock, self._completions)
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(
-            interceptors=(ServerInterceptor(self._tokens, self._store, self._signals),),
-            options=OPTIONS,
-        )
+        with heard_at_once():
+            self._server = grpc.aio.server(
+                interceptors=(ServerInterceptor(self._tokens, self._store, self._signals),),
+                options=OPTIONS,
+            )
         self._retention = Retention(
             store=self._store,
             logs=self._logs,
@@ -159,11 +161,12 @@ class JobServer:
                     Reaper(self._store, self._dispatcher, lease_s=self._config.lease_s).run()
                 ),
                 asyncio.create_task(keeper.run()),
-                asyncio.create_task(self._retention.run()),
             ]
             await self._check()
             for service in ("", *SERVICES):
                 await self._health.set(service, SERVING)
+            # It begins with a look at every file, which nobody who starts a job need wait for.
+            self._tasks.append(asyncio.create_task(self._retention.run()))
         except BaseException:
             await self.stop(0)
             raise

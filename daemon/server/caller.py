@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextvars import ContextVar
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent_runner.project_names import DEFAULT_PROJECT
 from daemon.errors import ProjectNotAllowedError, UsageError
@@ -12,8 +12,7 @@ from daemon.jobs.models import AgentIdentity
 from daemon.tokens.models import Role, Token
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class Caller(NamedTuple):
     """What a token allows."""
 
     role: Role = Role.ADMIN

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from daemon.errors import InvalidConfigError
 from daemon.server.retention_limits import RetentionLimits
@@ -16,9 +16,8 @@ MAX_PENDING = 100_000
 """How many jobs may wait before a submit is refused with QUEUE_FULL."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
-    """Everything that a job server is told at start, but the token."""
+class ServerConfig(NamedTuple):
+    """Everything that a job server is told at start, but the token. Its fields are given by name."""
 
     database: Path
     log_dir: Path
@@ -35,7 +34,7 @@ class ServerConfig:
     lease_s: float = LEASE_S
     renew_s: float = RENEW_S
     max_pending: int = MAX_PENDING
-    retention: RetentionLimits = field(default_factory=RetentionLimits)
+    retention: RetentionLimits = RetentionLimits()
 
     @property
     def artifact_dir(self) -> Path:

@@ -15,9 +15,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from agent_runner.outcome import Outcome
 from daemon.errors import AgentReplacedError, DaemonError, ShuttingDownError, UsageError
 from daemon.jobs.log_files import LogFiles
 from daemon.jobs.models import AgentIdentity, Claim, Job, LeaseRef, NewJob
@@ -116,9 +116,7 @@ class Dispatcher:
         session: AgentSession,
         stream: WorkStream,
         active: Sequence[LeaseRef],
-        *,
-        draining: bool,
-        offer: pb.WorkOffer,
+        hello: pb.WorkHello,
     ) -> None:
         """Make a stream the one of its session and settle who holds what; called per hello."""
         if stream.ended:
@@ -134,8 +132,9 @@ class Dispatcher:
             session.confirmed = False
             session.held.clear()
             session.hold(active)
-            session.draining = draining
-            self.limit(session, offer)
+            session.draining = hello.draining
+            session.looks_ahead = hello.look_ahead
+            self.limit(session, hello.offer)
             named = set(active)
             held = await self._store.held(session.agent)
             await self._give_back([lease for lease in held if lease not in named])
@@ -201,22 +200,16 @@ class Dispatcher:
         session.stir()
 
     async def submit(self, jobs: Sequence[NewJob]) -> list[Job]:
-        """Store jobs; free slots claim right behind it, so that both share one commit. Raises what the store raises."""
-        claims = [self._claim(session, stream) for session, stream in self._free(jobs)]
-        claiming = asyncio.gather(*claims, return_exceptions=True) if claims else None
-        # The claims run when this task waits for the first time, so they come behind it in the same transaction.
-        accepted = await self._store.submit(jobs)
-        for job in accepted:
-            self._signals.job_changed(job.id)
-        if claiming is None:
-            self.stir()
-        else:
-            self._completions.start(self._stir_for_the_rest(accepted, claiming))
-        return accepted
+        """Store jobs; free slots claim right behind it, so that both share one commit. Raises what the store raises.
 
-    def claim_behind(self, session: AgentSession, stream: WorkStream) -> None:
-        """Claim for the slots that are freed by what was begun in this turn of the loop, so that both share one commit."""
-        self._completions.start(self._claim_behind(session, stream))
+        A caller that is cancelled meanwhile leaves jobs that are brought to free slots all the same.
+        """
+        for session, stream in self._free(jobs):
+            # Runs when this task waits for the first time, so it comes behind the submit in the same transaction.
+            self._begin_claim(session, stream)
+        accepted = await self._store.submit(jobs, self._submitted)
+        await asyncio.sleep(0)  # what was claimed behind it goes out before the answer
+        return accepted
 
     def stir(self) -> None:
         """Let every free slot look at the queue; called after each requeue, and a submit that left something."""
@@ -239,17 +232,25 @@ class Dispatcher:
             for session in self._sessions.values()
         )
 
-    def finished(self, lease: LeaseRef, *, interrupted: bool) -> None:
-        """Free the slot of an attempt that its agent-runner has ended.
+    def finished(self, lease: LeaseRef, outcome: Outcome) -> None:
+        """Free the slot of an attempt that its agent-runner has ended, and claim for it behind what is begun in this turn of the loop.
 
         One that was interrupted says that its agent-runner is leaving, whether or not its ``WorkDrain`` has come:
-        it gets nothing more until its next hello, or the job would come back to it again and again.
+        it gets nothing more until its next hello, or the job would come back to it again and again. One that was
+        returned has only waited for a slot.
         """
         key = (lease.job_id, lease.attempt)
         for session in self._sessions.values():
             if session.held.get(key) == lease:
-                session.draining = session.draining or interrupted
+                if not outcome.interrupted:
+                    session.pace.ended()
+                elif outcome.returned:
+                    session.pace.stalled()
+                else:
+                    session.draining = True
                 session.release(key)
+                if session.stream is not None:
+                    self._begin_claim(session, session.stream)
 
     def cancel(self, job: Job) -> None:
         """Tell the agent-runner of a job that was cancelled; without a stream its next hello does it."""
@@ -278,14 +279,10 @@ class Dispatcher:
         """Wait until no agent-runner has a stream."""
         await self._disconnected.wait()
 
-    async def _stir_for_the_rest(
-        self, jobs: Sequence[Job], claiming: Awaitable[list[list[Claim] | BaseException]]
-    ) -> None:
-        # A claim that failed is tried again, by the stream that it is for.
-        claimed = [one for one in await claiming if not isinstance(one, BaseException)]
-        taken = {claim.lease.job_id for claim in chain.from_iterable(claimed)}
-        if any(job.id not in taken for job in jobs):
-            self.stir()
+    def _submitted(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._signals.job_changed(job.id)
+        self.stir()
 
     def _free(self, jobs: Sequence[NewJob]) -> Iterator[tuple[AgentSession, WorkStream]]:
         """Yield those who could take new jobs at once, most free slots first."""
@@ -303,7 +300,14 @@ class Dispatcher:
                 left -= free
                 yield session, stream
 
+    def _begin_claim(self, session: AgentSession, stream: WorkStream) -> None:
+        """Claim in the next turn of the loop, once for all who ask for it in this one."""
+        if session.room and not session.claiming:
+            session.claiming = True
+            self._completions.start(self._claim_behind(session, stream))
+
     async def _claim_behind(self, session: AgentSession, stream: WorkStream) -> None:
+        session.claiming = False
         try:
             await self._claim(session, stream)
         except Exception as error:
@@ -311,37 +315,35 @@ class Dispatcher:
             if not isinstance(error, DaemonError):
                 raise
 
-    async def _claim(self, session: AgentSession, stream: WorkStream) -> list[Claim]:
-        """Claim what a session can take and have it sent; return what was claimed."""
+    async def _claim(self, session: AgentSession, stream: WorkStream) -> None:
+        """Claim what a session can take and have it sent."""
         try:
             async with session.lock:
-                return await self._claim_locked(session, stream)
+                if session.stream is stream and session.room:
+                    await self._claim_locked(session, stream)
         finally:
             if session.claimable:
                 stream.woken.set()
 
-    async def _claim_locked(self, session: AgentSession, stream: WorkStream) -> list[Claim]:
-        limit = session.claimable
-        if session.stream is not stream or not limit:
-            return []
-        # Set before the claim, not after: what is queued while it runs resets it.
-        session.exhausted = True
-        offer = session.offer
-        claims = await self._store.claim(offer, limit, self._lease_s)
-        if len(claims) == limit:
-            session.exhausted = False
-        if not claims:
-            return []
-        self.leased.set()
-        leases = [claim.lease for claim in claims]
-        for lease in leases:
-            self._signals.job_changed(lease.job_id)
-        if session.stream is not stream or session.draining or session.offer != offer:
-            await self._give_back(leases)
-            return []
-        session.hold(leases)
-        stream.assign(claims)
-        return claims
+    async def _claim_locked(self, session: AgentSession, stream: WorkStream) -> None:
+        limit, offer = session.room, session.offer
+        unwanted: list[LeaseRef] = []
+
+        def claimed(claims: Sequence[Claim]) -> None:
+            leases = [claim.lease for claim in claims]
+            for lease in leases:
+                self.leased.set()
+                self._signals.job_changed(lease.job_id)
+            if session.stream is not stream or session.draining or session.offer != offer:
+                unwanted.extend(leases)
+                return
+            # What was queued before the claim, it has seen; what was queued after it resets this afterwards.
+            session.exhausted = len(claims) < limit
+            session.hold(leases)
+            stream.assign(claims)
+
+        await self._store.claim(offer, limit, self._lease_s, claimed)
+        await self._give_back(unwanted)
 
     def _check_not_replaced(self, agent: AgentIdentity) -> None:
         if agent.name in self._replaced and agent.incarnation in self._replaced[agent.name]:

@@ -156,7 +156,7 @@ class JobServicer(rpc.JobServiceServicer):
 
     async def _submit(self, jobs: Sequence[NewJob]) -> list[Job]:
         await self._pending.take(jobs)
-        return await self._completions.run(self._dispatcher.submit(jobs))
+        return await self._dispatcher.submit(jobs)
 
     async def _cancel(self, job_id: str) -> Job:
         job = await self._store.cancel(job_id)

@@ -39,8 +39,7 @@ class LogReader:
         return [
             attempt
             if _described(attempt)
-            else replace(
-                attempt,
+            else attempt._replace(
                 log=replace(attempt.log, length=self._logs.length(attempt.job_id, attempt.number)),
             )
             for attempt in attempts

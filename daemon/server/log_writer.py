@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from agent_runner.outcome import Outcome
@@ -37,14 +36,12 @@ class LogWriter:
         # Appends to one log run one after the other, so the next one to these would wait for the disk.
         self._in_threads: Counter[LeaseRef] = Counter()
 
-    @contextmanager
-    def holding(self, lease: LeaseRef) -> Iterator[None]:
+    def holding(self, lease: LeaseRef) -> AbstractContextManager[None]:
         """Hold the log of an attempt; its lease is checked within the block, once.
 
         When the lease ends the log is sealed, and no append in the block adds anything after that.
         """
-        with self._logs.held(lease.job_id, lease.attempt):
-            yield
+        return self._logs.held(lease.job_id, lease.attempt)
 
     async def append(self, lease: LeaseRef, offset: int, data: bytes) -> int:
         """Store a piece and return how much of the log is acknowledged then. The caller holds the log and has checked the lease.

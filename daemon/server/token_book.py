@@ -11,7 +11,6 @@ import asyncio
 import hmac
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 
 from daemon.clock import Clock
 from daemon.errors import TokenNotFoundError, TokenRejectedError
@@ -30,16 +29,18 @@ REJECTED = (
 )
 
 
-@dataclass(slots=True, eq=False)
 class _Known:
-    token: Token
-    caller: Caller
-    use_us: int
-    """When it was last used; 0 if never."""
-    noted_us: int
-    """Which use the store knows of."""
-    streams: set[OpenStream] = field(default_factory=set)
-    timer: asyncio.TimerHandle | None = None
+    __slots__ = ("caller", "noted_us", "streams", "timer", "token", "use_us")
+
+    def __init__(self, token: Token, use_us: int) -> None:
+        self.token = token
+        self.caller = caller_of(token)
+        self.use_us = use_us
+        """When it was last used; 0 if never."""
+        self.noted_us = use_us
+        """Which use the store knows of."""
+        self.streams: set[OpenStream] = set()
+        self.timer: asyncio.TimerHandle | None = None
 
 
 class TokenBook:
@@ -101,7 +102,7 @@ class TokenBook:
         """Return all tokens, the newest first; of one with an open stream this is the moment of its last use."""
         now_us = self._clock.now_us()
         return [
-            replace(known.token, last_use_us=now_us if known.streams else known.use_us or None)
+            known.token._replace(last_use_us=now_us if known.streams else known.use_us or None)
             for known in reversed(self._by_id.values())
         ]
 
@@ -138,7 +139,7 @@ class TokenBook:
 
     def _learn(self, token: Token) -> None:
         use_us = token.last_use_us or 0
-        known = _Known(token, caller_of(token), use_us, noted_us=use_us)
+        known = _Known(token, use_us)
         self._by_sha256[token.sha256] = self._by_id[token.id] = known
 
     def _opened_store(self) -> TokenStore:

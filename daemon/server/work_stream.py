@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 
 from daemon.errors import DaemonError
 from daemon.jobs.models import Claim, LeaseRef
@@ -15,10 +16,6 @@ from runner.v1 import agent_service_pb2 as pb
 
 MAX_MESSAGE_BYTES = 2 << 20
 """Of assignments before the last one, which holds at most 1 MiB; a message holds 4 MiB."""
-
-ANSWER_TURNS = 2
-"""Turns of the loop for which the answer to a report waits: an assignment of the same commit takes it along, and without
-one nobody waits for it, but somebody for the event of the end."""
 
 
 class WorkStream:
@@ -38,10 +35,11 @@ class WorkStream:
         self._said.welcome.SetInParent()
         self._wake()
 
-    def assign(self, claims: list[Claim]) -> None:
+    def assign(self, claims: Sequence[Claim]) -> None:
         """Give attempts to the agent-runner, in one message with the answers to the reports whose commit they share."""
-        self._claims.extend(claims)
-        self.woken.set()
+        if claims:
+            self._claims.extend(claims)
+            self.woken.set()
 
     def accept(self, lease: pb.LeaseRef) -> None:
         """Answer a report: the end is durable."""
@@ -105,12 +103,12 @@ class WorkStream:
     def _answered(self) -> None:
         if not self._any:
             self._any = True
-            self._wake_later(ANSWER_TURNS)
+            # In the next turn of the loop: an assignment of the same commit takes it along, and without one nobody waits
+            # for it, but somebody for the event of the end.
+            asyncio.get_running_loop().call_soon(self._wake_if_any)
 
-    def _wake_later(self, turns: int) -> None:
-        if turns:
-            asyncio.get_running_loop().call_soon(self._wake_later, turns - 1)
-        elif self._any:
+    def _wake_if_any(self) -> None:
+        if self._any:
             self.woken.set()
 
     def _wake(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from daemon.errors import TokenNotFoundError
 from daemon.tokens.models import Token
 
@@ -28,14 +26,14 @@ class MemoryTokens:
         if token is None:
             raise TokenNotFoundError(f"no token has the id {token_id!r}")
         if token.revoke_us is None:
-            token = self._tokens[token_id] = replace(token, revoke_us=revoke_us)
+            token = self._tokens[token_id] = token._replace(revoke_us=revoke_us)
         return token
 
     async def note_use(self, token_id: str, use_us: int) -> None:
         """Keep the moment of a use, unless a later one is known."""
         token = self._tokens.get(token_id)
         if token is not None and use_us > (token.last_use_us or 0):
-            self._tokens[token_id] = replace(token, last_use_us=use_us)
+            self._tokens[token_id] = token._replace(last_use_us=use_us)
 
     # Last, because its name hides the built-in one.
     async def all(self) -> list[Token]:

@@ -78,7 +78,7 @@ def following(parent: Job, outcome: Outcome) -> list[NewJob]:
         _check_depth(graphs, parent)
         _check_work(graphs, outcome.triggers)
         files = files_by_name(dict(outcome.triggers.files), parent.spec)
-        parent = replace(parent, spec=pinned(parent.spec, outcome.source))
+        parent = parent._replace(spec=pinned(parent.spec, outcome.source))
         return [job for graph in graphs for job in _jobs(graph, parent, outcome, files)]
     except TriggersRefusedError as error:
         raise TriggersRefusedError(DOCUMENT, str(error)) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -12,6 +11,7 @@ from agent_runner.sandbox_spec import SandboxSpec
 from daemon.clock import FixedClock
 from daemon.errors import (
     JobNotFoundError,
+    LeaseLostError,
     RequestIdReusedError,
 )
 from daemon.jobs.models import AgentOffer, Job, NewJob
@@ -21,6 +21,7 @@ from tests.contract.job_store_backends import (
     LEASE_S,
     OFFER,
     OTHER_OFFER,
+    SUCCESS,
     claimed_ids,
     job_ids,
     new_job,
@@ -112,7 +113,7 @@ class TestSubmit:
         with pytest.raises(JobNotFoundError):
             await store.get(fresh.id)
         assert await store.count(JobState.PENDING) == 1
-        await store.submit([replace(fresh, payload_sha256="other")])
+        await store.submit([fresh._replace(payload_sha256="other")])
         assert [event.id for event in await store.events(0, 9, ())] == [1, 2]
 
     async def test_reused_in_one_call_accepts_nothing(self, store: JobStore):
@@ -249,6 +250,22 @@ class TestClaim:
         made = [job_id for ids in claims[:20] for job_id in ids]
         taken = [job_id for ids in claims[20:] for job_id in ids]
         assert sorted(made) == sorted(taken + rest)
+
+
+async def test_then_follows_a_change(store: JobStore):
+    """It is called once with the result, when the change can be read, before the method returns; not for what is refused."""
+    told: list[object] = []
+    job = new_job(request_id="once")
+
+    jobs = await store.submit([job], told.append)
+    claims = await store.claim(OFFER, 1, LEASE_S, told.append)
+    ended = await store.finish(claims[0].lease, SUCCESS, (), told.append)
+    with pytest.raises(RequestIdReusedError):
+        await store.submit([job._replace(id="other", payload_sha256="other")], told.append)
+    with pytest.raises(LeaseLostError):
+        await store.finish(claims[0].lease._replace(lease_token="x"), SUCCESS, (), told.append)
+
+    assert told == [jobs, claims, ended]
 
 
 async def test_close_twice(store: JobStore):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from agent_runner.errors import InvalidJobSpecError
@@ -181,7 +179,7 @@ class TestDependencies:
         """Of several repetitions the last one is told."""
         (old,) = await submitted(store, 1)
         assert await store.newest_retry(old) is None
-        first, second = (replace(new_job(), retry_of=old) for _ in range(2))
+        first, second = (new_job()._replace(retry_of=old) for _ in range(2))
         await store.submit([first])
         await store.submit([second])
 

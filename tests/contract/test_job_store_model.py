@@ -6,7 +6,6 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -357,7 +356,7 @@ async def _counts(store: JobStore) -> object:
 
 async def _attempts(store: JobStore, job_ids: set[str]) -> object:
     return [
-        [replace(attempt, lease_token="") for attempt in await store.attempts(job_id)]
+        [attempt._replace(lease_token="") for attempt in await store.attempts(job_id)]
         for job_id in sorted(job_ids)
     ]
 

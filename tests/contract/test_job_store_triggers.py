@@ -31,7 +31,7 @@ FLOW = WorkflowSpec(id="flow", vars_json='{"A": 1}')
 def child(parent: str, *others: str, **fields: Any) -> NewJob:
     """Return a job that a parent triggers and that depends on it and on others."""
     job = new_job(depends_on=(parent, *others), **fields)
-    return replace(job, parent_id=parent, depth=1)
+    return job._replace(parent_id=parent, depth=1)
 
 
 def given(variables: dict[str, object], outputs: dict[str, object] | None = None) -> str:

@@ -182,7 +182,10 @@ class Instance:
             folder = Path("/var/lib/runner") / digest
         else:
             folder = self.state / "workspaces"
-        return [str(path) for path in folder.rglob("*")] if folder.exists() else []
+        # What goes away meanwhile is not there: `Path.rglob` fails for it.
+        return [
+            os.path.join(at, name) for at, dirs, files in os.walk(folder) for name in dirs + files
+        ]
 
     def spooled(self) -> list[str]:
         """Return what is left of logs and results on their way to the server."""

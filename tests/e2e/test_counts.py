@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,37 @@ except SystemExit:
     pass
 print("\\n" + json.dumps(sorted(sys.modules)))
 """
+NOTES_IMPORTS = r"""
+import os, sys
+
+class Notes:
+    def __init__(self):
+        path = os.path.join(os.path.dirname(__file__), str(os.getpid()))
+        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def find_spec(self, name, path=None, target=None):
+        os.write(self.fd, name.encode() + b"\n")
+
+sys.meta_path.insert(0, Notes())
+"""
+"""As ``sitecustomize`` it writes down what each process imports that starts with its folder in PYTHONPATH."""
+UNUSED_AT_REST = {
+    "ssl",
+    "typing_extensions",
+    "google.protobuf.text_format",
+    "pydantic",
+    "ruamel.yaml",
+    "cryptography",
+    "shutil",
+    "tempfile",
+    "platform",
+}
+MODULES_AT_REST = {
+    "daemon": ({"grpc", "google.protobuf", "hashlib"}, 185),
+    "job-server": ({"agent_runner.config", "sandbox.base"}, 325),
+    "agent-runner": ({"hashlib", "sandbox.container.provider"}, 345),
+}
+"""What each of them has not imported after a first job, beside the above, and how many modules it has at most."""
 
 
 def modules_of(instance: Instance, *args: str) -> set[str]:
@@ -85,6 +117,18 @@ def test_run_local_reads_no_job_file_twice(instance: Instance) -> None:
     assert modules_of(instance, *args) & light == set()
 
 
+def test_processes_that_rest_have_imported_little(instance: Instance, tmp_path: Path) -> None:
+    """Each module costs every start and the memory at rest; what one job in a hundred wants is imported by that job."""
+    (tmp_path / "sitecustomize.py").write_text(NOTES_IMPORTS)
+    instance.extra_env["PYTHONPATH"] = str(tmp_path)
+    instance.start()
+    instance.wait(instance.submit("true"))
+    for process, (unused, most) in MODULES_AT_REST.items():
+        modules = set((tmp_path / str(instance.pid(process))).read_text().split())
+        assert modules & (unused | UNUSED_AT_REST) == set(), process
+        assert len(modules) <= most, (process, len(modules))
+
+
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing")
 def test_one_process_per_job_and_no_fork(instance: Instance, tmp_path) -> None:
     """A job without walls costs one vfork; nothing copies the page tables of the agent-runner."""
@@ -112,7 +156,7 @@ def test_one_process_per_job_and_no_fork(instance: Instance, tmp_path) -> None:
 
 
 def test_fifty_jobs_leave_no_descriptor_open(started: Instance) -> None:
-    """The agent-runner has as many open files after fifty jobs as after a first few."""
+    """The agent-runner has as many open files after fifty jobs as before, once each lane has been used and holds its folder."""
 
     def submit(count: int) -> None:
         started.ok("jobs", "submit", "--count", str(count), "--wait", "--", "true", timeout=120)
@@ -131,7 +175,7 @@ def test_fifty_jobs_leave_no_descriptor_open(started: Instance) -> None:
         looks.append(open_files())
         return len(looks) > QUIET_LOOKS and all(look == looks[-1] for look in looks[-QUIET_LOOKS:])
 
-    submit(4)
+    submit(50)
     wait_until(lambda: not started.spooled(), 30, "the spool is empty")
     wait_until(settled, 60, lambda: str(looks[-2:]))
     before = looks[-1]

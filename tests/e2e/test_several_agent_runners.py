@@ -48,7 +48,7 @@ def test_they_share_the_work(instance: Instance):
         instance.ok("jobs", "cancel", job_id)
         assert instance.wait(job_id)["state"] == "CANCELLED"
     assert "agent-runner-2" in instance.ok("local", "status")
-    assert "ready" in instance.ok("local", "logs", "agent-runner-2")
+    wait_until(lambda: "ready" in instance.ok("local", "logs", "agent-runner-2"), 30)
 
 
 def test_one_that_dies_costs_only_its_own_jobs(instance: Instance):

@@ -14,6 +14,7 @@ from tests.integration.git_servers import Repository
 from tests.integration.grpc_server import Client, serving
 from tests.integration.local_daemon import Local
 from tests.integration.sources import Desk
+from tests.integration.worker_rig import Rig
 
 
 @pytest.fixture
@@ -49,3 +50,14 @@ def repository(tmp_path: Path) -> Repository:
     made = Repository(tmp_path / "served" / "repo")
     made.commit(a="one", sub__b="two")
     return made
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    """A job server, and room for agent-runners with commands in the scripted sandbox."""
+    made = Rig(tmp_path)
+    try:
+        await made.start_server()
+        yield made
+    finally:  # a server that outlives the loop of its test fails another one
+        await made.close()

@@ -330,11 +330,12 @@ async def test_claim_that_outlives_its_stream_is_given_back(client: Client, monk
     claim = client.store.claim
     reached, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(offer, limit, lease_s):
+    async def slow(offer, limit, lease_s, then):
         claims = await claim(offer, limit, lease_s)
         if offer.agent.name == "agent" and claims:
             reached.set()
             await go_on.wait()
+        then(claims)
         return claims
 
     monkeypatch.setattr(client.store, "claim", slow)
@@ -351,26 +352,3 @@ async def test_claim_that_outlives_its_stream_is_given_back(client: Client, monk
     assert (lease.job_id, lease.attempt) == (job.id, 2)
     await other.finish(lease)
     assert (await client.get(job.id)).state == job_pb2.JOB_STATE_SUCCEEDED
-
-
-async def test_submit_of_a_client_that_left_is_dispatched(client: Client, monkeypatch):
-    """The job was stored, so it must run although nobody waits for the answer."""
-    submit = client.store.submit
-    reached, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow(jobs):
-        reached.set()
-        await go_on.wait()
-        return await submit(jobs)
-
-    monkeypatch.setattr(client.store, "submit", slow)
-    agent = await FakeAgent(client).connect()
-    leaving = asyncio.create_task(client.submit("true"))
-    async with asyncio.timeout(DEADLINE_S):
-        await reached.wait()
-        leaving.cancel()
-        await asyncio.wait([leaving])
-    assert await nothing_sent(agent)
-    go_on.set()
-
-    await agent.assignment()

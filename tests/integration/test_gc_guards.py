@@ -115,3 +115,16 @@ def test_an_agent_runner_without_a_spool_is_found_by_its_folder(state: StateDir,
     remove_leftovers(found_by(state), force=False)
     assert process.wait(30) == -9
     assert not folder.exists()
+
+
+def test_ends_that_may_not_be_delivered_are_kept(state: StateDir) -> None:
+    """Those of attempts that printed nothing, too; only the word of a person drops them."""
+    state.root.joinpath("lock").touch()
+    ends = state.spool / "0123456789abcdef.ends"
+    ends.write_bytes(b"x")
+    found = [one for one in find_leftovers(state, {}, 0.0) if one.path == str(ends)]
+    assert [(one.kind, one.undelivered) for one in found] == [("spool", True)]
+    remove_leftovers(found, force=False)
+    assert ends.exists()
+    remove_leftovers(found, force=True)
+    assert not ends.exists()

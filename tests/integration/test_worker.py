@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,16 +18,6 @@ from tests.integration.worker_rig import DEADLINE_S, Rig
 
 LONG_S = "2"
 """Long enough that whoever does something while a job runs is in time, and no longer: some wait for its end."""
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    made = Rig(tmp_path)
-    try:
-        await made.start_server()
-        yield made
-    finally:  # a server that outlives the loop of its test fails another one
-        await made.close()
 
 
 async def test_a_short_job_needs_no_log_stream(rig: Rig) -> None:
@@ -93,11 +81,19 @@ async def test_a_running_job_shows_its_log(rig: Rig) -> None:
 async def test_slots_bound_what_runs_at_once(rig: Rig) -> None:
     """Of five jobs two run; the others wait in the queue and all end."""
     await rig.start_agent(slots=2)
-    ids = [await rig.submit(SCRIPT_SLEEP_S="0.1") for _ in range(5)]
-    await rig.until(ids[0], lambda job: job.state == job_pb2.JOB_STATE_RUNNING)
+    ids = [await rig.submit(SCRIPT_OUTPUT="up", SCRIPT_SLEEP_S="600") for _ in range(2)]
+    ids += [await rig.submit() for _ in range(3)]
+    for job_id in ids[:2]:
+        await rig.wait_log(job_id, 2)
     states = [(await rig.job(job_id)).state for job_id in ids]
-    assert states.count(job_pb2.JOB_STATE_RUNNING) <= 2
-    assert [(await rig.ended(job_id)).state for job_id in ids] == [job_pb2.JOB_STATE_SUCCEEDED] * 5
+    assert states == [job_pb2.JOB_STATE_RUNNING] * 2 + [job_pb2.JOB_STATE_PENDING] * 3
+    for job_id in ids[:2]:
+        request = job_service_pb2.CancelJobRequest(job_id=job_id)
+        await rig.stub.CancelJob(request, metadata=rig.metadata)
+    assert [(await rig.ended(job_id)).state for job_id in ids] == [
+        *[job_pb2.JOB_STATE_CANCELLED] * 2,
+        *[job_pb2.JOB_STATE_SUCCEEDED] * 3,
+    ]
 
 
 async def test_a_result_waits_for_the_server(rig: Rig) -> None:
@@ -181,6 +177,30 @@ async def test_the_next_start_delivers_what_a_dead_one_could_not(rig: Rig) -> No
     assert not list((rig.root / "spool-a").iterdir())
 
 
+async def test_the_next_start_delivers_ends_without_a_log(rig: Rig) -> None:
+    """The same for jobs that printed nothing, whose ends lie in one file: none is lost, none comes twice."""
+    await rig.start_agent()
+    first = await rig.submit()
+    await rig.ended(first)
+    ids = [await rig.submit(SCRIPT_SLEEP_S=LONG_S, SCRIPT_EXIT_CODE="4") for _ in range(2)]
+    for job_id in ids:
+        await rig.until(job_id, lambda job: job.state == job_pb2.JOB_STATE_RUNNING)
+    await rig.stop_server()
+    folder = rig.root / "spool-a"
+    async with asyncio.timeout(DEADLINE_S):
+        while sum(path.read_bytes().count(b'"EXITED"') for path in folder.iterdir()) < len(ids):
+            await asyncio.sleep(0.01)
+    assert len(list(folder.iterdir())) == 1
+    rig.tasks.pop().cancel()
+    await rig.start_server()
+    await rig.start_agent(incarnation="2")
+    for job_id in ids:
+        job = await rig.ended(job_id)
+        assert (job.state, job.exit_code, job.attempt) == (job_pb2.JOB_STATE_FAILED, 4, 1)
+    assert len((await rig.job(first)).attempts) == 1
+    assert not list(folder.iterdir())
+
+
 async def test_no_leftover_waits_for_another(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two that a dead agent-runner left, the first takes until the second is delivered."""
     await rig.start_agent()
@@ -234,6 +254,22 @@ async def test_a_sandbox_that_cannot_be_removed_costs_no_result(rig: Rig) -> Non
     await rig.start_agent()
     job = await rig.ended(await rig.submit(SCRIPT_DESTROY_FAIL="1", SCRIPT_EXIT_CODE="6"))
     assert job.exit_code == 6
+
+
+async def test_a_removal_that_takes_for_ever_costs_no_result(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the report has had no answer: it is repeated by a call, beside the removal."""
+
+    def unanswered(*_: object, **__: object) -> asyncio.Future[bool]:
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        answer.set_result(False)
+        return answer
+
+    await rig.start_agent()
+    monkeypatch.setattr(GrpcDaemonClient, "report", unanswered)
+    job = await rig.ended(await rig.submit(SCRIPT_DESTROY_S="600", SCRIPT_EXIT_CODE="6"))
+    assert (job.exit_code, job.attempt) == (6, 1)
 
 
 async def test_drain_lets_jobs_end(rig: Rig) -> None:

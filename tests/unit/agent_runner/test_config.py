@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from sandbox.errors import SandboxUnavailableError
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
 PATHS = st.from_regex(r"/[A-Za-z0-9 ._-]{1,40}", fullmatch=True).map(Path)
 CONFIGS = st.builds(
-    AgentRunnerConfig,
+    lambda **fields: AgentRunnerConfig(**fields),  # noqa: PLW0108 - of the class itself it would make up the rest
     name=NAMES,
     endpoint=st.sampled_from(["unix:/run/x.sock", "127.0.0.1:50051"]),
     tls_ca=st.none() | PATHS,
@@ -93,7 +92,7 @@ def test_a_bad_value_is_named(name: str, value: str) -> None:
 @pytest.mark.parametrize(("mode", "kind"), [("local", "filesystem"), ("cloud", "container")])
 def test_the_mode_decides_the_sandbox(mode: str, kind: str) -> None:
     """By the methods that the seed generation had; nothing else of the configuration depends on it."""
-    config = replace(GOOD, mode=mode, container_certs=Path("/c"), container_image="tool:1")
+    config = GOOD._replace(mode=mode, container_certs=Path("/c"), container_image="tool:1")
     sandbox = config.get_sandbox_config()
     assert config.is_local_mode() is (mode == "local")
     assert (sandbox.kind, sandbox.root, sandbox.owner_label) == (kind, Path("/w"), "o")
@@ -104,4 +103,4 @@ def test_the_mode_decides_the_sandbox(mode: str, kind: str) -> None:
 def test_no_such_mode() -> None:
     """The error names those that there are."""
     with pytest.raises(SandboxUnavailableError, match="local, cloud"):
-        replace(GOOD, mode="sky").get_sandbox_config()
+        GOOD._replace(mode="sky").get_sandbox_config()

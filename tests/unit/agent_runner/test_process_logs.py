@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 
-from agent_runner.process_logs import JsonLineFormatter
+import pytest
+
+from agent_runner.process_logs import JsonLineFormatter, LineHandler
 
 NOON = 1_700_000_000
 
@@ -84,3 +90,35 @@ for name in ("httpx2", "sandbox"):
     )
     lines = [json.loads(line)["message"] for line in done.stderr.splitlines()]
     assert lines == ["warned", "said", "warned"]
+
+
+def test_a_reader_that_has_gone_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each record is one line at once; when nobody can read it, it is dropped."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    read_fd, write_fd = os.pipe()
+    with suppress(BrokenPipeError), open(write_fd, "w", buffering=1, encoding="utf-8") as stream:
+        handler = LineHandler(stream, JsonLineFormatter("agent-runner", str))
+        handler.handle(record(NOON, "first"))
+        handler.handle(record(NOON, "second"))
+        lines = os.read(read_fd, 1000).splitlines()
+        assert [json.loads(line)["message"] for line in lines] == ["first", "second"]
+        os.close(read_fd)
+        handler.handle(record(NOON, "third"))
+
+
+def test_a_record_may_be_made_while_another_is_written() -> None:
+    """As by a finalizer that the collector of garbage calls there: neither waits for the other."""
+
+    class Finalizing(io.StringIO):
+        def write(self, text: str) -> int:
+            if "outer" in text:
+                handler.handle(record(NOON, "inner"))
+            return super().write(text)
+
+    stream = Finalizing()
+    handler = LineHandler(stream, JsonLineFormatter("agent-runner", str))
+    writing = threading.Thread(target=handler.handle, args=[record(NOON, "outer")], daemon=True)
+    writing.start()
+    writing.join(30)
+    lines = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
+    assert lines == ["inner", "outer"]

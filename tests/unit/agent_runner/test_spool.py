@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
-from agent_runner import spool as spool_module
 from agent_runner.client import Lease
-from agent_runner.outcome import EndReason, LimitRecord, LogSummary, Outcome, SandboxRecord
+from agent_runner.outcome import (
+    EndReason,
+    LimitRecord,
+    LogSummary,
+    Outcome,
+    OutputFile,
+    OutputsRecord,
+    SandboxRecord,
+    SourceRecord,
+    TriggerFile,
+    Triggers,
+)
 from agent_runner.spool import MAX_AHEAD_BYTES, Spool, leftovers
 
 LEASE = Lease(job_id="j1", attempt=2, token="t-o_k")
@@ -152,14 +161,31 @@ def test_a_full_disk_costs_only_what_the_server_does_not_have(tmp_path: Path) ->
 def test_the_stored_end_is_the_whole_record(tmp_path: Path) -> None:
     """Every field of the outcome and of its records comes back, so that a new one cannot be forgotten."""
     outcome = replace(
-        OUTCOME, interrupted=True, log=LogSummary(length=0, sha256="5e", truncated="disk_full")
+        OUTCOME,
+        source=SourceRecord(commit="c0", ci_commit="c1"),
+        log=LogSummary(length=0, sha256="5e", truncated="disk_full"),
+        outputs=OutputsRecord(files=(OutputFile("a", "5f", 1, 0o644),), error="b: is a link"),
+        interrupted=True,
+        returned=True,
+        triggers=Triggers("{}", (TriggerFile("a.yaml", "x"),)),
+        workflow_output="{}",
     )
-    spool = Spool.create(tmp_path, LEASE)
+    for record in (outcome, outcome.source, outcome.sandbox, outcome.outputs):
+        for each in fields(record):
+            assert getattr(record, each.name) != each.default, each.name
+    assert stored_and_read(tmp_path, outcome) == outcome
+
+
+def test_the_stored_end_may_be_all_default(tmp_path: Path) -> None:
+    """What is the default is not written, and comes back."""
+    outcome = Outcome(end_reason=EndReason.SANDBOX_FAILED)
+    assert stored_and_read(tmp_path, outcome) == outcome
+
+
+def stored_and_read(folder: Path, outcome: Outcome) -> Outcome | None:
+    spool = Spool.create(folder, LEASE)
     spool.seal(LEASE, outcome)
-    assert json.loads(json.dumps(asdict(outcome))) == json.loads(
-        json.dumps(spool_module._document(outcome))
-    )
     spool.release()
-    _, found, end = recovered(tmp_path)
-    assert end == outcome
+    _, found, end = recovered(folder)
     found.remove()
+    return end

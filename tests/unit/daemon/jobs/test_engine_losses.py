@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from agent_runner.job_spec import JobSpec, RetryPolicy
 from agent_runner.outcome import EndReason, Outcome
 from daemon.jobs import lifecycle
@@ -16,7 +14,7 @@ S = 1_000_000
 
 def ended(job: Job) -> Job:
     """Return a job after one more attempt of it lost its engine, at the steady moment 0."""
-    running = replace(job, state=JobState.RUNNING, attempt=job.attempt + 1)
+    running = job._replace(state=JobState.RUNNING, attempt=job.attempt + 1)
     attempt = Attempt(
         job_id=job.id,
         number=running.attempt,

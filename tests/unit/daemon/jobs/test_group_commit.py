@@ -240,3 +240,44 @@ async def test_a_caller_that_gives_up(writer: GroupCommit, path: Path):
 
     assert call.cancelled()
     assert stored(path) == [1, 2]
+
+
+async def test_what_follows_a_commit(writer: GroupCommit, path: Path, caplog):
+    """It is called once per write, in order, when the write is durable, also without a caller; a defect in one stops no other."""
+    followed: list[tuple[int, bool]] = []
+
+    def then(number: int) -> None:
+        followed.append((number, number in stored(path)))
+        if number == 2:
+            raise ZeroDivisionError
+
+    go = together(writer)
+    await asyncio.sleep(0)
+    calls = [
+        asyncio.ensure_future(writer.run(partial(add, number=number), then))
+        for number in (1, 2, 3, 3, 4)
+    ]
+    await asyncio.sleep(0)
+    calls[0].cancel()
+    go.set()
+    answers = await gathered(*calls)
+
+    assert [type(answer) for answer in answers] == [
+        asyncio.CancelledError,
+        int,
+        int,
+        ExplainedError,
+        int,
+    ]
+    assert followed == [(1, True), (2, True), (3, True), (4, True)]
+    assert [record.action for record in caplog.records] == ["commit_follow_up_failed"]
+
+
+async def test_nothing_follows_a_commit_that_failed(writer: GroupCommit):
+    """Nobody hears of a change that was taken back."""
+    followed: list[None] = []
+
+    with pytest.raises(ExplainedError):
+        await writer.run(orphan, followed.append)
+
+    assert not followed

@@ -15,8 +15,7 @@ from daemon.jobs.states import JobState
 
 JOB = Job(id="job", spec=JobSpec(argv=("x",)), state=JobState.RUNNING, create_us=0, attempt=2)
 ATTEMPT = grant(JOB, AgentIdentity(name="a", incarnation="1"), 5, 9)
-ENDED = replace(
-    ATTEMPT,
+ENDED = ATTEMPT._replace(
     state=JobState.FAILED,
     end_reason=EndReason.EXITED,
     exit_code=1,
@@ -65,7 +64,7 @@ def test_another_report(other: Outcome):
 
 def test_nobody_reports_a_loss():
     """The store's own verdict is never somebody's report."""
-    lost = replace(ENDED, end_reason=EndReason.LOST)
+    lost = ENDED._replace(end_reason=EndReason.LOST)
 
     assert not ended_by(lost.lease, lost, replace(OUTCOME, end_reason=EndReason.LOST))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ def test_the_label_of_the_environment_changes_nothing(tmp_path):
     for label in ("staging", "prod", "local"):
         made, config = children(label)
         assert made == dev
-        assert config == replace(as_dev, env_label=label)
+        assert config == as_dev._replace(env_label=label)
 
 
 def test_children_get_their_configuration_and_no_secret(tmp_path):
@@ -89,9 +88,11 @@ def test_status_and_the_daemon_s_start_import_little():
 
 
 def test_the_long_lived_processes_load_no_openssl_for_asyncio():
-    """It is 4 MB for each of them; the daemon does without it altogether, hashes included."""
-    heavy = {"daemon.__main__, daemon.local.session": {"ssl", "_ssl", "hashlib", "hmac"}}
-    heavy |= {"daemon.server.__main__": {"ssl"}, "agent_runner.__main__": {"ssl"}}
+    """It is 4 MB for each of them; the daemon and an agent-runner that rests do without it altogether, hashes included."""
+    openssl = {"ssl", "_ssl", "hashlib", "hmac"}
+    heavy = {"daemon.__main__, daemon.local.session": openssl, "daemon.server.__main__": {"ssl"}}
+    resting = "agent_runner.__main__, sandbox.filesystem.provider, sandbox.filesystem.bubblewrap"
+    heavy[f"{resting}, sandbox.filesystem.warm_slots"] = openssl
     for modules, unwanted in heavy.items():
         code = f"import sys, agent_runner.plain_asyncio, {modules}; print(*sys.modules)"
         out = subprocess.check_output([sys.executable, "-P", "-c", code])

@@ -27,7 +27,7 @@ RUNNING = Running(connected=True, expire_us=130 * S, output_us=None, cancel_us=N
 
 
 def of_spec(**fields: object) -> Job:
-    return replace(JOB, spec=replace(JOB.spec, **fields))  # type: ignore[arg-type]
+    return JOB._replace(spec=replace(JOB.spec, **fields))  # type: ignore[arg-type]
 
 
 def test_the_time_out_comes_unless_silence_comes_before():
@@ -42,7 +42,7 @@ def test_the_time_out_comes_unless_silence_comes_before():
 def test_a_time_out_that_is_tried_again_says_so():
     again = of_spec(retries=RetryPolicy(max=2, backoff_s=5))
     assert next_of_running(again, ATTEMPT, RUNNING).text.endswith(", and tried again after 5.0 s")
-    used_up = replace(again, failures=2)
+    used_up = again._replace(failures=2)
     assert "tried again" not in next_of_running(used_up, ATTEMPT, RUNNING).text
 
 
@@ -50,10 +50,10 @@ def test_a_time_out_that_is_tried_again_says_so():
     ("job", "end"),
     [
         (JOB, "queued again (loss 1 of 3)"),
-        (replace(JOB, losses=3), "fails as LOST"),
+        (JOB._replace(losses=3), "fails as LOST"),
         (of_spec(max_attempts=1), "fails as LOST"),
         (of_spec(max_attempts=9), "queued again"),
-        (replace(JOB, state=JobState.CANCELLING), "the job is cancelled"),
+        (JOB._replace(state=JobState.CANCELLING), "the job is cancelled"),
     ],
 )
 def test_without_its_agent_runner_the_lease_decides(job, end):
@@ -63,16 +63,16 @@ def test_without_its_agent_runner_the_lease_decides(job, end):
 
 
 def test_a_cancelled_job_is_killed_after_its_grace():
-    job = replace(JOB, state=JobState.CANCELLING)
+    job = JOB._replace(state=JobState.CANCELLING)
     assert next_of_running(job, ATTEMPT, replace(RUNNING, cancel_us=120 * S)).time_us == 130 * S
     assert next_of_running(job, ATTEMPT, RUNNING).time_us is None
 
 
 @pytest.mark.parametrize("reason", list(EndReason))
 def test_every_end_has_its_sentence(reason):
-    ended = replace(
-        JOB, state=JobState.FAILED, end_reason=reason, exit_code=3, start_us=0, end_us=90 * S
+    ended = JOB._replace(
+        state=JobState.FAILED, end_reason=reason, exit_code=3, start_us=0, end_us=90 * S
     )
-    sentence = end_sentence(replace(ended, message="why"), 2)
+    sentence = end_sentence(ended._replace(message="why"), 2)
     assert sentence.endswith("(why), after 1 min 30 s in the last of 2 attempts")
     assert sentence != "failed (why), after 1 min 30 s in the last of 2 attempts"
