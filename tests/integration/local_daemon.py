@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from agent_runner.container_policy import ContainerPolicy
 from daemon.config import LocalConfig
 from daemon.local.start import StartResult, start_local
 from daemon.local.status import status_local
@@ -23,6 +24,8 @@ CONFIG = LocalConfig(
     drain_timeout_s=1,
     secrets=(),
     env_label="test",
+    # The default is a table that cannot be changed, and not be pickled for a process of its own either.
+    containers=ContainerPolicy(execution_mode={}),
 )
 
 
