@@ -22,10 +22,10 @@ from agent_runner.server_link import ServerLink
 from runner.v1 import agent_service_pb2 as pb
 from runner.v1 import agent_service_pb2_grpc as rpc
 
-# gRPC waits a whole second before it dials again; at start the socket appears within milliseconds.
+# gRPC waits a whole second before it dials again; at start the socket appears within milliseconds. The least back-off is not set:
+# gRPC takes it for the time in which a connection must be there, and a busy server, or one far away, needs longer.
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.max_receive_message_length", 4 << 20),
     # As the server has it: no ping for what comes after a rest, so a fixed window.

@@ -28,7 +28,7 @@ FINAL = (
     job_pb2.JOB_STATE_CANCELLED,
 )
 RUNNING = (job_pb2.JOB_STATE_RUNNING,)
-DIAL_OPTIONS = tuple((f"grpc.{name}_reconnect_backoff_ms", 5) for name in ("initial", "min", "max"))
+DIAL_OPTIONS = tuple((f"grpc.{name}_reconnect_backoff_ms", 5) for name in ("initial", "max"))
 END_BOUND_S = 90.0
 _LOOK_S = 0.002
 

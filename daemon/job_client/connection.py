@@ -15,10 +15,10 @@ from daemon.job_client.calls import errors_of_calls
 from daemon.paths import StateDir
 
 CALL_TIMEOUT_S = 30.0
-# A server that restarts is back within a second, and a channel would wait that long to dial again.
+# A server that restarts is back within a second, and a channel would wait that long to dial again. The least back-off is not set:
+# gRPC takes it for the time in which a connection must be there, and a busy server, or one far away, needs longer.
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 

@@ -15,7 +15,6 @@ from runner.v1 import job_service_pb2 as pb
 
 OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 20),
-    ("grpc.min_reconnect_backoff_ms", 20),
     ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.enable_retries", 0),
 )

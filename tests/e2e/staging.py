@@ -142,6 +142,7 @@ class Staging:
         return self.service(name, "agent-runner", *given, *words, **{"MODE": "local", **env})
 
     def close(self) -> None:
-        """End everything, agent-runners first."""
-        for service in reversed(self._services):
-            service.end()
+        """End everything, agent-runners first, also if one of them does not end by itself."""
+        with contextlib.ExitStack() as ends:
+            for service in self._services:
+                ends.callback(service.end)

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.e2e.staging import Staging
 from tests.ports import quiet_port
+from tests.slow_link import SlowLink
 from tests.waiting import wait_until
 
 VALUE = "canary-7d1f9a3b5c"
@@ -156,6 +157,22 @@ def test_a_killed_agent_runner_starts_again_where_it_was(staging: Staging):
     agent.start().wait_ready()
     job = client.wait(job_id)
     assert (job["state"], job["attempt"]) == ("SUCCEEDED", 2)
+
+
+def test_a_server_that_is_far_away(staging: Staging):
+    """A connection may take longer than the longest pause between two tries, for agent-runners and for clients."""
+    staging.server()
+    with SlowLink(staging.address, 0.6) as link:
+        agent = staging.service(
+            "agent", "agent-runner", "--server", link.address, "--token-file", str(staging.token_file),
+            "--name", "agent", MODE="local",
+        )  # fmt: skip
+        agent.start().wait_ready()
+        elsewhere = ("--server", link.address, "--token-file", str(staging.token_file))
+        assert staging.client.ok(*elsewhere, "jobs", "list", "--json").strip() == "[]"
+        job = staging.client.wait(staging.client.submit("true"))
+        agent.end()
+    assert job["state"] == "SUCCEEDED"
 
 
 def test_a_server_without_its_state_directory_stops(staging: Staging):
