@@ -48,7 +48,8 @@ _ADDRESS = 0x400000
 _LARGEST_PAGE = 0x10000
 _MFD_EXEC = 0x10
 _PROGRAM = 0o555
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+"""None of them is ignored by a command: neither what Python ignores nor what the shell does that started the runner."""
 
 
 class Trampoline:
@@ -98,7 +99,7 @@ class Trampoline:
                 ],
                 setsid=True,
                 setsigmask=(),
-                setsigdef=_IGNORED_BY_PYTHON,
+                setsigdef=_SIGNALS,
             )
         finally:
             os.close(list_fd)
