@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from functools import lru_cache
 from pathlib import PurePosixPath
 
-from sandbox.env import has_bytes
+from sandbox.env import JOB_ROOT, has_bytes
 from sandbox.errors import TransferRefusedError
 
 
@@ -18,3 +20,18 @@ def path_parts(path: str) -> tuple[str, ...]:
     if pure.is_absolute() or ".." in pure.parts or "\0" in path or not has_bytes(path):
         raise TransferRefusedError(f"{path!r} is no path below the job root")
     return pure.parts
+
+
+def mapped(path: str, job_root: str) -> str:
+    """Return a path of the job file as it is where ``/job`` cannot be mounted."""
+    below = _below_job(path)
+    return path if below is None else job_root + below
+
+
+@lru_cache(maxsize=64)  # each job asks for four, nearly all for the same
+def _below_job(path: str) -> str | None:
+    """Return what of a path comes after ``/job``; None if it is elsewhere."""
+    normal = os.path.normpath(path)
+    if normal == JOB_ROOT or normal.startswith(f"{JOB_ROOT}/"):
+        return normal[len(JOB_ROOT) :]
+    return None

@@ -54,6 +54,8 @@ class LiveCommand:
 
 _LIVE: list[LiveCommand] = []
 """Every live command of this process: being a subreaper is a property of the process, so this is too."""
+own_helpers: set[int] = set()
+"""Children that are no command and no orphan of one: whoever spawns and collects them adds and removes them here."""
 
 
 def register(name: str, uid: int | None = None) -> LiveCommand:
@@ -78,9 +80,15 @@ def forget(command: LiveCommand) -> None:
         _LIVE.remove(command)
 
 
+def _known() -> Iterator[int | None]:
+    """Return the children of this process that are no orphans."""
+    yield from own_helpers
+    yield from (command.leader for command in _LIVE)
+
+
 def _strangers() -> Iterator[ProcStat]:
     """Return the children of this process that are in another session and not registered."""
-    for pid in procfs.adopted_children().difference([command.leader for command in _LIVE]):
+    for pid in procfs.adopted_children().difference(_known()):
         stat = procfs.read_stat(pid)
         if stat is not None and stat.session != os.getsid(0):
             yield stat
@@ -289,7 +297,7 @@ class SweptTree:
     def _look(self, held: HeldProcesses, number: signal.Signals | None = None) -> list[HeldProcess]:
         """Hold what is new of the tree; return that."""
         own = [self._child.pid] if self._child.is_running() else []
-        own += procfs.adopted_children() - {command.leader for command in _LIVE}
+        own += procfs.adopted_children().difference(_known())
         return held.look(own, self._is_root, number)
 
     def _is_root(self, stat: ProcStat) -> bool:

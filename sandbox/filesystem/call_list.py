@@ -23,7 +23,7 @@ _HEADER = struct.Struct("<8sQQQ")
 _RESULT = struct.Struct("<8xQq8x")
 _WORD = 8
 _UNSIGNED = (1 << 64) - 1
-_MUST, _AFTER_ENOEXEC, _TELL = 1, 2, 4
+_MUST, _AFTER_ENOEXEC, _TELL, _BRANCH = 1, 2, 4, 8
 _LABEL_SHIFT = 8
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
@@ -50,22 +50,33 @@ class Step(IntEnum):
 class CallList:
     """A list under construction. Copied per command from one that holds what all commands share."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, base: int = BASE) -> None:
+        """Begin an empty list.
+
+        Args:
+            machine: Whose numbers of calls it has.
+            base: Where its data is when it is used; elsewhere than the trampoline maps it only if its first steps map it there.
+        """
         self._calls = machine.calls
+        self._base = base
         self._data = bytearray(_HEADER.size)
         self._steps = bytearray()
+        self._parts: dict[int, int] = {}
+        """Where the headers of its parts are, and how far behind the first step each begins."""
 
     def copy(self) -> CallList:
         """Return a list that begins with the steps of this one."""
         copied = object.__new__(CallList)
         copied._calls = self._calls
+        copied._base = self._base
+        copied._parts = self._parts.copy()
         copied._data = self._data.copy()
         copied._steps = self._steps.copy()
         return copied
 
     def data(self, content: bytes) -> int:
         """Put data into the list; return its address."""
-        address = BASE + len(self._data)
+        address = self._base + len(self._data)
         self._data += content
         self._data += bytes(-len(content) % _WORD)
         return address
@@ -77,6 +88,27 @@ class CallList:
     def may(self, name: str, *arguments: int) -> None:
         """Make a call whatever comes of it."""
         self._add(0, name, arguments)
+
+    def branch(self, to: int, name: str, *arguments: int, must: bool = True) -> None:
+        """Make a call after which the process goes on with another list, or part of one, if the result is 0.
+
+        Args:
+            to: The address of its header.
+            name: The call.
+            arguments: Its arguments, five at most.
+            must: Whether a failure of the call is the end of the process.
+        """
+        flags = _MUST | Step.PROGRAM << _LABEL_SHIFT if must else 0
+        padding = (0,) * (5 - len(arguments))
+        self._add(_BRANCH | flags, name, (*arguments, *padding, to))
+
+    def part(self) -> int:
+        """Make room for the header of a part, which begins with a later step; return its address. See ``begin_part``."""
+        return self.data(bytes(_HEADER.size))
+
+    def begin_part(self, header: int) -> None:
+        """Have a part begin with the next step."""
+        self._parts[header] = len(self._steps)
 
     def begin_in_groups(self, doors: Sequence[int]) -> None:
         """Put the process into control groups, before all other steps: its user may not be one who could.
@@ -142,11 +174,23 @@ class CallList:
         vector, environment = self._vectors([[name], []])
         self.must(Step.PROGRAM, "execveat", fd, nothing, vector, environment, _AT_EMPTY_PATH)
 
-    def finish(self) -> bytes:
-        """Return the list as the trampoline reads it."""
-        steps = BASE + len(self._data)
-        _HEADER.pack_into(self._data, 0, MAGIC, 0, 0, steps)
-        return b"".join((self._data, self._steps))
+    @property
+    def steps(self) -> bytes:
+        """Return its steps, which can come first in another list if they have no data."""
+        return bytes(self._steps)
+
+    def finish(self, first_steps: bytes = b"") -> bytes:
+        """Return the list as the trampoline reads it.
+
+        Args:
+            first_steps: The ``steps`` of another list, which come before those of this one.
+        """
+        first = len(self._data)
+        _HEADER.pack_into(self._data, 0, MAGIC, 0, 0, BASE + first)
+        for header, steps in self._parts.items():
+            place, address = header - self._base, self._base + first + steps
+            _HEADER.pack_into(self._data, place, MAGIC, 0, 0, address)
+        return b"".join((self._data, first_steps, self._steps))
 
     def _add(self, flags: int, name: str, arguments: Sequence[int]) -> None:
         padding = (0,) * (6 - len(arguments))

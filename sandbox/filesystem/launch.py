@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 
 from sandbox.base import ExecRequest
 from sandbox.bounds.guard import Guard
@@ -24,8 +24,9 @@ from sandbox.filesystem.gate import Gate, gate_for
 from sandbox.filesystem.landlock import AbstractSocketScope
 from sandbox.filesystem.latch import Latch
 from sandbox.filesystem.parked import Bubblewrap, Parked, follow
+from sandbox.filesystem.spawner import Spawner
 from sandbox.filesystem.terms import Terms
-from sandbox.filesystem.trampoline import Trampoline, memory_file
+from sandbox.filesystem.trampoline import memory_file
 from sandbox.filesystem.walls import LandlockWalls
 from sandbox.filesystem.workspace import Workspace
 from sandbox.output import OutputPump, open_output_pipe
@@ -39,7 +40,7 @@ class BubblewrapLauncher:
     def __init__(  # noqa: PLR0913  # what the commands of one sandbox share
         self,
         *,
-        trampoline: Trampoline,
+        spawner: Spawner,
         calls: CallList,
         scope: AbstractSocketScope,
         walls: bytes,
@@ -50,7 +51,7 @@ class BubblewrapLauncher:
         """Prepare what all commands of the sandbox begin with.
 
         Args:
-            trampoline: Spawns.
+            spawner: Starts them.
             calls: What bubblewrap of this user begins with; see ``beginning``.
             scope: Rules that bubblewrap is behind.
             walls: Options that are the same for every sandbox.
@@ -58,7 +59,7 @@ class BubblewrapLauncher:
             workspace: The folders.
             terms: What the job may reach and take.
         """
-        self._trampoline = trampoline
+        self._spawner = spawner
         self._scope = scope
         self._filter = filter_program
         self._workspace = workspace
@@ -141,7 +142,7 @@ class BubblewrapLauncher:
             with contextlib.ExitStack() as given:
                 status_read, status_write = _pipe(os.pipe, undo, given)
                 output_read, output_write = _pipe(open_output_pipe, undo, given)
-                latch = Latch(self._trampoline)
+                latch = Latch(self._spawner.trampoline)
                 undo.callback(latch.close)
                 command = register(self._workspace.name)
                 undo.callback(forget, command)
@@ -154,7 +155,7 @@ class BubblewrapLauncher:
         command.has_begun = False
         status = BubblewrapStatus(status_read, loop)
         process = Bubblewrap(child, status, output_read, command)
-        return Parked(process, latch, self._trampoline.machine)
+        return Parked(process, latch, self._spawner.machine)
 
     def _options(self, cwd: str, env: Mapping[str, str], checkouts: Checkouts) -> bytes:
         folders = self._folders if checkouts == NO_CHECKOUTS else self._bound(checkouts)
@@ -200,7 +201,7 @@ class BubblewrapLauncher:
             calls.execute([bubblewrap.BWRAP, *fds, "--", *argv], {})
             if self._scope.fd >= 0:
                 kept = (*kept, self._scope.fd)
-            return self._trampoline.spawn(calls.finish(), output_fd=output_fd, kept=(*kept, *doors))
+            return self._spawner.spawn(calls, output_fd=output_fd, kept=(*kept, *doors))
         finally:
             for fd in made:
                 os.close(fd)
@@ -212,7 +213,7 @@ class RestrictedLauncher:
     def __init__(  # noqa: PLR0913  # what the commands of one sandbox share
         self,
         *,
-        trampoline: Trampoline,
+        spawner: Spawner,
         calls: CallList,
         workspace: Workspace,
         walls: LandlockWalls | None,
@@ -222,14 +223,14 @@ class RestrictedLauncher:
         """Prepare what all commands of the sandbox have in common.
 
         Args:
-            trampoline: Spawns.
+            spawner: Starts them.
             calls: What every command of this user begins with; see ``beginning``.
             workspace: The folders.
             walls: The Landlock rules, or None for none.
             filter_program: Of system calls, or None for none.
             terms: What the job may reach and take.
         """
-        self._trampoline = trampoline
+        self._spawner = spawner
         self._calls = calls
         self._workspace = workspace
         self._walls = walls
@@ -323,7 +324,7 @@ class RestrictedLauncher:
                 rights.filter_calls(calls, self._filter)
             calls.execute(argv, env)
             kept = made if request.stdin is None else [*made, request.stdin]
-            return self._trampoline.spawn(calls.finish(), output_fd=output_fd, kept=kept)
+            return self._spawner.spawn(calls, output_fd=output_fd, kept=kept)
         finally:
             for fd in made:
                 os.close(fd)
@@ -383,18 +384,3 @@ def _pipe(
     undo.callback(os.close, read_fd)
     given.callback(os.close, write_fd)
     return read_fd, write_fd
-
-
-def mapped(path: str, job_root: str) -> str:
-    """Return a path of the job file as it is where ``/job`` cannot be mounted."""
-    below = _below_job(path)
-    return path if below is None else job_root + below
-
-
-@lru_cache(maxsize=64)  # each job asks for four, nearly all for the same
-def _below_job(path: str) -> str | None:
-    """Return what of a path comes after ``/job``; None if it is elsewhere."""
-    normal = os.path.normpath(path)
-    if normal == JOB_ROOT or normal.startswith(f"{JOB_ROOT}/"):
-        return normal[len(JOB_ROOT) :]
-    return None

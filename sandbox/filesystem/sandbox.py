@@ -21,12 +21,12 @@ from sandbox.filesystem.checkouts import NO_CHECKOUTS
 from sandbox.filesystem.collecting import TreeCollection
 from sandbox.filesystem.command import FilesystemCommand
 from sandbox.filesystem.lanes import Lane
-from sandbox.filesystem.launch import mapped
 from sandbox.filesystem.parked import Parked
 from sandbox.filesystem.removal_queue import RemovalQueue
 from sandbox.filesystem.settled import in_thread
 from sandbox.filesystem.transfer import TreeCopy, open_folder, read_file
 from sandbox.filesystem.workspace import Workspace
+from sandbox.job_path import mapped
 from sandbox.job_socket import FOLDER, SOCKET, Answer, Door, JobSocket, install
 
 

@@ -22,6 +22,7 @@ from sandbox.filesystem.landlock import TRUNCATE_ABI, AbstractSocketScope, kerne
 from sandbox.filesystem.launch import BubblewrapLauncher, RestrictedLauncher
 from sandbox.filesystem.sandbox import Launcher
 from sandbox.filesystem.seccomp import INET, INET6, NETLINK, UNIX, SyscallPolicy, program
+from sandbox.filesystem.spawner import Spawner
 from sandbox.filesystem.system_files import EtcCopy
 from sandbox.filesystem.terms import Terms
 from sandbox.filesystem.trampoline import Trampoline
@@ -100,9 +101,9 @@ class BubblewrapTier:
         bubblewrap.trusted_program(bubblewrap.BWRAP)
         self._etc = etc
         self._abi = kernel_abi()
-        self._trampoline = Trampoline(root)
+        self._spawner = Spawner(Trampoline(root))
         self._scope = AbstractSocketScope(self._abi)
-        shared = _shared_calls(self._trampoline, changes_user=changes_user)
+        shared = _shared_calls(self._spawner.trampoline, changes_user=changes_user)
         self._beginnings = Beginnings(partial(BubblewrapLauncher.beginning, shared, self._scope))
         self._network_off = network_off
         self.link: str | None = None
@@ -151,11 +152,11 @@ class BubblewrapTier:
             self._fresh_until = now + _REFRESH_PERIOD_S
             await self._refresh()
         return BubblewrapLauncher(
-            trampoline=self._trampoline,
+            spawner=self._spawner,
             calls=self._beginnings.of(workspace.job_uid),
             scope=self._scope,
             walls=self._walls,
-            filter_program=program(self._trampoline.machine, IN_NAMESPACES),
+            filter_program=program(self._spawner.machine, IN_NAMESPACES),
             workspace=workspace,
             terms=terms,
         )
@@ -170,7 +171,7 @@ class BubblewrapTier:
             await asyncio.wait({self._settling})
         await asyncio.to_thread(self._etc.remove)
         self._scope.close()
-        self._trampoline.close()
+        self._spawner.close()
 
     async def _refresh(self) -> None:
         async with self._refreshing:
@@ -193,8 +194,8 @@ class LandlockTier:
     def __init__(self, root: Path, *, changes_user: bool) -> None:
         self._walls = LandlockWalls()
         self._changes_user = changes_user
-        self._trampoline = Trampoline(root)
-        self._beginnings = _restricted(self._trampoline, changes_user=changes_user)
+        self._spawner = Spawner(Trampoline(root))
+        self._beginnings = _restricted(self._spawner.trampoline, changes_user=changes_user)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return what no rule covers: /proc shows all, a fork storm can outrun a sweep, nothing below what is allowed is excepted."""
@@ -223,11 +224,11 @@ class LandlockTier:
         """Return what starts the commands of one sandbox."""
         policy = _WITH_NETWORK if terms.network is Network.ON else _WITHOUT_NETWORK
         return RestrictedLauncher(
-            trampoline=self._trampoline,
+            spawner=self._spawner,
             calls=self._beginnings.of(workspace.job_uid),
             workspace=workspace,
             walls=self._walls,
-            filter_program=program(self._trampoline.machine, policy),
+            filter_program=program(self._spawner.machine, policy),
             terms=terms,
         )
 
@@ -236,7 +237,7 @@ class LandlockTier:
 
     async def close(self) -> None:
         """Close the paths of the rules."""
-        self._trampoline.close()
+        self._spawner.close()
         self._walls.close()
 
 
@@ -251,8 +252,8 @@ class PlainTier:
         return None
 
     def __init__(self, root: Path, *, changes_user: bool) -> None:
-        self._trampoline = Trampoline(root)
-        self._beginnings = _restricted(self._trampoline, changes_user=changes_user)
+        self._spawner = Spawner(Trampoline(root))
+        self._beginnings = _restricted(self._spawner.trampoline, changes_user=changes_user)
 
     def walls_not_held(self, network: Network) -> tuple[Wall, ...]:
         """Return everything but the change of the user."""
@@ -273,7 +274,7 @@ class PlainTier:
     async def launcher(self, workspace: Workspace, terms: Terms) -> Launcher:
         """Return what starts the commands of one sandbox."""
         return RestrictedLauncher(
-            trampoline=self._trampoline,
+            spawner=self._spawner,
             calls=self._beginnings.of(workspace.job_uid),
             workspace=workspace,
             walls=None,
@@ -286,7 +287,7 @@ class PlainTier:
 
     async def close(self) -> None:
         """Give back what is held."""
-        self._trampoline.close()
+        self._spawner.close()
 
 
 def check_reachable(root: Path) -> None:

@@ -7,7 +7,7 @@ the user or the Landlock domain of a job, which could signal, that is kill, all 
 
 Machine code, because a script's interpreter takes 10 ms and a compiler is on no host. The sources are in
 ``machine_code``. It maps the list (see ``CallList``) from its stdin and goes through the steps, of eight words each: flags, number of
-the call, six arguments. A step that must succeed and fails is told on stderr, and is the end.
+the call, six arguments. A step that must succeed and fails is told on stderr, and is the end. A step may lead to another list, where its result is 0.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _X86_64 = bytes.fromhex(
     "b80800000031ff31f6ba020000000f054889c6b809000000bf00000010ba0300"
     "000041ba120000004531c04531c90f05bd00000010488b5d184531ed4531f64c"
     "8b2341f6c40274064983fdf87544488b4308488b7b10488b7318488b53204c8b"
-    "53284c8b43304c8b4b380f054989c5483d01f0ffff721b41f6c401751b41f6c4"
-    "04740f4883f8fe74094883f8ec74034989c64883c340eba74d85f64d0f45ee4c"
-    "8965084c896d10b801000000bf0200000089eeba200000000f05b8e7000000bf"
-    "7f0000000f05"
+    "53284c8b43304c8b4b380f054989c5483d01f0ffff721b41f6c401753041f6c4"
+    "04740f4883f8fe74094883f8ec74034989c641f6c408740f4d85ed750a488b6b"
+    "38488b5d18eb984883c340eb924d85f64d0f45ee4c8965084c896d10b8010000"
+    "00bf0200000089eeba200000000f05b8e7000000bf7f0000000f05"
 )
 _AARCH64 = bytes.fromhex(
     "000080d2010080d2420080d2c80780d2010000d4e10300aa0000a2d2620080d2"
     "430280d2040080d2050080d2c81b80d2010000d41400a2d2930e40f9150080d2"
     "160080d2770240f977000836bf2200b101020054688240a9618a41a9639242a9"
-    "651e40f9010000d4f50300aa1ffc3fb10301005437010037d70010361f0800b1"
-    "800000541f5000b140000054f60300aa73020191ecffff17df0200f1d512959a"
-    "97d600a9400080d2e10314aa020480d2080880d2010000d4e00f80d2c80b80d2"
-    "010000d4"
+    "651e40f9010000d4f50300aa1ffc3fb103010054d7010037d70010361f0800b1"
+    "800000541f5000b140000054f60300aab7001836950000b5741e40f9930e40f9"
+    "e9ffff1773020191e7ffff17df0200f1d512959a97d600a9400080d2e10314aa"
+    "020480d2080880d2010000d4e00f80d2c80b80d2010000d4"
 )
 CODE = {"x86_64": (62, _X86_64), "aarch64": (183, _AARCH64)}
 """The machine as ELF knows it, and the code; the tests assemble the sources again."""

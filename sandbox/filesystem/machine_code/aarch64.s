@@ -42,6 +42,12 @@ run:
     b.eq next
     mov x22, x0
 next:
+    tbz w23, #3, on             // does the process go on elsewhere after a 0?
+    cbnz x21, on
+    ldr x20, [x19, #56]
+    ldr x19, [x20, #24]
+    b step
+on:
     add x19, x19, #64
     b step
 fail:

@@ -49,6 +49,14 @@ run:
     je next
     mov r14, rax
 next:
+    test r12b, 8                # does the process go on elsewhere after a 0?
+    jz on
+    test r13, r13
+    jnz on
+    mov rbp, [rbx+56]
+    mov rbx, [rbp+24]
+    jmp step
+on:
     add rbx, 64
     jmp step
 fail:

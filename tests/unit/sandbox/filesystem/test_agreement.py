@@ -26,7 +26,7 @@ def agreements(tmp_path: Path) -> Iterator[Agreements]:
         allow_plain=False,
         changes_user=False,
     )
-    backend._trampoline.close()
+    backend._spawner.close()
 
 
 def asked(name: str, **more: object) -> SandboxRequest:

@@ -1,0 +1,287 @@
+"""Commands that a helper spawns are as those that are spawned by vfork, whatever becomes of the helper."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from sandbox import procfs
+from sandbox.filesystem import rights, spawner
+from sandbox.filesystem.call_list import CallList, Step, failed_step
+from sandbox.filesystem.spawner import MOST_BYTES, MOST_FDS, Spawner
+from sandbox.filesystem.trampoline import Trampoline
+from sandbox.process_tree import own_helpers
+from tests.waiting import wait_until
+
+SECRET = "canary-5b1e7a-heron"
+
+
+@pytest.fixture
+def made() -> Iterator[Spawner]:
+    """One that has spawned its first command, so that the next one has a helper."""
+    spawner_ = Spawner(Trampoline())
+    assert run(spawner_, "exit 3") == (3, b"")
+    assert spawner_._helper is None
+    yield spawner_
+    spawner_.close()
+    spawner_.close()
+    assert own_helpers == set()
+
+
+def listed(spawner_: Spawner, script: str, env: dict[str, str] | None = None) -> CallList:
+    """Return the list of a shell command."""
+    calls = CallList(spawner_.machine)
+    calls.empty_stdin()
+    calls.execute(["/bin/sh", "-c", script], env or {})
+    return calls
+
+
+def run(
+    spawner_: Spawner,
+    script: str,
+    prepare: Callable[[CallList], None] = lambda _: None,
+    kept: Sequence[int] = (),
+    env: dict[str, str] | None = None,
+) -> tuple[int, bytes]:
+    """Run a shell command; return its exit status and its output."""
+    calls = CallList(spawner_.machine)
+    calls.empty_stdin()
+    prepare(calls)
+    calls.execute(["/bin/sh", "-c", script], env or {})
+    read_fd, write_fd = os.pipe()
+    pid = spawner_.spawn(calls, output_fd=write_fd, kept=kept)
+    os.close(write_fd)
+    with os.fdopen(read_fd, "rb") as pipe:
+        output = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output
+
+
+def helper_of(spawner_: Spawner) -> int:
+    """Return the pid of the helper, begun if need be."""
+    assert run(spawner_, "exit 4") == (4, b"")
+    assert spawner_._helper is not None
+    return spawner_._helper.pid
+
+
+def test_a_command_is_a_child_of_this_process_in_a_session_of_its_own(made: Spawner) -> None:
+    """With nothing open but its three, nothing of the environment, and no signal ignored or blocked."""
+    helper = helper_of(made)
+    script = "echo $$ $PPID; cut -d' ' -f4-6 /proc/$$/stat; ls /proc/$$/fd; export -p"
+    status, output = run(made, script, lambda calls: calls.close_all_but(()))
+    lines = output.decode().split("\n")
+    pid, parent = lines[0].split()
+    assert (status, int(parent)) == (0, os.getpid())
+    assert int(pid) != helper
+    assert lines[1].split() == [str(os.getpid()), pid, pid]
+    assert lines[2:5] == ["0", "1", "2"]
+    assert [line for line in lines[5:] if line and "PWD" not in line] == []
+    _, output = run(made, "exec grep -E '^Sig(Blk|Ign)' /proc/self/status")
+    masks = [int(line.split()[1], 16) for line in output.splitlines()]
+    ordinary = sum(1 << (number - 1) for number in signal.valid_signals())
+    assert [mask & ordinary for mask in masks] == [0, 0]
+
+
+@pytest.mark.parametrize("kept", [(4,), (5, 6), (6, 5), (5, 7, 6), (9, 4, 8, 5), (30, 31)])
+def test_descriptors_are_kept_under_their_numbers(made: Spawner, kept: tuple[int, ...]) -> None:
+    """Also under those which the helper gets them under, in any order."""
+    helper_of(made)
+    # The numbers of this process are taken by others, so a process of its own has the files under these.
+    files = [os.memfd_create(f"file {number}") for number in kept]
+    high = [os.dup2(fd, 200 + place) for place, fd in enumerate(files)]
+    saved = {number: os.dup(number) for number in kept if _is_open(number)}
+    script = " ".join(f"readlink /proc/$$/fd/{number};" for number in kept)
+    try:
+        for fd, number in zip(high, kept, strict=True):
+            os.dup2(fd, number)
+        calls = listed(made, script)
+        read_fd, write_fd = os.pipe()
+        calls_fds = [fd for fd in (read_fd, write_fd) if fd in kept]
+        assert calls_fds == []
+        pid = made.spawn(calls, output_fd=write_fd, kept=kept)
+    finally:
+        for number in kept:
+            os.close(number)
+        for number, fd in saved.items():
+            os.dup2(fd, number)
+            os.close(fd)
+        for fd in {*files, *high} - set(kept):
+            os.close(fd)
+    os.close(write_fd)
+    with os.fdopen(read_fd, "rb") as pipe:
+        output = pipe.read().decode()
+    os.waitpid(pid, 0)
+    assert output.splitlines() == [f"/memfd:file {number} (deleted)" for number in kept]
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def test_a_step_that_fails_is_told(made: Spawner) -> None:
+    """As by the trampoline itself; the helper goes on."""
+    helper = helper_of(made)
+    _, output = run(made, "echo reached", lambda calls: calls.change_directory("/nowhere"))
+    failed = failed_step(output)
+    assert failed is not None
+    assert failed[0] is Step.DIRECTORY
+    assert helper_of(made) == helper
+
+
+@pytest.mark.parametrize("length", [MOST_BYTES - 5_000, MOST_BYTES + 1, 1_000_000])
+def test_a_list_of_any_length(made: Spawner, length: int) -> None:
+    """The helper has room for most; the longest are spawned by vfork. (One variable may have 128 KiB.)"""
+    helper_of(made)
+    each = 50_000
+    env: dict[str, str] = {}
+    while length > 0:
+        env[f"V{len(env)}"] = "x" * min(each, length)
+        length -= each
+    status, output = run(made, "export -p | wc -c", env=env)
+    assert status == 0
+    assert int(output) >= sum(map(len, env.values()))
+
+
+def test_more_descriptors_than_a_message_takes(made: Spawner) -> None:
+    """They are spawned by vfork."""
+    helper_of(made)
+    null = os.open(os.devnull, os.O_RDONLY)
+    kept = [os.dup(null) for _ in range(MOST_FDS + 5)]
+    try:
+        status, output = run(made, "ls /proc/$$/fd", kept=kept)
+    finally:
+        for fd in (null, *kept):
+            os.close(fd)
+    assert status == 0
+    assert {*map(int, output.split())} >= {*kept}
+
+
+def test_nothing_of_a_command_stays_in_the_helper(made: Spawner) -> None:
+    """No variable, no descriptor, and nobody but root looks into it."""
+    calls = CallList(made.machine)
+    read_fd, write_fd = os.pipe()
+    calls.empty_stdin()
+    calls.execute(["/bin/true"], {"TOKEN": SECRET})
+    os.waitpid(made.spawn(calls, output_fd=write_fd, kept=(read_fd,)), 0)
+    helper = helper_of(made)
+    os.close(read_fd)
+    os.close(write_fd)
+    assert Path(f"/proc/{helper}/environ").read_bytes() == b""
+    own = ["0", "1", "2", "3"]
+    wait_until(lambda: sorted(os.listdir(f"/proc/{helper}/fd")) == own, 10)
+    with open(f"/proc/{helper}/mem", "rb") as memory:
+        for line in Path(f"/proc/{helper}/maps").read_text().splitlines():
+            first, last = (int(word, 16) for word in line.split()[0].split("-"))
+            if "[v" not in line:  # what the kernel shows of itself
+                memory.seek(first)
+                assert SECRET.encode() not in memory.read(last - first)
+    if os.getuid() == 0:
+        assert os.stat(f"/proc/{helper}/mem").st_uid == 0
+        words = ["setpriv", "--reuid=65534", "--clear-groups", "cat", f"/proc/{helper}/environ"]
+        assert subprocess.run(words, capture_output=True, check=False).returncode != 0
+
+
+def test_a_helper_that_dies_is_replaced_and_not_for_ever(made: Spawner) -> None:
+    """Commands run on; after three deaths each is spawned by vfork."""
+    seen = set()
+    for _ in range(3):
+        helper = helper_of(made)
+        seen.add(helper)
+        os.kill(helper, signal.SIGKILL)
+        os.waitid(os.P_PID, helper, os.WEXITED | os.WNOWAIT)
+        assert run(made, "exit 5") == (5, b"")
+    assert len(seen) == 3
+    assert run(made, "exit 6") == (6, b"")
+    assert made._helper is None
+
+
+def test_a_helper_that_does_not_answer_is_given_up(
+    made: Spawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That command fails, for nobody knows whether it is there; the next one runs."""
+    monkeypatch.setattr(spawner, "_ANSWER_S", 1)
+    helper = helper_of(made)
+    os.kill(helper, signal.SIGSTOP)
+    with pytest.raises(OSError, match="unavailable"):
+        run(made, "exit 7")
+    assert procfs.read_stat(helper) is None
+    assert run(made, "exit 8") == (8, b"")
+
+
+def test_another_thread_does_not_tie_its_commands_to_the_first(made: Spawner) -> None:
+    """A command that dies with the thread that began it dies with its own."""
+    helper_of(made)
+    found: list[int] = []
+
+    def work() -> None:
+        calls = CallList(made.machine)
+        rights.die_with_parent(calls)
+        calls.empty_stdin()
+        calls.execute(["/bin/sh", "-c", "echo up; exec sleep 1000"], {})
+        read_fd, write_fd = os.pipe()
+        found.append(made.spawn(calls, output_fd=write_fd))
+        os.close(write_fd)
+        assert os.read(read_fd, 3) == b"up\n"
+        os.close(read_fd)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(found[0], 0)[1]) == -signal.SIGKILL
+
+
+LEAVES = """
+import os, sys
+from sandbox.filesystem.call_list import CallList
+from sandbox.filesystem import rights
+from sandbox.filesystem.spawner import Spawner
+from sandbox.filesystem.trampoline import Trampoline
+spawner = Spawner(Trampoline())
+pids = []
+for _ in range(3):
+    calls = CallList(spawner.machine)
+    rights.die_with_parent(calls)
+    calls.empty_stdin()
+    calls.execute(["/bin/sh", "-c", "echo up; exec sleep 1000"], {})
+    read_fd, write_fd = os.pipe()
+    pids.append(spawner.spawn(calls, output_fd=write_fd))
+    os.read(read_fd, 3)
+print(*pids, spawner._helper.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_everything_dies_with_who_began_it() -> None:
+    """The helper and its commands, when this process is killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LEAVES], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        pids = [int(word) for word in process.stdout.readline().split()]
+        assert len(pids) == 4
+        process.kill()
+    wait_until(lambda: not any(lives(pid) for pid in pids), 10)
+
+
+def lives(pid: int) -> bool:
+    """Tell whether a process has not ended."""
+    stat = procfs.read_stat(pid)
+    return stat is not None and stat.alive
+
+
+def test_limits_are_inherited(made: Spawner) -> None:
+    """Those of this process when the helper began."""
+    helper_of(made)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert run(made, "ulimit -n") == (0, f"{soft}\n".encode())
