@@ -125,7 +125,7 @@ class ChildProcess:
             if self._pidfd >= 0:
                 os.close(self._pidfd)
             if not isinstance(error, ProcessLookupError):  # else its pid may be somebody else's
-                _discard(pid)
+                discard(pid)
             raise SandboxBrokenError(f"a new process cannot be watched: {error}") from error
 
     def when_over(self, call: Callable[[], None]) -> None:
@@ -191,8 +191,8 @@ class ChildProcess:
         self.give_up()
 
 
-def _discard(pid: int) -> None:
-    """Kill a child that was just started, with its group, and collect it."""
+def discard(pid: int) -> None:
+    """Kill a child that was just started, with its group, and collect it. Nobody else may wait for it."""
     _kill_group(pid)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)

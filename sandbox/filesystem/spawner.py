@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ from collections.abc import Sequence
 from sandbox.filesystem.call_list import BASE, CallList, Step
 from sandbox.filesystem.system_calls import Machine
 from sandbox.filesystem.trampoline import Trampoline
+from sandbox.process import discard
 from sandbox.process_tree import own_helpers
 
 MOST_BYTES = 96 << 10
@@ -37,9 +39,9 @@ _OWN_BYTES = 1 << 12
 _ROOM_BYTES = 128 << 10
 _LIST_FD, _FIRST_FD = 3, 4
 """In the helper: its own list, and the first descriptor of a command."""
-_ANSWER_S = 30
-_MOST_DEATHS = 3
-"""After as many helpers that died all commands are spawned by vfork."""
+_ANSWER_S = 10
+_MOST_DEATHS, _GOOD_COMMANDS = 3, 100
+"""After as many helpers in a row that died before they had spawned a hundred commands, all are spawned by vfork."""
 _IOVEC = struct.Struct("<QQ")
 _MSGHDR = struct.Struct("<7Q")
 _PID = struct.Struct("<q")
@@ -48,7 +50,6 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _READ_WRITE, _PRIVATE_FIXED, _ANONYMOUS = 3, 0x12, 0x20
 _CLONE_PARENT, _CLONE_PARENT_SETTID = 0x8000, 0x100000
 _MSG_CMSG_CLOEXEC = 0x40000000
-_MADV_DONTNEED = 4
 _LARGEST_FD = (1 << 32) - 1
 _NO_FD = (1 << 64) - 1
 
@@ -78,7 +79,7 @@ class Spawner:
                 pid = helper.spawn(calls, output_fd, kept)
             except _HelperGoneError:
                 self._bury(helper)
-            except OSError:
+            except BaseException:  # a later answer would be taken for that of the next command
                 self._bury(helper)
                 raise
             else:
@@ -102,15 +103,13 @@ class Spawner:
     def _helper_of_thread(self) -> _Helper | None:
         """Return the helper, begun if need be; None in another thread than its own, with which commands would die, or where there can be none."""
         if self._helper is None and self._deaths < _MOST_DEATHS:
-            try:
+            with contextlib.suppress(OSError):  # what vfork says of it is told, if it fails too
                 self._helper = _Helper(self.trampoline)
-            except OSError:
-                self._deaths += 1
         helper = self._helper
         return helper if helper is not None and helper.thread == threading.get_ident() else None
 
     def _bury(self, helper: _Helper) -> None:
-        self._deaths += 1
+        self._deaths = 1 + (self._deaths if helper.commands < _GOOD_COMMANDS else 0)
         self._helper = None
         helper.end()
         logger.warning(
@@ -133,6 +132,8 @@ class _Helper:
             OSError: The host has no process, descriptor or memory for it now.
         """
         self.thread = threading.get_ident()
+        self.commands = 0
+        """How many it has spawned."""
         self._machine = trampoline.machine
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with contextlib.ExitStack() as undo, theirs:
@@ -153,7 +154,7 @@ class _Helper:
 
         Raises:
             _HelperGoneError: It has died, and has not heard of it.
-            OSError: It died or fell silent when it had heard of it, so a process may be there that nobody waits for.
+            OSError: It died or fell silent when it had heard of it.
         """
         text = calls.finish(_first_steps(self._machine, kept))
         if len(text) > MOST_BYTES:
@@ -161,37 +162,48 @@ class _Helper:
         fds = array.array("i", [output_fd, *kept])
         try:
             self._socket.sendmsg([text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-        except ConnectionError as error:
+            answer = self._socket.recv(_PID.size)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            # A reset tells that it died with something unread (unix_release_sock in net/unix/af_unix.c).
             raise _HelperGoneError from error
-        except OSError:  # no memory, or too many descriptors on their way
+        except BlockingIOError as error:
+            raise TimeoutError("the process that spawns commands does not answer") from error
+        except OSError:  # too many descriptors on their way, or no memory: nothing was sent
             return 0
-        answer = self._socket.recv(_PID.size)
         if len(answer) != _PID.size:
             raise ConnectionAbortedError("the process that spawns commands has died")
+        self.commands += 1
         return int(_PID.unpack(answer)[0])
 
     def end(self) -> None:
-        """Kill it, if it lives, and collect it."""
-        own_helpers.discard(self.pid)
-        self._socket.close()
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        """Kill it, if it lives, and collect it, and a command that it has spawned for nobody."""
+        try:
             os.kill(self.pid, signal.SIGKILL)  # our child, which nobody else collects
             os.waitpid(self.pid, 0)
+        finally:
+            own_helpers.discard(self.pid)
+            with self._socket, contextlib.suppress(OSError):
+                late = self._socket.recv(_PID.size, socket.MSG_DONTWAIT)
+                if len(late) == _PID.size and (pid := _PID.unpack(late)[0]):
+                    discard(pid)
 
 
 def _first_steps(machine: Machine, kept: Sequence[int]) -> bytes:
-    """Return what a command does before its list: have a session of its own, and its descriptors under their numbers."""
+    """Return what a command does before its list: have a session of its own, nothing of the helper's, and its descriptors under their numbers."""
     calls = CallList(machine)
     calls.must(Step.RIGHTS, "setsid")
-    for output in (1, 2):
-        calls.must(Step.RIGHTS, "dup3", _FIRST_FD, output, 0)
+    for own in (0, 1, 2):  # the line is where its list puts its stdin, sooner or later
+        calls.must(Step.RIGHTS, "dup3", _FIRST_FD, own, 0)
+    calls.must(Step.RIGHTS, "close", _LIST_FD)
     first = _FIRST_FD + 1
-    given = range(first, first + len(kept))
+    end = first + len(kept)
+    given: Sequence[int] = range(first, end)
     if not set(given).isdisjoint(kept):  # one would be put where another one still is
-        above = max(*given, *kept) + 1
-        for place, fd in enumerate(given):
-            calls.must(Step.RIGHTS, "dup3", fd, above + place, os.O_CLOEXEC)
-        given = range(above, above + len(kept))
+        unused = (fd for fd in itertools.count(end) if fd not in kept)
+        above = list(itertools.islice(unused, len(kept)))
+        for fd, place in zip(given, above, strict=True):
+            calls.must(Step.RIGHTS, "dup3", fd, place, os.O_CLOEXEC)
+        given = above
     for fd, wanted in zip(given, kept, strict=True):
         calls.must(Step.RIGHTS, "dup3", fd, wanted, 0)
     return calls.steps
@@ -200,7 +212,7 @@ def _first_steps(machine: Machine, kept: Sequence[int]) -> bytes:
 def _list_of_helper(machine: Machine, line: int) -> bytes:
     """Return what the helper does, whose end of the line has this number at first, and 0 later."""
     calls = CallList(machine, _OWN)
-    waits, leaves, moved = calls.part(), calls.part(), calls.part()
+    waits, leaves = calls.part(), calls.part()
     control_bytes = socket.CMSG_SPACE(MOST_FDS * 4)
     room = calls.data(_IOVEC.pack(BASE, _ROOM_BYTES))
     control = calls.data(bytes(control_bytes))
@@ -211,16 +223,14 @@ def _list_of_helper(machine: Machine, line: int) -> bytes:
     calls.must(Step.RIGHTS, "mmap", _OWN, _OWN_BYTES, _READ_WRITE, _PRIVATE_FIXED, 0, 0)
     calls.must(Step.RIGHTS, "dup3", 0, line + 1, os.O_CLOEXEC)
     calls.must(Step.RIGHTS, "dup3", line, 0, os.O_CLOEXEC)
-    if line + 1 != _LIST_FD:
-        calls.must(Step.RIGHTS, "dup3", line + 1, _LIST_FD, os.O_CLOEXEC)
+    calls.must(Step.RIGHTS, "dup3", line + 1, _LIST_FD, os.O_CLOEXEC)
     calls.must(Step.RIGHTS, "close_range", _FIRST_FD, _LARGEST_FD, 0)
-    calls.branch(moved, "prctl", _PR_SET_DUMPABLE, 0)
-
-    calls.begin_part(moved)
-    anonymous = _PRIVATE_FIXED | _ANONYMOUS
-    calls.must(Step.RIGHTS, "mmap", BASE, _ROOM_BYTES, _READ_WRITE, anonymous, _NO_FD, 0)
+    calls.branch(waits, "prctl", _PR_SET_DUMPABLE, 0)
 
     calls.begin_part(waits)
+    # In place of what was there: the list of the command before.
+    kind = _PRIVATE_FIXED | _ANONYMOUS
+    calls.must(Step.RIGHTS, "mmap", BASE, _ROOM_BYTES, _READ_WRITE, kind, _NO_FD, 0)
     # The kernel writes into the head of a message how much there was.
     fresh = (message, _MSGHDR.size + _PID.size, message - _OWN)
     calls.must(Step.RIGHTS, "pread64", _LIST_FD, *fresh)
@@ -228,8 +238,7 @@ def _list_of_helper(machine: Machine, line: int) -> bytes:
     flags = _CLONE_PARENT | _CLONE_PARENT_SETTID
     calls.branch(BASE, "clone", flags, 0, pid, must=False)
     calls.must(Step.RIGHTS, "write", 0, pid, _PID.size)
-    calls.must(Step.RIGHTS, "close_range", _FIRST_FD, _LARGEST_FD, 0)
-    calls.branch(waits, "madvise", BASE, _ROOM_BYTES, _MADV_DONTNEED)
+    calls.branch(waits, "close_range", _FIRST_FD, _LARGEST_FD, 0)
 
     calls.begin_part(leaves)
     calls.must(Step.PROGRAM, "exit_group", 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -168,28 +169,95 @@ def test_more_descriptors_than_a_message_takes(made: Spawner) -> None:
 
 
 def test_nothing_of_a_command_stays_in_the_helper(made: Spawner) -> None:
-    """No variable, no descriptor, and nobody but root looks into it."""
-    calls = CallList(made.machine)
+    """No variable and no descriptor, as soon as it has told the pid."""
+    calls = listed(made, "true", {"TOKEN": SECRET})
     read_fd, write_fd = os.pipe()
-    calls.empty_stdin()
-    calls.execute(["/bin/true"], {"TOKEN": SECRET})
-    os.waitpid(made.spawn(calls, output_fd=write_fd, kept=(read_fd,)), 0)
-    helper = helper_of(made)
+    pid = made.spawn(calls, output_fd=write_fd, kept=(read_fd,))
     os.close(read_fd)
     os.close(write_fd)
-    assert Path(f"/proc/{helper}/environ").read_bytes() == b""
+    os.waitpid(pid, 0)
+    assert made._helper is not None
+    helper = made._helper.pid
     own = ["0", "1", "2", "3"]
     wait_until(lambda: sorted(os.listdir(f"/proc/{helper}/fd")) == own, 10)
-    with open(f"/proc/{helper}/mem", "rb") as memory:
-        for line in Path(f"/proc/{helper}/maps").read_text().splitlines():
+    wait_until(lambda: SECRET.encode() not in memory_of(helper), 10)
+    assert Path(f"/proc/{helper}/environ").read_bytes() == b""
+
+
+def memory_of(pid: int) -> bytes:
+    """Return what a process has in its memory, but for what the kernel shows of itself there."""
+    found = b""
+    with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             first, last = (int(word, 16) for word in line.split()[0].split("-"))
-            if "[v" not in line:  # what the kernel shows of itself
+            if "[v" not in line:
                 memory.seek(first)
-                assert SECRET.encode() not in memory.read(last - first)
-    if os.getuid() == 0:
-        assert os.stat(f"/proc/{helper}/mem").st_uid == 0
-        words = ["setpriv", "--reuid=65534", "--clear-groups", "cat", f"/proc/{helper}/environ"]
-        assert subprocess.run(words, capture_output=True, check=False).returncode != 0
+                found += memory.read(last - first)
+    assert b"launch: " in found
+    return found
+
+
+AS_NOBODY = """
+import os, sys
+from sandbox import process_tree
+from sandbox.filesystem.call_list import CallList
+from sandbox.filesystem.spawner import Spawner
+from sandbox.filesystem.trampoline import Trampoline
+from sandbox.process import libc
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which the helper inherits
+spawner = Spawner(Trampoline())
+for _ in range(2):
+    calls = CallList(spawner.machine)
+    calls.empty_stdin()
+    calls.execute(["/bin/true"], {})
+    os.waitpid(spawner.spawn(calls, output_fd=2), 0)
+helper = spawner._helper.pid
+for name in ("mem", "fd", "environ", "maps"):
+    try:
+        os.open(f"/proc/{helper}/{name}", os.O_RDONLY)
+    except PermissionError:
+        print(name)
+print(process_tree.reap_zombies())
+"""
+
+
+def test_nobody_but_root_looks_into_it_or_takes_it_for_an_orphan() -> None:
+    """Not the user whose it is, who may be that of the jobs; also where it is in all as their orphans are."""
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY], capture_output=True, check=True, text=True
+    )
+    assert done.stdout.split() == ["mem", "fd", "environ", "maps", "False"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root looks into it")
+def test_a_command_has_nothing_of_the_helper(made: Spawner) -> None:
+    """Neither its line nor its list, from the first step of its own on."""
+    helper_of(made)
+    ready, go = os.pipe()
+    calls = CallList(made.machine)
+    byte = calls.data(b"x")
+    calls.must(Step.RIGHTS, "read", ready, byte, 1)
+    calls.must(Step.PROGRAM, "exit_group", 0)
+    pid = made.spawn(calls, output_fd=go, kept=(ready,))
+    reads = str(made.machine.calls["read"])
+    try:
+        wait_until(lambda: Path(f"/proc/{pid}/syscall").read_text().split()[0] == reads, 10)
+        files = {
+            int(name): os.readlink(f"/proc/{pid}/fd/{name}")
+            for name in os.listdir(f"/proc/{pid}/fd")
+        }
+        pipe = os.readlink(f"/proc/self/fd/{go}")
+        assert {0, 1, 2, ready} <= files.keys()
+        assert {*files.values()} == {pipe}
+    finally:
+        os.write(go, b"x")
+        os.waitpid(pid, 0)
+        os.close(ready)
+        os.close(go)
 
 
 def test_a_helper_that_dies_is_replaced_and_not_for_ever(made: Spawner) -> None:
@@ -213,10 +281,71 @@ def test_a_helper_that_does_not_answer_is_given_up(
     monkeypatch.setattr(spawner, "_ANSWER_S", 1)
     helper = helper_of(made)
     os.kill(helper, signal.SIGSTOP)
-    with pytest.raises(OSError, match="unavailable"):
+    with pytest.raises(OSError, match="does not answer"):
         run(made, "exit 7")
     assert procfs.read_stat(helper) is None
     assert run(made, "exit 8") == (8, b"")
+
+
+@pytest.fixture
+def on_alarm() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Have something called in a moment, in the middle of whatever this thread does then."""
+    before = signal.getsignal(signal.SIGALRM)
+
+    def arm(call: Callable[[], None]) -> None:
+        signal.signal(signal.SIGALRM, lambda *_: call())
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+
+    yield arm
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_helper_that_dies_before_it_has_heard(
+    made: Spawner, on_alarm: Callable[[Callable[[], None]], None]
+) -> None:
+    """The command is spawned by vfork."""
+    helper = helper_of(made)
+    os.kill(helper, signal.SIGSTOP)
+    on_alarm(lambda: os.kill(helper, signal.SIGKILL))
+    assert run(made, "exit 9") == (9, b"")
+    assert made._deaths == 1
+
+
+def test_an_interrupted_spawn_leaves_no_answer_to_the_next_one(
+    made: Spawner, on_alarm: Callable[[Callable[[], None]], None]
+) -> None:
+    """Nor a command that nobody knows of, though the helper had told of it."""
+    helper = helper_of(made)
+    line = made._helper._socket if made._helper is not None else None
+    assert line is not None
+
+    def interrupt() -> None:
+        os.kill(helper, signal.SIGCONT)
+        assert select.select([line], [], [], 10)[0] == [line]
+        raise KeyboardInterrupt
+
+    os.kill(helper, signal.SIGSTOP)
+    on_alarm(interrupt)
+    null = os.open(os.devnull, os.O_WRONLY)
+    with pytest.raises(KeyboardInterrupt):
+        made.spawn(listed(made, "exec sleep 1000"), output_fd=null)
+    os.close(null)
+    assert procfs.own_children() == set()
+    assert run(made, "echo mine") == (0, b"mine\n")
+
+
+def test_deaths_are_forgiven_for_good_service(
+    made: Spawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A helper that is killed once a month is replaced every time."""
+    monkeypatch.setattr(spawner, "_GOOD_COMMANDS", 1)
+    for _ in range(5):
+        helper = helper_of(made)
+        os.kill(helper, signal.SIGKILL)
+        os.waitid(os.P_PID, helper, os.WEXITED | os.WNOWAIT)
+        assert run(made, "exit 5") == (5, b"")
+    assert made._deaths == 1
 
 
 def test_another_thread_does_not_tie_its_commands_to_the_first(made: Spawner) -> None:
