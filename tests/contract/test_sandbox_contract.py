@@ -12,6 +12,7 @@ from sandbox import procfs
 from sandbox.base import ExecRequest, Network, SandboxRequest, Tier
 from sandbox.errors import CommandNotStartedError, SandboxBrokenError, SandboxUnavailableError
 from sandbox.filesystem.provider import FilesystemProvider
+from sandbox.process_tree import own_helpers
 from tests.contract.deviations import BWRAP, CONTAINER, SCRIPTED
 from tests.contract.sandbox_backends import (
     ALL_BACKENDS,
@@ -212,7 +213,7 @@ async def test_a_stop_that_comes_too_late_is_no_stop(real):
     """A process that is dead already, which nobody has seen yet, ended by itself."""
     command = await real.start("exit 5")
     # The loop must not run, or it would see the end.
-    wait_until(lambda: not any_alive(procfs.own_children()), DEADLINE_S)
+    wait_until(lambda: not any_alive(procfs.own_children() - own_helpers), DEADLINE_S)
     await command.stop(5)
     result = await command.wait()
     assert (result.exit_code, result.stopped) == (5, False)
