@@ -130,6 +130,12 @@ def _is_open(fd: int) -> bool:
     return True
 
 
+def stop(helper: int) -> None:
+    """Have the helper stand still, which it may do a moment after the signal."""
+    os.kill(helper, signal.SIGSTOP)
+    os.waitid(os.P_PID, helper, os.WSTOPPED)
+
+
 def test_a_step_that_fails_is_told(made: Spawner) -> None:
     """As by the trampoline itself; the helper goes on."""
     helper = helper_of(made)
@@ -280,7 +286,7 @@ def test_a_helper_that_does_not_answer_is_given_up(
     """That command fails, for nobody knows whether it is there; the next one runs."""
     monkeypatch.setattr(spawner, "_ANSWER_S", 1)
     helper = helper_of(made)
-    os.kill(helper, signal.SIGSTOP)
+    stop(helper)
     with pytest.raises(OSError, match="does not answer"):
         run(made, "exit 7")
     assert procfs.read_stat(helper) is None
@@ -306,7 +312,7 @@ def test_a_helper_that_dies_before_it_has_heard(
 ) -> None:
     """The command is spawned by vfork."""
     helper = helper_of(made)
-    os.kill(helper, signal.SIGSTOP)
+    stop(helper)
     on_alarm(lambda: os.kill(helper, signal.SIGKILL))
     assert run(made, "exit 9") == (9, b"")
     assert made._deaths == 1
@@ -325,13 +331,14 @@ def test_an_interrupted_spawn_leaves_no_answer_to_the_next_one(
         assert select.select([line], [], [], 10)[0] == [line]
         raise KeyboardInterrupt
 
-    os.kill(helper, signal.SIGSTOP)
+    stop(helper)
     on_alarm(interrupt)
     null = os.open(os.devnull, os.O_WRONLY)
+    before = procfs.own_children() - {helper}
     with pytest.raises(KeyboardInterrupt):
         made.spawn(listed(made, "exec sleep 1000"), output_fd=null)
     os.close(null)
-    assert procfs.own_children() == set()
+    assert procfs.own_children() == before
     assert run(made, "echo mine") == (0, b"mine\n")
 
 
