@@ -282,28 +282,29 @@ async def test_many_jobs_at_once(tmp_path: Path, repository: Repository) -> None
     assert desk.left() == []
 
 
-def _git_processes() -> list[str]:
-    """What git runs for us; the server's are no sessions of their own."""
-    found = []
+def _git_processes() -> dict[int, str]:
+    """What git runs for us, and what other tests of this process have left; the server's are no sessions of their own."""
+    found = {}
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
             if os.getsid(child.pid) != os.getsid(0):
-                found.append(f"{child.pid} {child.name()} {child.status()}")
+                found[child.pid] = f"{child.name()} {child.status()}"
     return found
 
 
 async def test_a_cancel_ends_every_process(desk: Desk, repository: Repository) -> None:
     """git and what it started are gone when the cancellation is through, and nothing of them is left."""
+    others = _git_processes().keys()
     with serve(repository.path.parent) as server:
         server.hold.clear()
         running = asyncio.create_task(desk.git(server.url(repository)))
         while not any("git-upload-pack" in request for request in server.requests):
             await asyncio.sleep(0.01)
-        assert _git_processes()
+        assert _git_processes().keys() - others
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert not _git_processes()
+        assert _git_processes().keys() <= others
         assert desk.left() == []
         server.hold.set()
         assert (await desk.git(server.url(repository))).commit == repository.head()
