@@ -338,7 +338,7 @@ def test_an_interrupted_spawn_leaves_no_answer_to_the_next_one(
     with pytest.raises(KeyboardInterrupt):
         made.spawn(listed(made, "exec sleep 1000"), output_fd=null)
     os.close(null)
-    assert procfs.own_children() == before
+    assert procfs.own_children() <= before
     assert run(made, "echo mine") == (0, b"mine\n")
 
 
