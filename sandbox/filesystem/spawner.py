@@ -23,6 +23,7 @@ import socket
 import struct
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sandbox.filesystem.call_list import BASE, CallList, Step
 from sandbox.filesystem.system_calls import Machine
@@ -156,7 +157,7 @@ class _Helper:
             _HelperGoneError: It has died, and has not heard of it.
             OSError: It died or fell silent when it had heard of it.
         """
-        text = calls.finish(_first_steps(self._machine, kept))
+        text = calls.finish(_first_steps(self._machine, tuple(kept)))
         if len(text) > MOST_BYTES:
             return 0
         fds = array.array("i", [output_fd, *kept])
@@ -188,7 +189,8 @@ class _Helper:
                     discard(pid)
 
 
-def _first_steps(machine: Machine, kept: Sequence[int]) -> bytes:
+@lru_cache(maxsize=64)  # most commands keep as many, in the same few places
+def _first_steps(machine: Machine, kept: tuple[int, ...]) -> bytes:
     """Return what a command does before its list: have a session of its own, nothing of the helper's, and its descriptors under their numbers."""
     calls = CallList(machine)
     calls.must(Step.RIGHTS, "setsid")

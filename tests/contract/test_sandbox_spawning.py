@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,7 +11,13 @@ import pytest
 
 from sandbox.filesystem.landlock import kernel_abi, scoped
 from tests.contract.deviations import BWRAP, LANDLOCK, PLAIN
-from tests.contract.sandbox_backends import FILESYSTEM_BACKENDS, Place, open_place
+from tests.contract.sandbox_backends import (
+    FILESYSTEM_BACKENDS,
+    PROCESS_BACKENDS,
+    WARM,
+    Place,
+    open_place,
+)
 
 TRIES = 60
 KILL_EVERY_THREAD = """
@@ -31,6 +38,13 @@ STATUS = "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp):' /proc/self/stat
 @pytest.fixture(params=FILESYSTEM_BACKENDS)
 async def real(request, reachable_dir):
     """Every backend that runs processes."""
+    async for each in open_place(request, reachable_dir):
+        yield each
+
+
+@pytest.fixture(params=(*PROCESS_BACKENDS, WARM))
+async def every(request, reachable_dir):
+    """Every backend that runs processes, and sandboxes that were built ahead."""
     async for each in open_place(request, reachable_dir):
         yield each
 
@@ -115,3 +129,26 @@ async def test_a_working_directory_that_may_not_be_entered(real: Place):
     command = await real.start("true", cwd="/job/src/closed")
     with pytest.raises(Exception, match="working directory cannot be used"):
         await command.wait()
+
+
+async def test_signals_that_the_caller_ignores_are_not_ignored(every):
+    """Who starts the runner with nohup or in the background of a script ignores SIGHUP or SIGINT; its jobs do not."""
+    ignored = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+    try:
+        output, _ = await every.run("exec grep SigIgn /proc/self/status")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    found = int(output.split()[1], 16)
+    assert {number for number in signal.valid_signals() if found >> (number - 1) & 1} == set()
+
+
+async def test_umask_is_not_that_of_the_caller(every):
+    """What a file of the job may be does not depend on the shell that started the runner."""
+    before = os.umask(0o077)
+    try:
+        output, _ = await every.run("umask")
+    finally:
+        os.umask(before)
+    assert output == b"0022\n"

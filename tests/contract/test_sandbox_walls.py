@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -69,29 +68,6 @@ async def test_environment_is_exactly_what_is_promised(every, monkeypatch):
     seen = dict(entry.split("=", 1) for entry in output.decode().split("\0")[:-1])
     seen.pop("PWD", None)  # bubblewrap sets it to the working directory
     assert seen == {**every.sandbox.base_env, "JOB_VALUE": "a\nb=c", "LANG": "C"}
-
-
-async def test_signals_that_the_caller_ignores_are_not_ignored(every):
-    """Who starts the runner with nohup or in the background of a script ignores SIGHUP or SIGINT; its jobs do not."""
-    ignored = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
-    try:
-        output, _ = await every.run("exec grep SigIgn /proc/self/status")
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    found = int(output.split()[1], 16)
-    assert {number for number in signal.valid_signals() if found >> (number - 1) & 1} == set()
-
-
-async def test_umask_is_not_that_of_the_caller(every):
-    """What a file of the job may be does not depend on the shell that started the runner."""
-    before = os.umask(0o077)
-    try:
-        output, _ = await every.run("umask")
-    finally:
-        os.umask(before)
-    assert output == b"0022\n"
 
 
 async def test_markers_cannot_be_overridden(every):

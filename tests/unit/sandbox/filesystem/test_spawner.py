@@ -4,72 +4,19 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from sandbox import procfs
-from sandbox.filesystem import rights, spawner
 from sandbox.filesystem.call_list import CallList, Step, failed_step
 from sandbox.filesystem.spawner import MOST_BYTES, MOST_FDS, Spawner
-from sandbox.filesystem.trampoline import Trampoline
-from sandbox.process_tree import own_helpers
+from tests.unit.sandbox.filesystem.spawned import helper_of, listed, run
 from tests.waiting import wait_until
 
 SECRET = "canary-5b1e7a-heron"
-
-
-@pytest.fixture
-def made() -> Iterator[Spawner]:
-    """One that has spawned its first command, so that the next one has a helper."""
-    spawner_ = Spawner(Trampoline())
-    assert run(spawner_, "exit 3") == (3, b"")
-    assert spawner_._helper is None
-    yield spawner_
-    spawner_.close()
-    spawner_.close()
-    assert own_helpers == set()
-
-
-def listed(spawner_: Spawner, script: str, env: dict[str, str] | None = None) -> CallList:
-    """Return the list of a shell command."""
-    calls = CallList(spawner_.machine)
-    calls.empty_stdin()
-    calls.execute(["/bin/sh", "-c", script], env or {})
-    return calls
-
-
-def run(
-    spawner_: Spawner,
-    script: str,
-    prepare: Callable[[CallList], None] = lambda _: None,
-    kept: Sequence[int] = (),
-    env: dict[str, str] | None = None,
-) -> tuple[int, bytes]:
-    """Run a shell command; return its exit status and its output."""
-    calls = CallList(spawner_.machine)
-    calls.empty_stdin()
-    prepare(calls)
-    calls.execute(["/bin/sh", "-c", script], env or {})
-    read_fd, write_fd = os.pipe()
-    pid = spawner_.spawn(calls, output_fd=write_fd, kept=kept)
-    os.close(write_fd)
-    with os.fdopen(read_fd, "rb") as pipe:
-        output = pipe.read()
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output
-
-
-def helper_of(spawner_: Spawner) -> int:
-    """Return the pid of the helper, begun if need be."""
-    assert run(spawner_, "exit 4") == (4, b"")
-    assert spawner_._helper is not None
-    return spawner_._helper.pid
 
 
 def test_a_command_is_a_child_of_this_process_in_a_session_of_its_own(made: Spawner) -> None:
@@ -104,8 +51,7 @@ def test_descriptors_are_kept_under_their_numbers(made: Spawner, kept: tuple[int
             os.dup2(fd, number)
         calls = listed(made, script)
         read_fd, write_fd = os.pipe()
-        calls_fds = [fd for fd in (read_fd, write_fd) if fd in kept]
-        assert calls_fds == []
+        assert {read_fd, write_fd}.isdisjoint(kept)
         pid = made.spawn(calls, output_fd=write_fd, kept=kept)
     finally:
         for number in kept:
@@ -128,12 +74,6 @@ def _is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def stop(helper: int) -> None:
-    """Have the helper stand still, which it may do a moment after the signal."""
-    os.kill(helper, signal.SIGSTOP)
-    os.waitid(os.P_PID, helper, os.WSTOPPED)
 
 
 def test_a_step_that_fails_is_told(made: Spawner) -> None:
@@ -176,7 +116,7 @@ def test_more_descriptors_than_a_message_takes(made: Spawner) -> None:
 
 def test_nothing_of_a_command_stays_in_the_helper(made: Spawner) -> None:
     """No variable and no descriptor, as soon as it has told the pid."""
-    calls = listed(made, "true", {"TOKEN": SECRET})
+    calls = listed(made, "true", env={"TOKEN": SECRET})
     read_fd, write_fd = os.pipe()
     pid = made.spawn(calls, output_fd=write_fd, kept=(read_fd,))
     os.close(read_fd)
@@ -264,156 +204,6 @@ def test_a_command_has_nothing_of_the_helper(made: Spawner) -> None:
         os.waitpid(pid, 0)
         os.close(ready)
         os.close(go)
-
-
-def test_a_helper_that_dies_is_replaced_and_not_for_ever(made: Spawner) -> None:
-    """Commands run on; after three deaths each is spawned by vfork."""
-    seen = set()
-    for _ in range(3):
-        helper = helper_of(made)
-        seen.add(helper)
-        os.kill(helper, signal.SIGKILL)
-        os.waitid(os.P_PID, helper, os.WEXITED | os.WNOWAIT)
-        assert run(made, "exit 5") == (5, b"")
-    assert len(seen) == 3
-    assert run(made, "exit 6") == (6, b"")
-    assert made._helper is None
-
-
-def test_a_helper_that_does_not_answer_is_given_up(
-    made: Spawner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """That command fails, for nobody knows whether it is there; the next one runs."""
-    monkeypatch.setattr(spawner, "_ANSWER_S", 1)
-    helper = helper_of(made)
-    stop(helper)
-    with pytest.raises(OSError, match="does not answer"):
-        run(made, "exit 7")
-    assert procfs.read_stat(helper) is None
-    assert run(made, "exit 8") == (8, b"")
-
-
-@pytest.fixture
-def on_alarm() -> Iterator[Callable[[Callable[[], None]], None]]:
-    """Have something called in a moment, in the middle of whatever this thread does then."""
-    before = signal.getsignal(signal.SIGALRM)
-
-    def arm(call: Callable[[], None]) -> None:
-        signal.signal(signal.SIGALRM, lambda *_: call())
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
-
-    yield arm
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
-
-
-def test_a_helper_that_dies_before_it_has_heard(
-    made: Spawner, on_alarm: Callable[[Callable[[], None]], None]
-) -> None:
-    """The command is spawned by vfork."""
-    helper = helper_of(made)
-    stop(helper)
-    on_alarm(lambda: os.kill(helper, signal.SIGKILL))
-    assert run(made, "exit 9") == (9, b"")
-    assert made._deaths == 1
-
-
-def test_an_interrupted_spawn_leaves_no_answer_to_the_next_one(
-    made: Spawner, on_alarm: Callable[[Callable[[], None]], None]
-) -> None:
-    """Nor a command that nobody knows of, though the helper had told of it."""
-    helper = helper_of(made)
-    line = made._helper._socket if made._helper is not None else None
-    assert line is not None
-
-    def interrupt() -> None:
-        os.kill(helper, signal.SIGCONT)
-        assert select.select([line], [], [], 10)[0] == [line]
-        raise KeyboardInterrupt
-
-    stop(helper)
-    on_alarm(interrupt)
-    null = os.open(os.devnull, os.O_WRONLY)
-    before = procfs.own_children() - {helper}
-    with pytest.raises(KeyboardInterrupt):
-        made.spawn(listed(made, "exec sleep 1000"), output_fd=null)
-    os.close(null)
-    assert procfs.own_children() <= before
-    assert run(made, "echo mine") == (0, b"mine\n")
-
-
-def test_deaths_are_forgiven_for_good_service(
-    made: Spawner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A helper that is killed once a month is replaced every time."""
-    monkeypatch.setattr(spawner, "_GOOD_COMMANDS", 1)
-    for _ in range(5):
-        helper = helper_of(made)
-        os.kill(helper, signal.SIGKILL)
-        os.waitid(os.P_PID, helper, os.WEXITED | os.WNOWAIT)
-        assert run(made, "exit 5") == (5, b"")
-    assert made._deaths == 1
-
-
-def test_another_thread_does_not_tie_its_commands_to_the_first(made: Spawner) -> None:
-    """A command that dies with the thread that began it dies with its own."""
-    helper_of(made)
-    found: list[int] = []
-
-    def work() -> None:
-        calls = CallList(made.machine)
-        rights.die_with_parent(calls)
-        calls.empty_stdin()
-        calls.execute(["/bin/sh", "-c", "echo up; exec sleep 1000"], {})
-        read_fd, write_fd = os.pipe()
-        found.append(made.spawn(calls, output_fd=write_fd))
-        os.close(write_fd)
-        assert os.read(read_fd, 3) == b"up\n"
-        os.close(read_fd)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert os.waitstatus_to_exitcode(os.waitpid(found[0], 0)[1]) == -signal.SIGKILL
-
-
-LEAVES = """
-import os, sys
-from sandbox.filesystem.call_list import CallList
-from sandbox.filesystem import rights
-from sandbox.filesystem.spawner import Spawner
-from sandbox.filesystem.trampoline import Trampoline
-spawner = Spawner(Trampoline())
-pids = []
-for _ in range(3):
-    calls = CallList(spawner.machine)
-    rights.die_with_parent(calls)
-    calls.empty_stdin()
-    calls.execute(["/bin/sh", "-c", "echo up; exec sleep 1000"], {})
-    read_fd, write_fd = os.pipe()
-    pids.append(spawner.spawn(calls, output_fd=write_fd))
-    os.read(read_fd, 3)
-print(*pids, spawner._helper.pid, flush=True)
-sys.stdin.read()
-"""
-
-
-def test_everything_dies_with_who_began_it() -> None:
-    """The helper and its commands, when this process is killed."""
-    with subprocess.Popen(
-        [sys.executable, "-c", LEAVES], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        pids = [int(word) for word in process.stdout.readline().split()]
-        assert len(pids) == 4
-        process.kill()
-    wait_until(lambda: not any(lives(pid) for pid in pids), 10)
-
-
-def lives(pid: int) -> bool:
-    """Tell whether a process has not ended."""
-    stat = procfs.read_stat(pid)
-    return stat is not None and stat.alive
 
 
 def test_limits_are_inherited(made: Spawner) -> None:
