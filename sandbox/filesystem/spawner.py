@@ -163,14 +163,17 @@ class _Helper:
         fds = array.array("i", [output_fd, *kept])
         try:
             self._socket.sendmsg([text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        except ConnectionError as error:
+            raise _HelperGoneError from error
+        except OSError:  # too many descriptors on their way, or no memory: nothing was sent
+            return 0
+        try:
             answer = self._socket.recv(_PID.size)
-        except (BrokenPipeError, ConnectionResetError) as error:
-            # A reset tells that it died with something unread (unix_release_sock in net/unix/af_unix.c).
+        except ConnectionResetError as error:
+            # It died with something unread (unix_release_sock in net/unix/af_unix.c).
             raise _HelperGoneError from error
         except BlockingIOError as error:
             raise TimeoutError("the process that spawns commands does not answer") from error
-        except OSError:  # too many descriptors on their way, or no memory: nothing was sent
-            return 0
         if len(answer) != _PID.size:
             raise ConnectionAbortedError("the process that spawns commands has died")
         self.commands += 1
