@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.masking.finder import VECTOR_MAX_WORDS, Hit, compile_finder
+from sandbox.masking.finder import VECTOR_MAX_WORDS, VECTORS_MAX_WORDS, Hit, compile_finder
 from sandbox.masking.masker import Masker
 from tests.unit.sandbox.masking.test_masker import EngineMasker, oracle, run
 
@@ -18,6 +18,7 @@ ENGINES = pytest.mark.parametrize("automaton", [True, False], ids=["automaton", 
 MUCH_BYTES = 256 << 10
 # The shortest of the many words decides how many bytes are skipped.
 SHORTEST = pytest.mark.parametrize("shortest", [1, 7, 8, 11, 12, 16, 20, 24, 31, 32, 48])
+COUNT = pytest.mark.parametrize("count", [10, VECTOR_MAX_WORDS, VECTORS_MAX_WORDS])
 
 
 def every(words: list[bytes], data: bytes) -> list[Hit]:
@@ -30,20 +31,21 @@ def every(words: list[bytes], data: bytes) -> list[Hit]:
     ]
 
 
-def some_words(source: random.Random, shortest: int, alphabet: str) -> list[bytes]:
+def some_words(source: random.Random, count: int, shortest: int, alphabet: str) -> list[bytes]:
     """Many words of a length, some longer ones, and a few short ones."""
-    sizes = [shortest] * (VECTOR_MAX_WORDS + 20) + [source.randint(1, 60) for _ in range(20)]
+    sizes = [shortest] * (count + 20) + [source.randint(1, 60) for _ in range(20)]
     return sorted({"".join(source.choices(alphabet, k=size)).encode() for size in sizes})
 
 
 @ENGINES
+@COUNT
 @SHORTEST
 @given(seed=st.integers(0, 1 << 32), alphabet=st.sampled_from(["ab", "abcdefgh"]))
-@settings(max_examples=15, deadline=None)
-def test_every_occurrence_is_found(automaton, shortest, seed, alphabet):
+@settings(max_examples=8, deadline=None)
+def test_every_occurrence_is_found(automaton, shortest, count, seed, alphabet):
     """Overlapping ones, at any distance from the start, with anything around."""
     source = random.Random(seed)
-    words = some_words(source, shortest, alphabet)
+    words = some_words(source, count, shortest, alphabet)
     pieces = [
         *source.choices(words, k=20),
         *(word[1:] for word in source.choices(words, k=9)),
@@ -61,13 +63,14 @@ def test_every_occurrence_is_found(automaton, shortest, seed, alphabet):
         find(bytes(MUCH_BYTES))  # after so much, another automaton answers
 
 
+@COUNT
 @SHORTEST
 @given(seed=st.integers(0, 1 << 32))
-@settings(max_examples=10, deadline=None)
-def test_any_stream_of_many_patterns_equals_the_oracle(shortest, seed):
+@settings(max_examples=5, deadline=None)
+def test_any_stream_of_many_patterns_equals_the_oracle(shortest, count, seed):
     """Whatever the cuts, exactly the covered bytes are hidden, also where a pattern or the stream was cut off."""
     source = random.Random(seed)
-    patterns = some_words(source, shortest, "abcd")
+    patterns = some_words(source, count, shortest, "abcd")
     patterns += [word + b"dcba" * 3 for word in patterns[:5]]
     pieces = [
         *source.choices(patterns, k=6),
@@ -120,3 +123,17 @@ def test_words_that_share_their_samples_cost_no_more():
 
     assert find(data) == []
     assert time.process_time() - began < 1  # comparing with each of them takes ten
+
+
+@pytest.mark.parametrize("count", [2, 20, VECTOR_MAX_WORDS])
+def test_words_that_begin_alike_cost_no_more(count):
+    """A log that is full of the bytes that every word begins with is searched as fast as any other."""
+    source = random.Random(count)
+    words = sorted({"".join(source.choices("ab", k=30)).encode() for _ in range(count)})
+    _, find = compile_finder(words, automaton=True)
+    data = b"a  b  " * (8 << 20)
+    began = time.process_time()
+
+    assert find(data) == []
+    # Looking for these bytes alone takes twice to four times as long.
+    assert time.process_time() - began < 0.2
