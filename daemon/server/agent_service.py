@@ -28,6 +28,7 @@ from daemon.server.input_reader import InputReader
 from daemon.server.inspection import Inspections
 from daemon.server.lease_keeper import LeaseKeeper
 from daemon.server.log_writer import LogWriter
+from daemon.server.read_ahead import ReadAhead
 from daemon.server.signals import Signals
 from daemon.server.work_stream import WorkStream
 from runner.v1 import agent_service_pb2 as pb
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 MAX_LEASES = 10_000
 MAX_MESSAGE_CHARS = 4000
+ACKNOWLEDGED_BYTES = 1 << 20
+"""Of a log that comes without a pause this much is acknowledged at once, a quarter of what may be under way."""
 SHA256 = re.compile(r"([0-9a-f]{64})?")
 
 Requests = AsyncIterator[Any]
@@ -127,12 +130,15 @@ class AgentServicer(rpc.AgentServiceServicer):
         with self._log_writer.holding(lease):
             await self._store.check_lease(lease)
             due_us = await self._lease_keeper.heard(lease, 0)
-            length = await self._log_writer.append(lease, first.offset, first.data)
+            length = told = await self._log_writer.append(lease, first.offset, first.data)
             yield pb.AppendLogResponse(acknowledged_offset=length)
-            async for request in request_iterator:
-                due_us = await self._lease_keeper.heard(lease, due_us)
-                length = await self._log_writer.append(lease, request.offset, request.data)
-                yield pb.AppendLogResponse(acknowledged_offset=length)
+            async with aclosing(ReadAhead(request_iterator)) as requests:
+                async for request in requests:
+                    due_us = await self._lease_keeper.heard(lease, due_us)
+                    length = await self._log_writer.append(lease, request.offset, request.data)
+                    if length - told >= ACKNOWLEDGED_BYTES or not requests.waiting:
+                        yield pb.AppendLogResponse(acknowledged_offset=length)
+                        told = length
 
     async def UploadArtifact(
         self, request_iterator: Requests, context: Any
