@@ -1,23 +1,24 @@
-"""Moves what a command prints through its masking into the log, much of it on a thread.
+"""Moves what a command prints through its masking into the log; what takes long to mask, on a thread.
 
-A search in much output lets other threads run, so the loop reads and ships meanwhile; and the next piece waits behind
-the search for the one before, so that the thread never waits for the loop.
+Most output is searched sooner than it is handed to a thread and back, and a thread that searches beside a busy loop
+waits for the interpreter more than it works: with ten secrets a flood is a third slower with it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from sandbox.masking.commands import COMMAND
+from sandbox.masking.commands import holds_command
 from sandbox.masking.stream import Stream
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-MIN_THREAD_BYTES = 32 << 10
-"""Less output at once is masked sooner than it is handed to a thread and back."""
+SLOW_S = 0.002
+"""Of processor time for one piece; the one behind it is masked on a thread then, so that other jobs get on."""
 
 
 class LogPump:
@@ -33,11 +34,11 @@ class LogPump:
 
         The stream is not opened for a command that says nothing.
         """
-        self._feed: Callable[[bytes], bytes]
         self._open_stream = open_stream
         self._stream: Stream | None = None
         self._write = write
         self._drained = drained
+        self._slow = False
         self._thread: ThreadPoolExecutor | None = None
 
     async def run(self, chunks: AsyncIterator[bytes]) -> None:
@@ -45,61 +46,34 @@ class LogPump:
 
         When the output fails, what was read before is written.
         """
-        async for chunk in chunks:
-            if self._stream is None:
-                self._stream = self._open_stream()
-                self._feed = self._stream.feed
-            if _takes_long(chunk):
-                await self._run_aside(chunk, chunks)
-                break
-            self._write(self._feed(chunk))
-            await self._drained()
-        if self._stream is not None:
-            self._write(self._stream.close())
-
-    async def _run_aside(self, first: bytes, chunks: AsyncIterator[bytes]) -> None:
-        """Move a piece that takes long and everything behind it."""
         try:
-            async with asyncio.TaskGroup() as group:
-                await self._move(first, chunks, group)
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+            async for chunk in chunks:
+                if self._stream is None:
+                    self._stream = self._open_stream()
+                # A piece that may hold a value that has to be spelled takes long as well.
+                if self._slow or holds_command(chunk):
+                    masked = await self._aside(self._stream, chunk)
+                else:
+                    masked = self._feed(self._stream, chunk)
+                self._write(masked)
+                await self._drained()
+            if self._stream is not None:
+                self._write(self._stream.close())
         finally:
             if self._thread is not None:
                 self._thread.shutdown(wait=False)
 
-    async def _move(
-        self, first: bytes, chunks: AsyncIterator[bytes], group: asyncio.TaskGroup
-    ) -> None:
-        last = group.create_task(self._aside(first, None))
-        try:
-            async for chunk in chunks:
-                before = last
-                if before.done() and not _takes_long(chunk):
-                    before.result()
-                    self._write(self._feed(chunk))
-                else:
-                    last = group.create_task(self._aside(chunk, before))
-                    await before
-                await self._drained()
-        finally:
-            await last
+    def _feed(self, stream: Stream, chunk: bytes) -> bytes:
+        began = time.thread_time()
+        masked = stream.feed(chunk)
+        self._slow = time.thread_time() - began > SLOW_S
+        return masked
 
-    async def _aside(self, chunk: bytes, before: asyncio.Task[None] | None) -> None:
-        """Mask a piece on the thread, and write it unless the one before it could not be written."""
+    async def _aside(self, stream: Stream, chunk: bytes) -> bytes:
         if self._thread is None:
-            # Few jobs print so much, and an agent-runner that rests is to be small.
+            # Few jobs need it, and an agent-runner that rests is to be small.
             from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
             self._thread = ThreadPoolExecutor(1, "log")
         loop = asyncio.get_running_loop()
-        # There is one thread, so what is fed to the stream is in order too.
-        masked = await loop.run_in_executor(self._thread, self._feed, chunk)
-        if before is not None:
-            await before
-        self._write(masked)
-
-
-def _takes_long(chunk: bytes) -> bool:
-    """Tell whether a piece is searched on a thread: it is long, or may hold a value that has to be spelled."""
-    return len(chunk) >= MIN_THREAD_BYTES or COMMAND in chunk
+        return await loop.run_in_executor(self._thread, self._feed, stream, chunk)

@@ -101,6 +101,13 @@ class CommandStream:
         return self._masking.feed(answer if hidden else answer + REFUSED)
 
 
+def holds_command(data: bytes) -> bool:
+    """Tell whether a line of a piece begins like a command; or, of a short piece, whether anything in it does."""
+    if len(data) <= _LONG_BYTES:
+        return COMMAND in data
+    return data.startswith(COMMAND) or bool(_lines()(data))
+
+
 @functools.cache
 def _lines() -> Finder:
     return compile_finder([_NEXT_LINE], automaton=True)[1]

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.masking.commands import COMMAND, MAX_LATE_BYTES, MAX_LINE_BYTES, REFUSED, CommandStream
+from sandbox.masking.commands import (
+    COMMAND,
+    MAX_LATE_BYTES,
+    MAX_LINE_BYTES,
+    REFUSED,
+    CommandStream,
+    holds_command,
+)
 from sandbox.masking.masker import Masker
 
 # what a job prints, what its log shows
@@ -79,3 +86,13 @@ def test_a_value_that_is_too_long_is_not_shown(size):
 
     shown = chunked(line + b"next\n", list(range(1000, size, 5000)))
     assert shown == b"::add-mask::***\n" + REFUSED + b"next\n"
+
+
+@pytest.mark.parametrize("size", [0, 1 << 20], ids=["short", "long"])
+def test_where_a_piece_may_hold_a_command(size):
+    """At its beginning, and in any line, however long it is."""
+    text = b"0123456 \n" * (size // 9)
+    assert holds_command(COMMAND + b"value" + text)
+    assert holds_command(text + b"\n" + COMMAND)
+    assert holds_command(text + b"\n" + COMMAND + b"value\n" + text)
+    assert not holds_command(text + b"\n:" + text)
