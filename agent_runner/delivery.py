@@ -20,7 +20,7 @@ from agent_runner.errors import (
     ServerRefusedError,
     ServerUnavailableError,
 )
-from agent_runner.log_shipper import CHUNK_BYTES, LogShipper
+from agent_runner.log_shipper import LogShipper
 from agent_runner.outcome import Outcome
 from agent_runner.spool import Spool
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_SEND_DELAY_S = 0.001
 """A job shorter than this needs no log stream: its log rides in the message that ends it."""
-INLINE_BYTES = CHUNK_BYTES
+INLINE_BYTES = 256 << 10
 
 
 class Delivery:

@@ -10,8 +10,8 @@ from agent_runner.client import DaemonClient, Lease, LogStream
 from agent_runner.errors import LogGapError, NotAdmittedError, ServerUnavailableError
 from agent_runner.spool import Spool
 
-CHUNK_BYTES = 256 << 10
-"""A gRPC message costs about the same up to this size; larger ones gain nothing."""
+CHUNK_BYTES = 512 << 10
+"""Of a message, at most: each costs both sides as much as copying all of it. Twice as much gains little, and takes memory."""
 WINDOW_BYTES = 4 << 20
 """How much may be under way unacknowledged."""
 SMALL_SEND_INTERVAL_S = 0.02

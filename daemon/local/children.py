@@ -59,12 +59,15 @@ def child_environment(env: Mapping[str, str], secrets: Mapping[str, str]) -> dic
     gRPC's own lines on standard error are no JSON and tell an operator nothing below ERROR. Its many threads would
     each get an arena of the C library (idle memory of all three 76, with this 73 MB; measured once). What arrives is
     read by the thread that polls, which else is woken by another one: a third fewer wake-ups of threads per job. A gRPC
-    that knows these experiments no more says so once when it is loaded, and does without.
+    that knows these experiments no more says so once when it is loaded, and does without. Memory for pieces of logs
+    is kept for the next ones: given back to the kernel each time, it costs a fifth of the time of a job that floods its log.
     """
     return allowed_environment(env, secrets) | {
         "GRPC_VERBOSITY": "ERROR",
         "GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener",
         "MALLOC_ARENA_MAX": "2",
+        "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+        "MALLOC_TRIM_THRESHOLD_": str(8 << 20),
     }
 
 
