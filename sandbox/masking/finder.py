@@ -14,7 +14,8 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 
 AUTOMATON = "ahocorasick_rs"
@@ -38,8 +39,16 @@ _COMMON = b" \netaoinsr012dclmup/.-_=:,345fh\"'()[]\t\rgbyw6789vkxjqzETSAINORCDL
 _FREQUENCY = bytes(
     len(_COMMON) - _COMMON.find(byte) if byte in _COMMON else 0 for byte in range(256)
 )
-_ODD_WORDS = (b"\xf8\xf8\xf8\xf8", b"\xf9\xf9\xf9\xf9", b"\xfa\xfa\xfa\xfa", b"\xfb\xfb\xfb\xfb")
-"""Searched for with the others, which may all hold one of two or three bytes: these alone would be looked for then, and logs may be full of them."""
+_ODD_WORDS = tuple(
+    bytes(first + place.bit_count() % 2 for place in range(USEFUL_WORD_BYTES))
+    for first in (0xF5, 0xF7, 0xF9, 0xFB)
+)
+"""Searched for with the others, which may all hold one of two or three bytes: these alone would be looked for then, and
+logs may be full of them. No text has these bytes, and no shorter one that is repeated has such a word (Thue and Morse)."""
+_BEGINNING_BYTES = 4
+"""What a vector search looks at, at most."""
+_MOST_ALIKE = 16
+"""With more words of one beginning a vector search compares all of them wherever it stands."""
 _START = itemgetter(1)
 
 Hit = tuple[int, int, int]
@@ -64,7 +73,7 @@ def compile_finder(words: Sequence[bytes], *, automaton: bool) -> tuple[str, Fin
 
 
 def _automaton(words: Sequence[bytes]) -> Finder:
-    if len(words) <= VECTORS_MAX_WORDS:
+    if len(words) <= VECTORS_MAX_WORDS and not _crowded(words):
         return _vectors(words)
     first = _sampled(words, words, 1, _starts(words), _small)
     return _later(_QUICK_AFTER_BYTES * len(words), first, lambda: _quick(words))
@@ -92,13 +101,19 @@ def _quick(words: Sequence[bytes]) -> Finder:
         short = [word for word in words if len(word) < stride * size]
         # They are few: spellings of one value mostly begin in the same way.
         starts = _starts(short)
-        if len(starts) <= VECTOR_MAX_WORDS:
+        if len(starts) <= VECTOR_MAX_WORDS and not _crowded(starts):
             parts = [_sampled(short, words, 1, starts, _vector)] if short else []
             long = [word for word in words if len(word) >= stride * size]
             if long:
                 parts.append(_sampled(long, words, stride, _samples(long, stride, size), _table))
             return _joined(parts)
     return _sampled(words, words, 1, _starts(words), _table)
+
+
+def _crowded(words: Iterable[bytes]) -> bool:
+    """Tell whether a vector search would be slow in text that is full of one beginning."""
+    alike = Counter(word[:_BEGINNING_BYTES] for word in words)
+    return max(alike.values(), default=0) > _MOST_ALIKE
 
 
 def _starts(words: Sequence[bytes]) -> dict[bytes, tuple[int, ...]]:
@@ -191,39 +206,35 @@ def _table(words: Sequence[bytes]) -> Finder:
     return lambda data: find.find_matches_as_indexes(data, True)
 
 
-def _vectors(words: Sequence[bytes]) -> Finder:
-    """Return what finds more words than one vector search may have."""
-    count = math.ceil(len(words) / VECTOR_MAX_WORDS)
-    shares = [range(first, len(words), count) for first in range(count)]
-    finds = [_vector([words[number] for number in share]) for share in shares]
-
-    def finder(data: bytes) -> list[Hit]:
-        return sorted(
-            (
-                (share[number], begin, end)
-                for share, find in zip(shares, finds, strict=True)
-                for number, begin, end in find(data)
-            ),
-            key=_START,
-        )
-
-    return finds[0] if count == 1 else finder
-
-
-def _vector(words: Sequence[bytes]) -> Finder:
+def _leftmost(words: Sequence[bytes]) -> Finder:
+    """Return what finds the leftmost ones, by many bytes at once."""
     from ahocorasick_rs import (  # noqa: PLC0415 - as above
         BytesAhoCorasick,
         Implementation,
         MatchKind,
     )
 
-    searched = [*words, *_ODD_WORDS] if len(words) > 1 else words
     # What looks at many bytes at once finds whole words, so the slowest automaton, which is the soonest made, does.
-    some = BytesAhoCorasick(
-        searched,
-        matchkind=MatchKind.LeftmostFirst,
-        implementation=Implementation.NoncontiguousNFA,
+    return BytesAhoCorasick(
+        words, matchkind=MatchKind.LeftmostFirst, implementation=Implementation.NoncontiguousNFA
     ).find_matches_as_indexes
+
+
+def _vectors(words: Sequence[bytes]) -> Finder:
+    """Return what finds more words than one vector search may have."""
+    count = math.ceil(len(words) / VECTOR_MAX_WORDS)
+    shares = [range(first, len(words), count) for first in range(count)]
+
+    def renumbered(share: range) -> Finder:
+        find = _vector([words[number] for number in share])
+        return lambda data: [(share[number], begin, end) for number, begin, end in find(data)]
+
+    return _vector(words) if count == 1 else _joined([renumbered(share) for share in shares])
+
+
+def _vector(words: Sequence[bytes]) -> Finder:
+    searched = [*words, *_ODD_WORDS] if len(words) > 1 else words
+    some = _leftmost(searched)
     every = functools.cache(
         lambda: _later(_TABLE_AFTER_BYTES * len(words), _small(words), lambda: _table(words))
     )
@@ -244,7 +255,8 @@ def _vector(words: Sequence[bytes]) -> Finder:
 
     def finder(data: bytes) -> list[Hit]:
         first = some(data)
-        if len(first) * 4 * longest > len(data):
+        most = len(data) // (4 * longest)
+        if len(first) > most and sum(word < len(words) for word, _, _ in first) > most:
             return sorted(every()(data), key=_START)
         # What was not reported starts inside something that was: else the search would have stopped there.
         return [
