@@ -113,7 +113,7 @@ class LogStream(Protocol):
         ...
 
     def acknowledgements(self) -> AsyncIterator[int]:
-        """Yield how much the server has: at once after opening, then after each piece.
+        """Yield how much the server has: at once after opening, then in each MiB and where no piece follows.
 
         Raises:
             ServerUnavailableError, LeaseLostError, LogGapError: As ``DaemonClient.finish``.

@@ -11,14 +11,16 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from sandbox.masking.commands import holds_command
+from sandbox.masking.commands import COMMAND, holds_command
 from sandbox.masking.stream import Stream
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 SLOW_S = 0.002
-"""Of processor time for one piece; the one behind it is masked on a thread then, so that other jobs get on."""
+"""Of processor time for one piece; those behind it are masked on a thread then, so that other jobs get on."""
+CALM_BYTES = 4 << 20
+"""When so much has been quick again, it is masked on the loop again."""
 
 
 class LogPump:
@@ -38,7 +40,10 @@ class LogPump:
         self._stream: Stream | None = None
         self._write = write
         self._drained = drained
-        self._slow = False
+        self._slow_bytes = 0
+        """Of what comes next, to be masked on the thread."""
+        self._last = b""
+        """Of what came before, what could be the beginning of a command."""
         self._thread: ThreadPoolExecutor | None = None
 
     async def run(self, chunks: AsyncIterator[bytes]) -> None:
@@ -50,8 +55,7 @@ class LogPump:
             async for chunk in chunks:
                 if self._stream is None:
                     self._stream = self._open_stream()
-                # A piece that may hold a value that has to be spelled takes long as well.
-                if self._slow or holds_command(chunk):
+                if self._may_spell(chunk) or self._slow_bytes > 0:
                     masked = await self._aside(self._stream, chunk)
                 else:
                     masked = self._feed(self._stream, chunk)
@@ -63,10 +67,20 @@ class LogPump:
             if self._thread is not None:
                 self._thread.shutdown(wait=False)
 
+    def _may_spell(self, chunk: bytes) -> bool:
+        """Tell whether a piece may hold a value that has to be spelled, which takes long, or its beginning."""
+        if not holds_command(chunk) and COMMAND not in self._last + chunk[: len(COMMAND)]:
+            return False
+        self._slow_bytes = CALM_BYTES
+        return True
+
     def _feed(self, stream: Stream, chunk: bytes) -> bytes:
         began = time.thread_time()
         masked = stream.feed(chunk)
-        self._slow = time.thread_time() - began > SLOW_S
+        self._last = (self._last + chunk[1 - len(COMMAND) :])[1 - len(COMMAND) :]
+        self._slow_bytes = max(0, self._slow_bytes - len(chunk))
+        if time.thread_time() - began > SLOW_S:
+            self._slow_bytes = CALM_BYTES
         return masked
 
     async def _aside(self, stream: Stream, chunk: bytes) -> bytes:

@@ -39,8 +39,6 @@ class ReadAhead(Generic[T]):
         """Receive nothing more."""
         self._next.cancel()
         await asyncio.wait([self._next])
-        if not self._next.cancelled():
-            self._next.exception()  # seen here, or the loop reports it as forgotten
 
     async def _receive(self) -> T | None:
         return await anext(self._messages, None)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agent_runner.log_pump import SLOW_S, LogPump
+from agent_runner.log_pump import CALM_BYTES, SLOW_S, LogPump
 from sandbox.masking.commands import COMMAND
 from sandbox.masking.masker import Masker
 from sandbox.masking.stream import Stream
@@ -124,24 +124,67 @@ async def test_nothing_is_written_behind_a_gap(sign):
     assert log.data == b""
 
 
-async def test_only_what_takes_long_is_masked_on_a_thread():
-    """Behind a piece that took long, until one did not; what may hold a value that has to be spelled, at once."""
-    threads: list[str] = []
+class Threads(Stream):
+    """Remembers where it was fed; takes long for one text, and says something at the end."""
 
-    class Slow(Stream):
-        def feed(self, data: bytes) -> bytes:
-            threads.append(threading.current_thread().name)
-            until = time.thread_time() + 2 * SLOW_S
-            while data == b"slow" and time.thread_time() < until:
-                continue
-            return data
+    def __init__(self) -> None:
+        self.aside: list[bool] = []
 
-        def close(self) -> bytes:
-            return b""
+    def feed(self, data: bytes) -> bytes:
+        """Return what came."""
+        self.aside.append(threading.current_thread() is not threading.main_thread())
+        until = time.thread_time() + 2 * SLOW_S
+        while data == b"slow" and time.thread_time() < until:
+            continue
+        return data
 
-    log = Log()
-    chunks = (b"quick", b"slow", b"quick", b"quick", COMMAND, b"quick")
-    await LogPump(Slow, log.write, log.drained).run(printed(*chunks))
+    def close(self) -> bytes:
+        """Return the rest."""
+        return b"end"
 
-    assert [name.startswith("log") for name in threads] == [False, False, True, False, True, False]
-    assert log.data == b"".join(chunks)
+
+@pytest.mark.parametrize(
+    ("chunks", "aside"),
+    [
+        ((b"quick", b"quick"), "--"),
+        ((b"quick", b"slow", b"quick", b"slow"), "--TT"),
+        ((b"slow", b"quick" * CALM_BYTES, b"quick"), "-T-"),
+        ((b"slow", b"quick", b"quick" * CALM_BYTES, b"slow", b"quick"), "-TT-T"),
+        ((COMMAND, b"its value", bytes(CALM_BYTES), b"quick"), "TTT-"),
+        ((b"::add-", b"mask", b"::its", b" value"), "--TT"),
+    ],
+    ids=["quick", "slow", "calm again", "slow again", "command", "a command in pieces"],
+)
+async def test_what_takes_long_is_masked_on_a_thread(chunks, aside):
+    """And what comes behind it, until much was quick again; what may hold a value that has to be spelled, at once."""
+    log, stream = Log(), Threads()
+    async with asyncio.timeout(BOUND_S):
+        await LogPump(lambda: stream, log.write, log.drained).run(printed(*chunks))
+
+    assert stream.aside == [sign == "T" for sign in aside]
+    assert log.data == b"".join(chunks) + b"end"
+
+
+@WHERE
+async def test_no_more_is_read_than_the_log_has_room_for(sign):
+    """Else a server that is slow would cost memory; the command waits."""
+    log, room, reading = Log(), asyncio.Event(), asyncio.Event()
+
+    async def drained() -> None:
+        await room.wait()
+
+    async def two() -> AsyncIterator[bytes]:
+        yield sign + b"a"
+        reading.set()
+        yield b"b"
+
+    async with asyncio.timeout(BOUND_S), asyncio.TaskGroup() as group:
+        group.create_task(LogPump(Masker().stream, log.write, drained).run(two()))
+        while not log.data:
+            await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not reading.is_set()
+        room.set()
+
+    assert log.data == sign + b"ab"
