@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 FIRST_SEND_DELAY_S = 0.001
 """A job shorter than this needs no log stream: its log rides in the message that ends it."""
 INLINE_BYTES = 256 << 10
+"""A log of at most so much that was not streamed rides in that message."""
 
 
 class Delivery:

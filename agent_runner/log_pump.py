@@ -1,7 +1,7 @@
 """Moves what a command prints through its masking into the log; what takes long to mask, on a thread.
 
 Most output is searched sooner than it is handed to a thread and back, and a thread that searches beside a busy loop
-waits for the interpreter more than it works: with ten secrets a flood is a third slower with it.
+waits for the interpreter more than it works: with ten secrets a flood is a sixth slower with it.
 """
 
 from __future__ import annotations

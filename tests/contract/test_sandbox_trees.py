@@ -151,9 +151,8 @@ async def test_daemon_without_marker_dies_beside_an_older_command(real):
 
 async def test_zombies_do_not_pile_up(real):
     """Orphans that end while a command runs leave no zombie of ours behind."""
-    others = (
-        procfs.own_children()
-    )  # of this process, which also adopts what processes of other tests leave
+    # This process also adopts what processes of other tests leave.
+    others = procfs.own_children()
     await real.run("for i in 1 2 3 4 5; do (setsid true &); done; sleep 0.1")
     if real.warm:
         await until_warm(real.provider)
