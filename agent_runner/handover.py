@@ -1,19 +1,19 @@
 """How the daemon hands a child what it needs, and how the child answers: inherited descriptors.
 
 Secrets and the token never stand in argv, a file or the environment of a long-lived process, so they come through
-a pipe. The numbers of the descriptors come in the environment; the child closes none of them to its own children
+a socket. The numbers of the descriptors come in the environment; the child closes none of them to its own children
 because Python makes every descriptor non-inheritable on exec (PEP 446).
 
 | variable | direction | what |
 |---|---|---|
-| ``RUNNER_HANDOVER_FD`` | in | one JSON object, then end of file |
+| ``RUNNER_HANDOVER_FD`` | in | one JSON object with the lock's descriptor, then end of file |
 | ``RUNNER_READY_FD`` | out | one JSON line: ``{"ready": {…}}`` or ``{"error": "…"}`` |
 | ``RUNNER_LIFE_FD`` | in | never any byte; end of file means that the daemon has died |
-| ``RUNNER_LOCK_FD`` | - | the state directory's lock, held until the last process of the installation has gone |
 | ``RUNNER_SECRETS_FD`` | both | agent-runners only: questions for values of the secret store, see ``secret_source`` |
 
-A process in the foreground (``runner server``, ``runner agent-runner``) has no daemon: it gets only the first and the
-lock, the first as anonymous memory instead of a pipe.
+The lock is that of the state directory, held until the last process of the installation has gone. A process in the
+foreground (``runner server``, ``runner agent-runner``) has no daemon: it gets only the first, as anonymous memory, and has
+the lock already; ``RUNNER_LOCK_FD`` is its number.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent_runner import document_channel
 from agent_runner.descriptors import HANDOVER_FD, LIFE_FD, LOCK_FD, READY_FD, SECRETS_FD
 from agent_runner.errors import InvalidConfigError
-
-MAX_HANDOVER_BYTES = 64 << 20
 
 
 @dataclass(slots=True)
@@ -77,6 +76,15 @@ class Handover:
             self._ready_fd = -1
 
 
+def has_come(env: Mapping[str, str]) -> bool:
+    """Tell whether ``receive`` has nothing to wait for; a process that was spawned ahead has something to do until then.
+
+    Raises:
+        InvalidConfigError: The process was not started as it is to be.
+    """
+    return document_channel.has_come(_number(env, HANDOVER_FD))
+
+
 def receive(env: Mapping[str, str], *, alone: bool = False) -> Handover:
     """Read the handover of this process and make its descriptors private to it.
 
@@ -88,21 +96,14 @@ def receive(env: Mapping[str, str], *, alone: bool = False) -> Handover:
         InvalidConfigError: The process was not started as it is to be.
     """
     numbers = {}
-    for name in (HANDOVER_FD, LOCK_FD) if alone else (HANDOVER_FD, READY_FD, LIFE_FD, LOCK_FD):
-        text = env.get(name, "")
-        if not text.isdecimal():
-            raise InvalidConfigError(
-                f"{name} is not set; this process is started by `runner local start`, "
-                "`runner server` or `runner agent-runner`"
-            )
-        numbers[name] = int(text)
+    for name in (HANDOVER_FD, LOCK_FD) if alone else (HANDOVER_FD, READY_FD, LIFE_FD):
+        numbers[name] = _number(env, name)
     secrets_text = env.get(SECRETS_FD, "")
     if secrets_text.isdecimal():
         numbers[SECRETS_FD] = int(secrets_text)
     for number in numbers.values():
         os.set_inheritable(number, False)
-    with os.fdopen(numbers[HANDOVER_FD], "rb") as pipe:
-        content = pipe.read(MAX_HANDOVER_BYTES)
+    content, _lock = document_channel.take(numbers[HANDOVER_FD])
     if not content:
         raise InvalidConfigError("nothing was handed over: the daemon has gone")
     return Handover(
@@ -111,3 +112,13 @@ def receive(env: Mapping[str, str], *, alone: bool = False) -> Handover:
         _ready_fd=numbers.get(READY_FD, -1),
         secrets_fd=numbers.get(SECRETS_FD, -1),
     )
+
+
+def _number(env: Mapping[str, str], name: str) -> int:
+    text = env.get(name, "")
+    if not text.isdecimal():
+        raise InvalidConfigError(
+            f"{name} is not set; this process is started by `runner local start`, "
+            "`runner server` or `runner agent-runner`"
+        )
+    return int(text)

@@ -6,7 +6,6 @@ import json
 import os
 import select
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -42,11 +41,7 @@ class SecondAgent:
 
     def __exit__(self, *_exc: object) -> None:
         os.close(self._life)
-        try:
-            self._child.popen.wait(_LEAVE_BOUND_S)
-        except subprocess.TimeoutExpired:
-            self._child.popen.kill()
-            self._child.popen.wait()
+        self._child.process.end(_LEAVE_BOUND_S)
         for fd in (self._lock, self._child.ready_fd, self._child.output_fd):
             os.close(fd)
         shutil.rmtree(self._root, ignore_errors=True)
@@ -62,13 +57,10 @@ class SecondAgent:
             allow_unsandboxed=True,
         )
         payload = {"token": self._installation.target["token"], "secrets": {}}
-        return spawn(
-            [sys.executable, "-P", "-m", "agent_runner"],
-            self._installation.env | config.to_env(),
-            json.dumps(payload).encode(),
-            life_fd,
-            self._lock,
-        )
+        argv = [sys.executable, "-P", "-m", "agent_runner"]
+        child = spawn(argv, self._installation.env | config.to_env(), life_fd)
+        child.hand_over(json.dumps(payload).encode(), self._lock)
+        return child
 
     def _await_ready(self) -> None:
         ready, _, _ = select.select([self._child.ready_fd], [], [], _READY_BOUND_S)

@@ -1,7 +1,7 @@
 """The daemon process: ``python -P -m daemon --instance NONCE --launch-fd N``, started by ``runner local start``.
 
-It spawns its children before it imports what it needs to watch them, so that all three import at
-the same time.
+It spawns the job server before it imports what it needs to watch it, so that all import at the same time: with
+``--ahead`` even before it has its launch document, else as soon as it has that.
 """
 
 from __future__ import annotations
@@ -11,21 +11,31 @@ import gc
 if __name__ == "__main__":
     gc.disable()  # imports make no garbage; Session turns it on
 
-import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
-from agent_runner.hardening import harden
-from daemon.local.first_spawn import spawn_children
+from daemon.local.first_spawn import AHEAD, ServerAhead, spawn_children
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _launch_document(fd: int) -> dict[str, Any] | None:
-    with os.fdopen(fd, "rb") as pipe:
-        content = pipe.read()
+    """Wait for the document; take the lock, the pipe for the progress and the log that come with it."""
+    import json  # noqa: PLC0415 - not on the way to the server's spawn
+
+    from agent_runner import document_channel  # noqa: PLC0415
+
+    content, fds = document_channel.take(fd)
     if not content:
         return None
     document: dict[str, Any] = json.loads(content)
+    if fds:
+        document["lock_fd"], document["progress_fd"], log_fd = fds
+        for stream in (1, 2):
+            os.dup2(log_fd, stream)
+        os.close(log_fd)
     for name in ("lock_fd", "progress_fd"):
         if document[name] >= 0:
             os.set_inheritable(document[name], False)
@@ -34,23 +44,32 @@ def _launch_document(fd: int) -> dict[str, Any] | None:
 
 def main(argv: list[str]) -> int:
     """Run the daemon; return its exit code."""
+    os.chdir("/")
+    # The write end is never used nor closed: its end of file tells the children that we have died.
+    life_in, _life_out = os.pipe()
+    ahead = None
+    if AHEAD in argv:
+        argv.remove(AHEAD)
+        ahead = ServerAhead(os.environ, life_in)  # noqa: TID251 - what whoever spawned us has chosen
+    from agent_runner.hardening import harden  # noqa: PLC0415 - there is no secret here yet
+
     harden()
     options = dict(zip(argv[::2], argv[1::2], strict=False))
     if "--launch-fd" not in options or "--instance" not in options:
         sys.stderr.write("runner: the daemon is started by `runner local start`\n")
         return 2
     document = _launch_document(int(options["--launch-fd"]))
-    if document is None:
-        return 1  # whoever started us has gone
-    # The write end is never used nor closed: its end of file tells the children that we have died.
-    life_in, _life_out = os.pipe()
+    if document is None:  # whoever started us has gone, or does not want us
+        if ahead is not None:
+            ahead.give_up()
+        return 1
     spared = frozenset[int]()
     if document.get("foreground"):
         # Whoever executed us in its place may have had children.
         from sandbox.procfs import own_children  # noqa: PLC0415
 
         spared = frozenset(own_children())
-    early = spawn_children(document, life_in)
+    early = spawn_children(document, life_in, ahead)
 
     import agent_runner.plain_asyncio  # noqa: F401, PLC0415 - before whatever imports asyncio
 

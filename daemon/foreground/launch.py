@@ -16,7 +16,8 @@ from agent_runner.descriptors import HANDOVER_FD, LOCK_FD
 from agent_runner.errors import AgentRunnerError
 from agent_runner.server_link import is_loopback
 from daemon.errors import BusyError, InvalidConfigError
-from daemon.local.children import AGENT_RUNNER, agent_config, child_environment, server_config
+from daemon.local.children import AGENT_RUNNER, agent_config, server_config
+from daemon.local.environment import child_environment
 from daemon.local.identities import FOREGROUND, living_processes, remove_stale_files
 from daemon.local.launch import in_memory
 from daemon.local.lock import take_lock

@@ -9,7 +9,8 @@ from typing import Any
 
 from agent_runner.config import AgentRunnerConfig
 from daemon.config import LocalConfig
-from daemon.local.launch import allowed_environment
+from daemon.local.environment import child_environment
+from daemon.local.first_spawn import SERVER_ARGV
 from daemon.paths import StateDir
 from daemon.server.config import ServerConfig
 from daemon.server.retention_limits import RetentionLimits
@@ -28,11 +29,11 @@ def local_children(
     variables of these names out of the environment.
     """
     base = child_environment(env, secrets)
-    python = [sys.executable, "-P", "-m"]
     server = {
         "name": "job-server",
-        "argv": [*python, "daemon.server"],
-        "env": base | server_config(state, config).to_env(),
+        "argv": SERVER_ARGV,
+        "env": base,
+        "config": server_config(state, config).to_env(),
         "grace_s": SERVER_GRACE_S,
     }
     agents = [agent_config(state, config, n) for n in range(1, config.agent_runners + 1)]
@@ -41,7 +42,7 @@ def local_children(
         *(
             {
                 "name": agent.workspace_dir.name,
-                "argv": [*python, "agent_runner"],
+                "argv": [sys.executable, "-P", "-m", "agent_runner"],
                 "env": base | agent.to_env(),
                 "grace_s": agent.cancel_grace_s,
                 "gets_secrets": True,
@@ -51,24 +52,6 @@ def local_children(
             for agent in agents
         ),
     ]
-
-
-def child_environment(env: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a process that speaks gRPC, but for its configuration; never a secret.
-
-    gRPC's own lines on standard error are no JSON and tell an operator nothing below ERROR. Its many threads would
-    each get an arena of the C library (idle memory of all three 76, with this 73 MB; measured once). What arrives is
-    read by the thread that polls, which else is woken by another one: a third fewer wake-ups of threads per job. A gRPC
-    that knows these experiments no more says so once when it is loaded, and does without. Memory for pieces of logs
-    is kept for the next ones: given back to the kernel each time, it made a flood of log a twentieth slower.
-    """
-    return allowed_environment(env, secrets) | {
-        "GRPC_VERBOSITY": "ERROR",
-        "GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener",
-        "MALLOC_ARENA_MAX": "2",
-        "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
-        "MALLOC_TRIM_THRESHOLD_": str(8 << 20),
-    }
 
 
 def server_config(state: StateDir, config: LocalConfig) -> ServerConfig:

@@ -43,7 +43,7 @@ def renewed(
     except (KeyError, TypeError, ValueError, AttributeError, AgentRunnerError) as error:
         raise InvalidConfigError(f"the request for a restart is malformed: {error}") from error
     first = {child["name"]: child for child in document["children"]}
-    children = [first.get(child["name"], child) | {"env": child["env"]} for child in fresh]
+    children = [first.get(child["name"], child) | _settings(child) for child in fresh]
     return {
         **document,
         "config": values,
@@ -52,3 +52,7 @@ def renewed(
         "store": store,
         "drain_timeout_s": drain_timeout_s,
     }
+
+
+def _settings(child: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: child[name] for name in ("env", "config") if name in child}

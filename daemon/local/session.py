@@ -18,7 +18,8 @@ from daemon import VERSION, logs
 from daemon.clock import SystemClock
 from daemon.errors import InvalidConfigError, UsageError
 from daemon.local.first_spawn import handover_payload
-from daemon.local.launch import exec_daemon, spawn_daemon, state_of
+from daemon.local.launch import exec_daemon, hand_over, state_of
+from daemon.local.pending_daemon import spawn_pending
 from daemon.local.progress import Progress
 from daemon.local.secret_desk import SecretDesk
 from daemon.local.service_manager import notify
@@ -128,13 +129,13 @@ class Session:
         try:
             if document.get("foreground"):
                 exec_daemon(environ(), document, lock_fd, progress_fd)
-            successor = spawn_daemon(self._state, environ(), lock_fd, progress_fd)
+            with spawn_pending(environ()) as successor:
+                hand_over(
+                    successor, self._state, document, lock_fd=lock_fd, progress_fd=progress_fd
+                )
         except OSError as error:
             text = f"daemon: its successor cannot be started: {error}"
             Progress(progress_fd).send({"failed": text, "process": "daemon", "log_tail": ""})
-            return
-        successor.send(document)
-        successor.let_go()
 
     async def _start(self, control: ControlServer) -> dict[str, Any] | None:
         """Return None when all runs or the start was called off, else the failure's line."""

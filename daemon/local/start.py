@@ -11,15 +11,11 @@ from typing import Any, NamedTuple, NoReturn
 
 from daemon.config import LocalConfig, environ
 from daemon.errors import BusyError, Interrupted, NotRunningError, StartFailedError
+from daemon.local.environment import allowed_environment
 from daemon.local.identities import living_processes
-from daemon.local.launch import (
-    PendingDaemon,
-    allowed_environment,
-    exec_daemon,
-    launch_document,
-    spawn_daemon,
-)
+from daemon.local.launch import exec_daemon, hand_over, launch_document, open_log
 from daemon.local.lock import take_lock
+from daemon.local.pending_daemon import PendingDaemon, spawn_pending, take_ahead
 from daemon.local.status import query_status, shown
 from daemon.paths import StateDir
 
@@ -122,16 +118,20 @@ def _launch(
     make_document: Callable[[], dict[str, Any]],
     report: Report,
 ) -> None:
-    """Spawn the daemon, hand it the lock and the document, and wait until it has started."""
+    """Spawn the daemon, unless that was done ahead, hand it the lock and the document, and wait until it has started."""
     progress_in, progress_out = os.pipe()
     try:
         state.prepare()
         try:
-            daemon = spawn_daemon(state, env, lock_fd, progress_out)
+            daemon = take_ahead(env) or spawn_pending(env)
         except OSError as error:
             raise StartFailedError(f"the daemon cannot be started: {error}") from error
         with daemon:
-            daemon.send(make_document() | {"lock_fd": lock_fd, "progress_fd": progress_out})
+            document = make_document()
+            try:
+                hand_over(daemon, state, document, lock_fd=lock_fd, progress_fd=progress_out)
+            except OSError as error:
+                raise StartFailedError(f"the daemon cannot be started: {error}") from error
     except BaseException:
         os.close(progress_in)
         raise
@@ -201,10 +201,9 @@ def _follow(state: StateDir, daemon: PendingDaemon, progress_fd: int, report: Re
     finally:
         os.close(progress_fd)
     if last.get("started"):
-        daemon.let_go()
         return
     if not last:
-        tail = _file_tail(state)
+        tail = _crash_tail(state, daemon)
         last = {
             "failed": "daemon: it ended or hung at start",
             "process": "daemon",
@@ -234,7 +233,13 @@ def follow_lines(fd: int, report: Report) -> dict[str, Any]:
     return {}
 
 
-def _file_tail(state: StateDir) -> str:
+def _crash_tail(state: StateDir, daemon: PendingDaemon) -> str:
+    """Return the end of the daemon's log, in which stands now what it printed before it had one."""
     from daemon.local.log_files import last_lines  # noqa: PLC0415 - only on the way to an error
 
+    log_fd = open_log(state)
+    try:
+        os.write(log_fd, daemon.said())
+    finally:
+        os.close(log_fd)
     return "\n".join(last_lines(state.log_file("daemon"), 20))

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_runner import process_logs
 from agent_runner.errors import AgentRunnerError
-from agent_runner.handover import Handover, receive
+from agent_runner.handover import Handover, has_come, receive
 from agent_runner.hardening import harden
 from daemon.errors import DaemonError
 from daemon.server.config import ServerConfig
@@ -50,11 +50,13 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     env = os.environ  # noqa: TID251 - the one read of this process
     try:
+        if not has_come(env):
+            _load()
         handover = receive(env)
     except AgentRunnerError as error:
         print(f"job server: {error}", file=sys.stderr)  # noqa: T201 - nobody else listens
         return 1
-    return run(env, handover)
+    return run({**env, **handover.payload.get("config", {})}, handover)
 
 
 def run(env: Mapping[str, str], handover: Handover) -> int:
@@ -72,11 +74,16 @@ def run(env: Mapping[str, str], handover: Handover) -> int:
         return 1
 
 
-async def _serve(handover: Handover, config: ServerConfig) -> int:
-    # Late, so that a bad configuration is told without the time that grpc takes to import.
+def _load() -> None:
+    """Import what takes long: late, so that a bad configuration is told without it, or while there is nothing else to do."""
     import agent_runner.plain_grpc  # noqa: F401, PLC0415 - before whatever imports gRPC or protobuf
 
     # isort: split
+    import daemon.server.app  # noqa: F401, PLC0415
+
+
+async def _serve(handover: Handover, config: ServerConfig) -> int:
+    _load()
     from daemon.server.app import JobServer  # noqa: PLC0415
 
     told = [asyncio.Event() for _ in range(LEAVES)]

@@ -44,8 +44,8 @@ class ChildWatch:
         self._listen()
         self._loop.add_reader(child.ready_fd, self._read_ready)
         self._loop.add_reader(self.pidfd, self._ended)
-        if child.handover_fd >= 0:
-            self._loop.add_writer(child.handover_fd, self._send_more)
+        if child.handover is not None:
+            self._loop.add_writer(child.handover, self._send_more)
 
     def _listen(self) -> None:
         self._loop.add_reader(self._child.output_fd, self._read_and_rest)
@@ -77,12 +77,14 @@ class ChildWatch:
                 self._on_ready_line(said)
 
     def _send_more(self) -> None:
-        fd = self._child.handover_fd
-        if self._child.send():
-            self._loop.remove_writer(fd)
+        channel = self._child.handover
+        if channel is not None:
+            fd = channel.fileno()
+            if self._child.send():
+                self._loop.remove_writer(fd)
 
     def _ended(self) -> None:
-        returncode = self._child.popen.poll()
+        returncode = self._child.process.poll()
         if returncode is None:
             return
         # What it wrote before its end is there already; an orphan that holds the pipe could write
@@ -99,8 +101,8 @@ class ChildWatch:
         child = self._child
         if self._resting is not None:
             self._resting.cancel()
-        if child.handover_fd >= 0:
-            self._loop.remove_writer(child.handover_fd)
+        if child.handover is not None:
+            self._loop.remove_writer(child.handover)
             child.unsent = memoryview(b"")
             child.send()
         for fd in (child.output_fd, child.ready_fd, self.pidfd):

@@ -35,7 +35,7 @@ class ProcessSpec:
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
     payload: Mapping[str, Any] = field(repr=False)
-    """Handed over by pipe at every start; holds the token and the secrets."""
+    """Handed over at every start; holds the token and the secrets."""
     pid_file: Path
     grace_s: float = 10.0
     """Seconds between the last TERM and KILL."""
@@ -47,7 +47,7 @@ class ProcessSpec:
     """Gets a socket to ask for secrets, anew at every start."""
 
     def payload_bytes(self) -> bytes:
-        """Return what goes through the handover pipe."""
+        """Return what is handed over."""
         return json.dumps(dict(self.payload)).encode()
 
 
@@ -74,7 +74,7 @@ class ManagedProcess:
         clock: Clock | None = None,
         on_questions: Callable[[socket], None] | None = None,
     ) -> None:
-        """Take the child's ends of the life pipe and of the lock as ``fds``, and who serves a child that asks."""
+        """Take the child's end of the life pipe and the lock as ``fds``, and who serves a child that asks."""
         self.spec = spec
         self.log = log
         self.state = ProcessState.STOPPED
@@ -110,8 +110,9 @@ class ManagedProcess:
         loop = asyncio.get_running_loop()
         spec = self.spec
         if child is None:
-            payload = spec.payload_bytes()
-            child = spawn(list(spec.argv), dict(spec.env), payload, *self._fds, asks=spec.asks)
+            life_fd, lock_fd = self._fds
+            child = spawn([*spec.argv], spec.env, life_fd, asks=spec.asks)
+            child.hand_over(spec.payload_bytes(), lock_fd)
         self.state = move(self.state, ProcessState.STARTING)
         self.reason = None
         self._child, self._on_exit = child, on_exit

@@ -1,68 +1,89 @@
 """Starting one child with its handover. Imports next to nothing, because it stands on the way to a first start.
 
-Both children are spawned before the daemon imports asyncio and the rest, so that they import
-while it does. ``subprocess.Popen`` with no preexec_fn, user or group uses vfork, which costs the
-same beside any heap.
+A child may be started before it is known what it is to do: it imports what it needs, and waits for its handover.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-from typing import TYPE_CHECKING
+import socket
+from collections.abc import Mapping
 
-from agent_runner.descriptors import HANDOVER_FD, LIFE_FD, LOCK_FD, READY_FD, SECRETS_FD
-
-if TYPE_CHECKING:
-    from socket import socket
+from agent_runner import document_channel
+from agent_runner.descriptors import HANDOVER_FD, LIFE_FD, READY_FD, SECRETS_FD
+from daemon.supervisor.child_process import ChildProcess, spawn_process
 
 
 class SpawnedChild:
     """One start of a child: the process and the daemon's ends of its pipes, all non-blocking."""
 
-    __slots__ = ("handover_fd", "nonce", "output_fd", "popen", "questions", "ready_fd", "unsent")
+    __slots__ = ("handover", "nonce", "output_fd", "process", "questions", "ready_fd", "unsent")
 
     def __init__(
         self,
-        popen: subprocess.Popen[bytes],
+        process: ChildProcess,
         nonce: str,
-        fds: tuple[int, int, int],
-        payload: bytes,
-        questions: socket | None = None,
+        handover: socket.socket,
+        fds: tuple[int, int],
+        questions: socket.socket | None = None,
     ) -> None:
-        """Begin the handover; ``fds`` are the daemon's ends of handover, ready and output pipe."""
-        self.popen = popen
+        """Take the daemon's ends; ``fds`` are those of ready and output pipe."""
+        self.process = process
         self.nonce = nonce
         self.questions = questions
-        self.handover_fd, self.ready_fd, self.output_fd = fds
+        self.handover: socket.socket | None = handover
+        """None when all has been handed over."""
+        self.ready_fd, self.output_fd = fds
+        self.unsent = memoryview(b"")
+        handover.setblocking(False)
         for fd in fds:
             os.set_blocking(fd, False)
-        self.unsent = memoryview(payload)
-        self.send()
 
     @property
     def pid(self) -> int:
         """Return the child's pid, which is also the id of its session."""
-        return self.popen.pid
+        return self.process.pid
+
+    def hand_over(self, payload: bytes, lock_fd: int) -> None:
+        """Begin the handover; called once."""
+        if self.handover is None:
+            return
+        try:
+            sent = document_channel.begin(self.handover, payload, [lock_fd])
+        except ConnectionError:
+            sent = len(payload)
+        self.unsent = memoryview(payload)[sent:]
+        self.send()
 
     def send(self) -> bool:
-        """Write what the handover pipe takes now; tell whether all of it has gone.
+        """Write what the socket takes now; tell whether all of it has gone.
 
-        A payload may be larger than the pipe, so the rest is sent when the child has read: see
-        ``ManagedProcess.watch``. A child that has died takes nothing; its end is seen elsewhere.
+        A payload may be larger than the socket's buffer, so the rest is sent when the child has read: see
+        ``ChildWatch``. A child that has died takes nothing; its end is seen elsewhere.
         """
-        while self.unsent:
+        while self.unsent and self.handover is not None:
             try:
-                sent = os.write(self.handover_fd, self.unsent)
+                sent = self.handover.send(self.unsent)
             except BlockingIOError:
                 return False
-            except BrokenPipeError:
+            except ConnectionError:
                 sent = len(self.unsent)
             self.unsent = self.unsent[sent:]
-        if self.handover_fd >= 0:
-            os.close(self.handover_fd)
-            self.handover_fd = -1
+        self._close_handover()
         return True
+
+    def give_up(self) -> None:
+        """End a child that was started for nothing, and reap it."""
+        self.process.kill()
+        self.process.wait()
+        self._close_handover()
+        for fd in (self.ready_fd, self.output_fd):
+            os.close(fd)
+
+    def _close_handover(self) -> None:
+        if self.handover is not None:
+            self.handover.close()
+            self.handover = None
 
 
 def new_nonce() -> str:
@@ -70,74 +91,47 @@ def new_nonce() -> str:
     return os.urandom(8).hex()
 
 
-def spawn(  # noqa: PLR0913 - all that a child gets
-    argv: list[str],
-    env: dict[str, str],
-    payload: bytes,
-    life_fd: int,
-    lock_fd: int,
-    *,
-    asks: bool = False,
+def spawn(
+    argv: list[str], env: Mapping[str, str], life_fd: int, *, asks: bool = False
 ) -> SpawnedChild:
-    """Start a child in a session of its own and begin its handover.
+    """Start a child in a session of its own; it waits for ``hand_over``.
 
     Args:
         argv: The command; ``--instance NONCE`` is added.
         env: All of it but the numbers of the descriptors.
-        payload: What goes through the handover pipe, then end of file.
         life_fd: The child's end of the life pipe; stays open here for the next child.
-        lock_fd: The lock of the state directory.
         asks: Whether it gets a socket to ask for secrets; the daemon's end is ``questions``.
 
     Raises:
         OSError: The command cannot be started.
     """
     nonce = new_nonce()
-    (handover_in, handover_out), (ready_in, ready_out), (output_in, output_out) = (
-        os.pipe() for _ in range(3)
-    )
-    questions, asking = _socket_pair() if asks else (None, -1)
-    theirs = {HANDOVER_FD: handover_in, READY_FD: ready_out, LIFE_FD: life_fd, LOCK_FD: lock_fd}
-    if questions is not None:
-        theirs[SECRETS_FD] = asking
+    handover, handed = socket.socketpair()
+    (ready_in, ready_out), (output_in, output_out) = os.pipe(), os.pipe()
+    theirs = {HANDOVER_FD: handed.fileno(), READY_FD: ready_out, LIFE_FD: life_fd}
+    questions, asking = socket.socketpair() if asks else (None, None)
+    if asking is not None:
+        theirs[SECRETS_FD] = asking.fileno()
     try:
-        popen = _popen([*argv, "--instance", nonce], env, theirs, output_out)
+        process = spawn_process(
+            [*argv, "--instance", nonce],
+            {**env, **{name: str(fd) for name, fd in theirs.items()}},
+            kept=list(theirs.values()),
+            output=output_out,
+        )
     except OSError:
-        _close(handover_out, ready_in, output_in)
-        if questions is not None:
-            questions.close()
+        os.close(ready_in)
+        os.close(output_in)
+        for ours in (handover, questions):
+            if ours is not None:
+                ours.close()
         raise
     finally:
-        _close(handover_in, ready_out, output_out, asking)
-    return SpawnedChild(popen, nonce, (handover_out, ready_in, output_in), payload, questions)
-
-
-def _close(*fds: int) -> None:
-    for fd in fds:
-        if fd >= 0:
-            os.close(fd)
-
-
-def _popen(
-    argv: list[str], env: dict[str, str], inherited: dict[str, int], output: int
-) -> subprocess.Popen[bytes]:
-    """Start a command whose environment names the descriptors that it inherits."""
-    return subprocess.Popen(
-        argv,
-        env={**env, **{name: str(fd) for name, fd in inherited.items()}},
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        pass_fds=list(inherited.values()),
-        start_new_session=True,
-    )
-
-
-def _socket_pair() -> tuple[socket, int]:
-    """Return our end of a new connection, and the descriptor of the other."""
-    import socket as sockets  # noqa: PLC0415 - the first child needs none
-
-    ours, theirs = sockets.socketpair()
-    ours.setblocking(False)
-    return ours, theirs.detach()
+        os.close(ready_out)
+        os.close(output_out)
+        for given in (handed, asking):
+            if given is not None:
+                given.close()
+    if questions is not None:
+        questions.setblocking(False)
+    return SpawnedChild(process, nonce, handover, (ready_in, output_in), questions)

@@ -90,13 +90,10 @@ class Cluster:
             payload = {"token": TOKEN, "secrets": {SECRET: CANARY}}
             module = "daemon.server" if process == SERVER else "agent_runner"
             config: Any = self._config if process == SERVER else self._agent_config(process)
-            self._children[process] = spawn(
-                [sys.executable, "-P", "-m", module],
-                {"PATH": os.environ["PATH"], "HOME": str(self.root), **config.to_env()},
-                json.dumps(payload).encode(),
-                self._life,
-                self._lock,
-            )
+            env = {"PATH": os.environ["PATH"], "HOME": str(self.root), **config.to_env()}
+            child = spawn([sys.executable, "-P", "-m", module], env, self._life)
+            child.hand_over(json.dumps(payload).encode(), self._lock)
+            self._children[process] = child
             self._drain(process)
         for process in processes:
             answer = self._answer(self._children[process])
@@ -104,13 +101,13 @@ class Cluster:
 
     def signal(self, process: str, number: int) -> None:
         """Signal a child; it is ours and not reaped, so its pid is its own."""
-        self._children[process].popen.send_signal(number)
+        self._children[process].process.send_signal(number)
 
     def kill(self, process: str) -> None:
         """End a process with SIGKILL; nobody starts it again."""
         child = self._children.pop(process)
-        child.popen.kill()
-        child.popen.wait()
+        child.process.kill()
+        child.process.wait()
         self._drains.pop(process).join()
         for fd in (child.ready_fd, child.output_fd):
             os.close(fd)
@@ -119,7 +116,7 @@ class Cluster:
         """Ask a process to leave in good order and wait until it has."""
         self.signal(process, signal.SIGTERM)
         child = self._children[process]
-        wait_until(lambda: child.popen.poll() is not None, END_S, lambda: f"{process} stays")
+        wait_until(lambda: child.process.poll() is not None, END_S, lambda: f"{process} stays")
         self.kill(process)
 
     def output(self, process: str) -> str:
@@ -185,7 +182,7 @@ class Cluster:
             nonlocal line
             with contextlib.suppress(BlockingIOError):
                 line += os.read(child.ready_fd, 1 << 16)
-            return line.endswith(b"\n") or child.popen.poll() is not None
+            return line.endswith(b"\n") or child.process.poll() is not None
 
         wait_until(answered, READY_S, "a process that is ready")
         answer: dict[str, Any] = json.loads(line or b"{}")

@@ -10,6 +10,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,8 +21,11 @@ class StandIn:
     """Obeys words in order: each is the name of a method, or ``name=argument``."""
 
     def __init__(self) -> None:
-        with os.fdopen(int(os.environ["RUNNER_HANDOVER_FD"]), "rb") as pipe:
-            self.payload = json.load(pipe)
+        # The descriptor that comes along is the lock, which is only to be held.
+        with socket.socket(fileno=int(os.environ["RUNNER_HANDOVER_FD"])) as handover:
+            first, self.lock, _, _ = socket.recv_fds(handover, 1 << 16, 1)
+            with handover.makefile("rb") as rest:
+                self.payload = json.loads(first + rest.read())
         self.ready_fd = int(os.environ["RUNNER_READY_FD"])
         self.facts: dict[str, object] = {"digest": digest(self.payload)}
 

@@ -15,8 +15,8 @@ from agent_runner.config import AgentRunnerConfig
 from daemon import VERSION
 from daemon.config import LocalConfig, local_config
 from daemon.local.children import local_children
+from daemon.local.environment import CHILD_PREFIXES, CHILD_VARIABLES, allowed_environment
 from daemon.local.first_spawn import handover_payload
-from daemon.local.launch import CHILD_PREFIXES, CHILD_VARIABLES, allowed_environment
 from daemon.paths import StateDir
 from daemon.server.config import ServerConfig
 
@@ -63,7 +63,7 @@ def test_children_get_their_configuration_and_no_secret(tmp_path):
     state = StateDir(tmp_path / "s", tmp_path / "r")
     env = {"PATH": "/bin", "KEY": "canary", "HTTPS_PROXY": "http://user:canary@proxy"}
     server, agent = local_children(state, CONFIG, env, {"KEY": "canary"})
-    assert ServerConfig.from_env(server["env"]).listen == "127.0.0.1:0"
+    assert ServerConfig.from_env(server["config"]).listen == "127.0.0.1:0"
     config = AgentRunnerConfig.from_env(agent["env"])
     assert (config.slots, config.name, config.endpoint) == (
         3,
@@ -74,7 +74,7 @@ def test_children_get_their_configuration_and_no_secret(tmp_path):
     assert agent["argv"] == [sys.executable, "-P", "-m", "agent_runner"]
     assert "canary" not in str((server, agent))
     document = {"token": "t", "secrets": {"KEY": "canary"}}
-    assert handover_payload(server, document) == {"token": "t"}
+    assert handover_payload(server, document) == {"token": "t", "config": server["config"]}
     assert handover_payload(agent, document) == document
 
 
