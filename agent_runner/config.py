@@ -1,7 +1,7 @@
 """The configuration of one agent-runner, and the environment contract by which the daemon hands it over.
 
 The only module of this package besides ``job_spec``, ``outcome`` and ``one_shot`` that the daemon imports. Secrets
-and the server's token are not here: they travel over an inherited pipe (see ``handover``).
+and the server's token are not here: they travel over an inherited socket (see ``handover``).
 """
 
 from __future__ import annotations
