@@ -6,13 +6,13 @@ known what it will need. Where nobody is left to write, the document lies in ano
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
 import stat
 from collections.abc import Sequence
 
-MAX_DOCUMENT_BYTES = 64 << 20
 _MAX_DESCRIPTORS = 8
 _PIECE_BYTES = 64 << 10
 
@@ -37,16 +37,21 @@ def take(fd: int) -> tuple[bytes, list[int]]:
     """Wait for a whole document; return it, empty if its sender has gone, and the descriptors that came along.
 
     Closes ``fd``, which is the only thing that this process reads of it; what came is not inheritable.
+
+    Raises:
+        OSError: There is no room for the descriptors.
     """
     if not stat.S_ISSOCK(os.fstat(fd).st_mode):
         with os.fdopen(fd, "rb") as source:
-            return source.read(MAX_DOCUMENT_BYTES), []
+            return source.read(), []
     with socket.socket(fileno=fd) as channel:
-        first, fds, _, _ = socket.recv_fds(channel, _PIECE_BYTES, _MAX_DESCRIPTORS)
+        piece, fds, flags, _ = socket.recv_fds(channel, _PIECE_BYTES, _MAX_DESCRIPTORS)
+        if flags & socket.MSG_CTRUNC:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         for each in fds:  # Python 3.11 forgets the flag that would do it
             os.set_inheritable(each, False)
-        pieces, size = [first], len(first)
-        while pieces[-1] and size < MAX_DOCUMENT_BYTES:
-            pieces.append(channel.recv(_PIECE_BYTES))
-            size += len(pieces[-1])
+        pieces = []
+        while piece:
+            pieces.append(piece)
+            piece = channel.recv(_PIECE_BYTES)
     return b"".join(pieces), fds

@@ -103,9 +103,14 @@ def receive(env: Mapping[str, str], *, alone: bool = False) -> Handover:
         numbers[SECRETS_FD] = int(secrets_text)
     for number in numbers.values():
         os.set_inheritable(number, False)
-    content, _lock = document_channel.take(numbers[HANDOVER_FD])
+    try:
+        content, came_along = document_channel.take(numbers[HANDOVER_FD])
+    except OSError as error:
+        raise InvalidConfigError(f"the handover cannot be taken: {error.strerror}") from error
     if not content:
         raise InvalidConfigError("nothing was handed over: the daemon has gone")
+    if not alone and len(came_along) != 1:
+        raise InvalidConfigError("the lock of the state directory was not handed over")
     return Handover(
         payload=json.loads(content),
         life_fd=numbers.get(LIFE_FD, -1),

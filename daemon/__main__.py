@@ -12,10 +12,11 @@ if __name__ == "__main__":
     gc.disable()  # imports make no garbage; Session turns it on
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
-from daemon.local.first_spawn import AHEAD, ServerAhead, spawn_children
+from daemon.local.first_spawn import AHEAD, CALLED_OFF_BY, ServerAhead, spawn_children
 
 if TYPE_CHECKING:
     from typing import Any
@@ -45,6 +46,8 @@ def _launch_document(fd: int) -> dict[str, Any] | None:
 def main(argv: list[str]) -> int:
     """Run the daemon; return its exit code."""
     os.chdir("/")
+    # They wait until Session has handlers for them: else whoever calls a start off would leave our children to end alone.
+    signal.pthread_sigmask(signal.SIG_BLOCK, CALLED_OFF_BY)
     # The write end is never used nor closed: its end of file tells the children that we have died.
     life_in, _life_out = os.pipe()
     ahead = None
@@ -58,7 +61,11 @@ def main(argv: list[str]) -> int:
     if "--launch-fd" not in options or "--instance" not in options:
         sys.stderr.write("runner: the daemon is started by `runner local start`\n")
         return 2
-    document = _launch_document(int(options["--launch-fd"]))
+    try:
+        document = _launch_document(int(options["--launch-fd"]))
+    except OSError as error:
+        sys.stderr.write(f"runner: the launch document cannot be taken: {error.strerror}\n")
+        document = None
     if document is None:  # whoever started us has gone, or does not want us
         if ahead is not None:
             ahead.give_up()

@@ -15,15 +15,15 @@ ALLOCATIONS = 100_000
 def main() -> None:
     """Load the command, then run it. A Ctrl-C before there is anybody to explain it has no trace of Python."""
     gc.set_threshold(ALLOCATIONS)
+    explained = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if explained:  # not ignored, as in the background of a script
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if _is_start(sys.argv[1:]):
         from daemon.local.environment import allowed_environment  # noqa: PLC0415 - for this one only
         from daemon.local.pending_daemon import spawn_ahead  # noqa: PLC0415
 
         # Read here, because the configuration, which is asked else, takes long to import.
         spawn_ahead(allowed_environment(os.environ, {}))  # noqa: TID251
-    explained = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if explained:  # not ignored, as in the background of a script
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from daemon.cli.app import main as run  # noqa: PLC0415 - what takes long
 
     if explained:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 AHEAD = "--ahead"
 """Tells a daemon to spawn the job server before it has its launch document."""
+CALLED_OFF_BY = (signal.SIGTERM, signal.SIGINT)
+"""What a start is called off by: two signals of different kinds, because two of one kind may merge."""
 SERVER_ARGV = [sys.executable, "-P", "-m", "daemon.server"]
 """The command of the job server."""
 
@@ -73,9 +76,9 @@ def spawn_children(
         spawned = ahead.take(child) if ahead is not None else None
         try:
             spawned = spawned or spawn(child["argv"], child["env"], life_fd)
+            payload = json.dumps(handover_payload(child, document)).encode()
+            spawned.hand_over(payload, document["lock_fd"])
         except OSError:
             break
-        payload = json.dumps(handover_payload(child, document)).encode()
-        spawned.hand_over(payload, document["lock_fd"])
         early[child["name"]] = spawned
     return early

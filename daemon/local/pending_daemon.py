@@ -10,14 +10,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import signal
 import socket
 import sys
 from collections.abc import Mapping
 from typing import Self
 
 from agent_runner import document_channel
-from daemon.local.first_spawn import AHEAD
+from daemon.local.first_spawn import AHEAD, CALLED_OFF_BY
 from daemon.supervisor.child_process import ChildProcess, spawn_process
 from daemon.supervisor.spawning import new_nonce
 
@@ -53,9 +52,9 @@ class PendingDaemon:
         self.wait_end(END_BOUND_S)
 
     def call_off(self) -> None:
-        """Tell it to stop at once: two signals of different kinds, because two of one kind may merge."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.send_signal(signal.SIGINT)
+        """Tell it to stop at once."""
+        for number in CALLED_OFF_BY:
+            self.process.send_signal(number)
 
     def wait_end(self, bound_s: float) -> None:
         """Wait for its end and kill it after the bound; its children notice that by themselves."""
@@ -68,24 +67,28 @@ class PendingDaemon:
             self._launch.sendall(memoryview(document)[sent:])
 
     def said(self) -> bytes:
-        """Return what it printed before it had its log, which can only be a crash of the interpreter."""
+        """Return what it printed before it had its log: why the interpreter, or a module of ours, cannot be loaded."""
         return os.pread(self._said_fd, _MAX_SAID_BYTES, 0)
 
 
-def spawn_pending(env: Mapping[str, str], *flags: str) -> PendingDaemon:
+def spawn_pending(env: Mapping[str, str], *flags: str, output: int | None = None) -> PendingDaemon:
     """Start a daemon in a session of its own.
+
+    Args:
+        env: All of its environment.
+        flags: More of its arguments.
+        output: Where it prints to until it has its log; None keeps that for ``said``.
 
     Raises:
         OSError: It cannot be started.
     """
     launch, launched = socket.socketpair()
-    said_fd = os.memfd_create("runner-daemon-output")
+    said_fd = os.memfd_create("runner-daemon-output") if output is None else output
     try:
         argv = daemon_argv(launched.fileno(), new_nonce(), *flags)
         process = spawn_process(argv, env, kept=[launched.fileno()], output=said_fd)
     except OSError:
         launch.close()
-        os.close(said_fd)
         raise
     finally:
         launched.close()

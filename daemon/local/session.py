@@ -17,8 +17,8 @@ from typing import Any
 from daemon import VERSION, logs
 from daemon.clock import SystemClock
 from daemon.errors import InvalidConfigError, UsageError
-from daemon.local.first_spawn import handover_payload
-from daemon.local.launch import exec_daemon, hand_over, state_of
+from daemon.local.first_spawn import CALLED_OFF_BY, handover_payload
+from daemon.local.launch import exec_daemon, hand_over, open_log, state_of
 from daemon.local.pending_daemon import spawn_pending
 from daemon.local.progress import Progress
 from daemon.local.secret_desk import SecretDesk
@@ -129,7 +129,8 @@ class Session:
         try:
             if document.get("foreground"):
                 exec_daemon(environ(), document, lock_fd, progress_fd)
-            with spawn_pending(environ()) as successor:
+            log_fd = open_log(self._state)
+            with spawn_pending(environ(), output=log_fd) as successor:
                 hand_over(
                     successor, self._state, document, lock_fd=lock_fd, progress_fd=progress_fd
                 )
@@ -268,8 +269,9 @@ class Session:
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._signalled)
-        loop.add_signal_handler(signal.SIGINT, self._signalled)
+        for number in CALLED_OFF_BY:
+            loop.add_signal_handler(number, self._signalled)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CALLED_OFF_BY)
         # A handler, not SIG_IGN: the children and their jobs would inherit that over exec.
         loop.add_signal_handler(signal.SIGHUP, logger.debug, "A hangup is ignored")
 

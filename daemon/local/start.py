@@ -57,7 +57,7 @@ def start_local(  # noqa: PLR0913 - one use-case, told everything at once
     Args:
         state: Where it keeps everything.
         config: What it runs with.
-        secrets: Values by name; they reach the agent-runner through pipes only.
+        secrets: Values by name; they reach the agent-runner through sockets only.
         report: Called with each progress line as it comes.
         store: The secret store: ``path``, and ``key`` in hexadecimal if it was unlocked.
         children: Makes what is run; given by tests only.

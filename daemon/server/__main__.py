@@ -1,7 +1,8 @@
 """The process of the job server: ``python -P -m daemon.server --instance NONCE``, started by the daemon.
 
-The argument only marks the process for people and for the daemon's checks; everything that matters comes through the
-environment (``ServerConfig``) and the handover (the token). ``daemon.foreground`` runs the same without a daemon: ``run``.
+The argument only marks the process for people and for the daemon's checks; everything that matters comes with the handover:
+the token, and the variables of ``ServerConfig``, which beat those of the environment. It may come late: the process was
+spawned ahead then. ``daemon.foreground`` runs the same without a daemon: ``run``.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class ChildProcess:
 def spawn_process(
     argv: list[str], env: Mapping[str, str], *, kept: Sequence[int], output: int
 ) -> ChildProcess:
-    """Start a command in a session of its own, with no standard input.
+    """Start a command in a session of its own, with no standard input and no signal blocked.
 
     Args:
         argv: The command; a path, nothing is searched.
@@ -90,18 +90,24 @@ def spawn_process(
     Raises:
         OSError: It cannot be started.
     """
-    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_DUP2, output, 1),
-        (os.POSIX_SPAWN_DUP2, output, 2),
-        *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable() if fd not in kept),
-    ]
+    for fd in _inheritable():
+        os.set_inheritable(fd, False)
     # A descriptor that is duplicated to its own number stays as it is in a C library before glibc 2.29.
     for fd in kept:
         os.set_inheritable(fd, True)
     try:
         pid = os.posix_spawn(
-            argv[0], argv, env, file_actions=actions, setsid=True, setsigdef=_RESTORED
+            argv[0],
+            argv,
+            env,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, output, 2),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_RESTORED,
         )
     finally:
         for fd in kept:

@@ -45,13 +45,20 @@ class SpawnedChild:
         return self.process.pid
 
     def hand_over(self, payload: bytes, lock_fd: int) -> None:
-        """Begin the handover; called once."""
+        """Begin the handover; called once.
+
+        Raises:
+            OSError: The lock cannot be sent; the child is ended.
+        """
         if self.handover is None:
             return
         try:
             sent = document_channel.begin(self.handover, payload, [lock_fd])
         except ConnectionError:
             sent = len(payload)
+        except OSError:
+            self.give_up()
+            raise
         self.unsent = memoryview(payload)[sent:]
         self.send()
 
@@ -74,9 +81,10 @@ class SpawnedChild:
 
     def give_up(self) -> None:
         """End a child that was started for nothing, and reap it."""
-        self.process.kill()
-        self.process.wait()
+        self.process.end(0)
         self._close_handover()
+        if self.questions is not None:
+            self.questions.close()
         for fd in (self.ready_fd, self.output_fd):
             os.close(fd)
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent_runner.descriptors import HANDOVER_FD
 from daemon.errors import StartFailedError
 from daemon.local import pending_daemon
 from daemon.local.first_spawn import SERVER_ARGV
 from daemon.local.pending_daemon import PendingDaemon, spawn_ahead, take_ahead
+from daemon.local.restart import restart_local
 from daemon.supervisor.spawning import SpawnedChild, spawn
 from tests.integration.grpc_server import TOKEN, server_config
 from tests.waiting import wait_until
@@ -93,14 +95,39 @@ def test_a_payload_that_is_larger_than_the_socket_arrives(server, tmp_path):
     assert b'"ready"' in os.read(child.ready_fd, 65536)
 
 
+def test_a_job_server_without_the_lock_does_not_start(server):
+    """It would serve a state directory that another one may take."""
+    child, printed = server
+    child.handover.send(json.dumps({"token": TOKEN}).encode())
+    child.send()
+    assert child.process.wait(BOUND_S) == 1
+    wait_until(lambda: b"the lock of the state directory" in b"".join(printed), BOUND_S)
+
+
+def test_a_lock_that_cannot_be_sent_ends_the_child():
+    """Nothing of it stays open, because whoever wanted it gets an error."""
+    life_in, life_out = os.pipe()
+    child = spawn(SERVER_ARGV, {"PATH": "/usr/bin:/bin"}, life_in, asks=True)
+    assert child.questions is not None
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        child.hand_over(b"{}", 999_999)
+    assert child.process.returncode == -signal.SIGKILL
+    assert (child.handover, child.questions.fileno()) == (None, -1)
+    for fd in (child.ready_fd, child.output_fd):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+    os.close(life_in)
+    os.close(life_out)
+
+
 def test_a_daemon_without_a_document_has_nothing_to_do():
-    """Started by hand it says who starts it; abandoned it ends with the job server that it spawned."""
+    """Started by hand it says who starts it."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "daemon", "--ahead"], capture_output=True, check=False
     )
     assert done.returncode == 2
     assert b"runner local start" in done.stderr
-    assert HANDOVER_FD.encode() not in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.fixture
@@ -130,6 +157,20 @@ def test_a_daemon_is_taken_once(ahead):
     assert ahead.process.returncode == 1
 
 
+def test_a_signal_waits_until_a_daemon_can_obey_it(ahead):
+    """One that died of it would leave its children to end alone, after the start has said that nothing is left."""
+    status = Path(f"/proc/{ahead.process.pid}/status")
+
+    def blocked() -> bool:
+        line = next(each for each in status.read_text().splitlines() if each.startswith("SigBlk"))
+        return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+    wait_until(blocked, BOUND_S)
+    ahead.call_off()
+    ahead.abandon()
+    assert ahead.process.returncode == 1
+
+
 def test_a_daemon_that_has_died_is_not_used(ahead):
     """The start is not lost for it."""
     ahead.process.kill()
@@ -144,3 +185,17 @@ def test_what_an_interpreter_says_before_there_is_a_log_is_told(local, monkeypat
         local.start()
     assert "encodings" in local.lines[-1]["log_tail"]
     assert "encodings" in local.state.log_file("daemon").read_text()
+
+
+def test_what_a_successor_says_before_it_has_its_log_is_told(local, monkeypatch, tmp_path):
+    """A half-done upgrade: the restart fails, and the log says why."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    local.start()
+    shadow = tmp_path / "daemon"
+    shadow.mkdir()
+    (shadow / "__init__.py").touch()
+    (shadow / "__main__.py").write_text("this is = = broken")
+    with pytest.raises(StartFailedError):
+        restart_local(local.state, {}, {}, local.lines.append)
+    log = local.state.log_file("daemon")
+    wait_until(lambda: "SyntaxError" in log.read_text(), BOUND_S)

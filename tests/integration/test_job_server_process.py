@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from agent_runner.descriptors import HANDOVER_FD, LIFE_FD, LOCK_FD, READY_FD
+from daemon.local.first_spawn import SERVER_ARGV
+from daemon.supervisor.spawning import SpawnedChild, spawn
 from runner.v1 import agent_service_pb2 as agent_pb
 from runner.v1 import agent_service_pb2_grpc as agent_rpc
 from tests.integration.grpc_server import AUTH, TOKEN, server_config
@@ -25,25 +25,28 @@ from tests.integration.grpc_server import AUTH, TOKEN, server_config
 DEADLINE_S = 20
 
 
-@dataclass
 class Started:
     """A job server process and the daemon's ends of its descriptors."""
 
-    process: subprocess.Popen[bytes]
-    ready_fd: int
-    life_fd: int
-    socket: Path
-    errors: Path
-    answers: list[dict[str, Any]] = field(default_factory=list)
+    def __init__(self, child: SpawnedChild, life_fd: int, socket: Path) -> None:
+        self.child = child
+        self.process = child.process
+        self.life_fd = life_fd
+        self.socket = socket
 
     def answer(self) -> dict[str, Any]:
-        with os.fdopen(self.ready_fd, "rb", closefd=False) as pipe:
+        os.set_blocking(self.child.ready_fd, True)
+        with os.fdopen(self.child.ready_fd, "rb", closefd=False) as pipe:
             line = pipe.readline()
         value: dict[str, Any] = json.loads(line)
         return value
 
     def wait(self) -> int:
         return self.process.wait(DEADLINE_S)
+
+    def printed(self) -> bytes:
+        """Return what it has printed; asked after its end."""
+        return os.read(self.child.output_fd, 1 << 20)
 
 
 @pytest.fixture
@@ -52,30 +55,20 @@ def start(tmp_path) -> Iterator[Any]:
 
     def run(**overrides: Any) -> Started:
         config = server_config(tmp_path, **overrides)
-        handover, ready, life, lock = os.pipe(), os.pipe(), os.pipe(), os.pipe()
-        os.write(handover[1], json.dumps({"token": TOKEN}).encode())
-        os.close(handover[1])
-        given = {HANDOVER_FD: handover[0], READY_FD: ready[1], LIFE_FD: life[0], LOCK_FD: lock[0]}
-        env = {"PATH": "/usr/bin:/bin", **config.to_env()}
-        errors = tmp_path / "stderr"
-        with errors.open("ab") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "daemon.server", "--instance", "nonce"],
-                env=env | {name: str(fd) for name, fd in given.items()},
-                pass_fds=[*given.values()],
-                stderr=stderr,
-                start_new_session=True,
-            )
-        for fd in (*given.values(), lock[1]):
-            os.close(fd)
-        started.append(Started(process, ready[0], life[1], config.socket, errors))
+        life_in, life_out = os.pipe()
+        child = spawn(SERVER_ARGV, {"PATH": "/usr/bin:/bin"}, life_in)
+        os.close(life_in)
+        lock = os.memfd_create("lock")
+        payload = {"token": TOKEN, "config": config.to_env()}
+        child.hand_over(json.dumps(payload).encode(), lock)
+        os.close(lock)
+        started.append(Started(child, life_out, config.socket))
         return started[-1]
 
     yield run
     for server in started:
-        server.process.kill()
-        server.process.wait()
-        for fd in (server.ready_fd, server.life_fd):
+        server.process.end(0)
+        for fd in (server.child.ready_fd, server.child.output_fd, server.life_fd):
             if fd >= 0:
                 os.close(fd)
 
@@ -100,7 +93,7 @@ def test_interrupt_is_ignored_and_terminate_stops(start):
     with grpc.insecure_channel(f"unix:{server.socket}") as channel:
         health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
 
-    server.process.terminate()
+    server.process.send_signal(signal.SIGTERM)
 
     assert server.wait() == 0
     assert not server.socket.exists()
@@ -150,7 +143,7 @@ def test_taken_port_is_told_to_the_daemon(start):
             "stop the other program or choose --listen"
         }
         assert server.wait() == 1
-    assert "Traceback" not in server.errors.read_text()
+    assert b"Traceback" not in server.printed()
 
 
 def test_damaged_database_is_told_to_the_daemon(start, tmp_path):

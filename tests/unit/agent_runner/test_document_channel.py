@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -49,6 +51,25 @@ def test_one_who_does_not_listen_is_an_error():
     theirs.close()
     with ours, pytest.raises(ConnectionError):
         document_channel.begin(ours, b"{}", [])
+
+
+def test_descriptors_that_find_no_room_are_an_error():
+    """One of them may be the lock: to go on without it would be to go on unlocked."""
+    script = (
+        "import errno, resource, socket\n"
+        "from agent_runner import document_channel\n"
+        "ours, theirs = socket.socketpair()\n"
+        "document_channel.begin(ours, b'{}', [1, 2, 2])\n"
+        "ours.close()\n"
+        "fd = theirs.detach()\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (fd + 2, fd + 2))\n"
+        "try:\n"
+        "    document_channel.take(fd)\n"
+        "except OSError as error:\n"
+        "    print(errno.errorcode[error.errno])\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, check=True)
+    assert done.stdout == b"EMFILE\n"
 
 
 def test_memory_is_read_like_a_socket():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from typing import Any
 
@@ -53,6 +54,37 @@ def test_it_has_what_it_was_given_and_nothing_else():
     assert "HOME" not in found["env"]
     assert found["leads"]
     assert found["null"]
+
+
+def test_a_stray_descriptor_above_the_limit_is_no_obstacle():
+    """It was opened before the limit was lowered: ``ulimit -n`` in a script."""
+    script = (
+        "import os, resource, sys\n"
+        "from daemon.supervisor.child_process import spawn_process\n"
+        "os.dup2(2, 200)\n"
+        "os.set_inheritable(200, True)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n"
+        "child = spawn_process(['/bin/ls', '/proc/self/fd'], {}, kept=[], output=1)\n"
+        "sys.exit(child.wait(10))\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, check=True)
+    assert b"200" not in done.stdout.split()
+    assert b"0" in done.stdout.split()
+
+
+def test_no_signal_is_blocked():
+    """Whatever its parent has to wait with."""
+    read_fd, write_fd = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        argv = ["/bin/grep", "SigBlk", "/proc/self/status"]
+        child = spawn_process(argv, {}, kept=[], output=write_fd)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    os.close(write_fd)
+    with os.fdopen(read_fd) as pipe:
+        assert int(pipe.read().split()[1], 16) == 0
+    assert child.wait(10) == 0
 
 
 def test_what_python_ignores_is_not_ignored():
