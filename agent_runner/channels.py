@@ -55,6 +55,16 @@ def tls_problem(details: str) -> str:
     return next((text for sign, text in _TLS_PROBLEMS if sign in details), "")
 
 
+def only_closed(link: ServerLink, details: str) -> str:
+    """Return what may be wrong where gRPC says of a connection over the network only that it was closed; empty elsewhere.
+
+    A server that restarts closes it too.
+    """
+    if link.is_unix or "Socket closed" not in details:
+        return ""
+    return "it may want TLS (--tls-ca), or a certificate of yours (--tls-certificate)"
+
+
 def _parts(
     link: ServerLink, options: Options
 ) -> tuple[str, grpc.ChannelCredentials | None, list[tuple[str, str | int]]]:

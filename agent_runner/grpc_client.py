@@ -10,7 +10,7 @@ from typing import Any, cast
 import grpc
 
 from agent_runner import wire
-from agent_runner.channels import open_channel
+from agent_runner.channels import only_closed, open_channel
 from agent_runner.client import Lease, Registration
 from agent_runner.errors import ServerUnavailableError
 from agent_runner.grpc_calls import lease_to_pb, raise_status, send
@@ -56,6 +56,7 @@ class GrpcDaemonClient:
         Raises:
             InvalidConfigError: The token would go over a network in clear, or the files for TLS are unusable.
         """
+        self._server = server
         self._channel = open_channel(server, CHANNEL_OPTIONS)
         # The generated class serves both kinds of channel; its typing knows them apart by name.
         self._stub = cast("rpc.AgentServiceAsyncStub", rpc.AgentServiceStub(self._channel))
@@ -80,6 +81,8 @@ class GrpcDaemonClient:
                 request, metadata=self._metadata, timeout=CALL_TIMEOUT_S
             )
         except grpc.aio.AioRpcError as error:
+            if hint := only_closed(self._server, error.details() or ""):
+                raise ServerUnavailableError(f"it closed the connection: {hint}") from error
             raise_status(error)
         return Registration(renew_s=response.renew_interval.ToTimedelta().total_seconds())
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import grpc
 
-from agent_runner.channels import tls_problem
+from agent_runner.channels import only_closed, tls_problem
+from agent_runner.server_link import ServerLink
 from daemon.errors import DaemonError, RemoteError
 
 PATIENCE_S = 30.0
@@ -89,9 +90,6 @@ def errors_of_calls(away: str) -> Iterator[None]:
 def _no_answer(away: str, details: str) -> str:
     if not away:
         return "the job server does not answer; see `runner local status`, start it with `runner local start`"
-    if "Socket closed" in details:
-        return (
-            f"the job server {away} closed the connection: "
-            "it may want TLS (--tls-ca), or a certificate of yours (--tls-certificate)"
-        )
+    if hint := only_closed(ServerLink(away), details):
+        return f"the job server {away} closed the connection: {hint}"
     return f"the job server {away} does not answer"

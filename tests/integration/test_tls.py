@@ -187,6 +187,16 @@ async def test_agent_runner_registers_over_mutual_tls(tmp_path, authority, serve
         await client.close()
 
 
+async def test_agent_runner_without_tls_is_told_what_may_be_wrong(tmp_path, server_identity):
+    """gRPC knows only that the connection was closed, and the agent-runner's log has what is told here."""
+    async with serving(tmp_path, **tls(server_identity)) as server:
+        client = GrpcDaemonClient(link(server, None), TOKEN, "agent", "1")
+        with pytest.raises(ServerUnavailableError, match=r"may want TLS \(--tls-ca\)") as refused:
+            await client.register(1, {}, RECORD)
+        assert TOKEN not in str(refused.value)
+        await client.close()
+
+
 async def test_a_result_outlives_a_certificate_that_was_wrong(tmp_path, authority, server_identity):
     """What an agent-runner cannot deliver for that is kept, and delivered when somebody has mended it."""
     expired = authority.identity("expired-server", expired=True)
