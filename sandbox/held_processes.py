@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Self
 
 from sandbox import procfs
-from sandbox.process import wait_gone
+from sandbox.process import PAUSE_S, wait_gone
 from sandbox.procfs import ProcStat
 
 Accept = Callable[[ProcStat], bool]
 _SHARE_OF_FILES = 4
-_PAUSE_S = 0.01
 
 
 class HeldProcess(NamedTuple):
@@ -128,7 +127,7 @@ class HeldProcesses:
         if pidfds:
             await wait_gone(pidfds, timeout_s)
         else:
-            await asyncio.sleep(min(timeout_s, _PAUSE_S))
+            await asyncio.sleep(min(timeout_s, PAUSE_S))
 
     def take_ended(self) -> list[HeldProcess]:
         """Return those that have ended, which are not held any more; the caller closes them."""

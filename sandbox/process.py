@@ -20,6 +20,8 @@ SIGNAL_EXIT_BASE = 128
 JOB_UMASK = 0o022
 """Of every command and source: what a file may be must not depend on the shell that started the runner."""
 _LAST_SIGNAL = 64
+PAUSE_S = 0.01
+"""Between two looks at processes whose end cannot be waited for."""
 _PR_SET_CHILD_SUBREAPER = 36
 
 # PyDLL: calls of a microsecond; giving up the interpreter lock for each of some forty per command costs far more.
@@ -200,43 +202,57 @@ def discard(pid: int) -> None:
 
 
 async def wait_gone(pidfds: Sequence[int], timeout_s: float | None) -> bool:
-    """Wait until all these processes have ended, for ever if no time is given; tell whether they did in time.
-
-    One at a time is waited for, and then all are looked at, at once: who else waits may close them a turn of the loop later.
-    """
+    """Wait until all these processes have ended, for ever if no time is given; tell whether they did in time."""
     left = set(pidfds).difference(procfs.ended(pidfds))
     if not left:
         return True
-    loop = asyncio.get_running_loop()
-    done = asyncio.Event()
-    watched: list[int] = []
-
-    def watch() -> None:
-        watched.append(os.dup(next(iter(left))))  # others may wait for the same one on this loop
-        loop.add_reader(watched[0], look)
-
-    def leave() -> None:
-        while watched:
-            loop.remove_reader(watched[0])
-            os.close(watched.pop())
-
-    def look() -> None:
-        leave()
-        left.difference_update(procfs.ended(left))
-        if left:
-            watch()
-        else:
-            done.set()
-
-    watch()
+    watch = _EndWatch(left)
     try:
         async with asyncio.timeout(timeout_s):
-            await done.wait()
+            await watch.done.wait()
     except TimeoutError:
         return False
     finally:
-        leave()
+        watch.leave()
     return True
+
+
+class _EndWatch:
+    """One at a time is waited for, and then all are looked at, at once: who else waits may close them a turn of the loop later."""
+
+    def __init__(self, left: set[int]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._left = left
+        self._watched = -1
+        self._timer: asyncio.TimerHandle | None = None
+        self.done = asyncio.Event()
+        self._watch()
+
+    def leave(self) -> None:
+        """Wait no longer. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watched >= 0:
+            self._loop.remove_reader(self._watched)
+            os.close(self._watched)
+            self._watched = -1
+
+    def _watch(self) -> None:
+        try:
+            # Others may wait for the same one on this loop.
+            self._watched = os.dup(next(iter(self._left)))
+        except OSError:  # no descriptor is left
+            self._timer = self._loop.call_later(PAUSE_S, self._look)
+        else:
+            self._loop.add_reader(self._watched, self._look)
+
+    def _look(self) -> None:
+        self.leave()
+        self._left.difference_update(procfs.ended(self._left))
+        if self._left:
+            self._watch()
+        else:
+            self.done.set()
 
 
 async def kill_all(stats: Sequence[procfs.ProcStat], timeout_s: float) -> bool:

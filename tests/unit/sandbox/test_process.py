@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 
 import pytest
 
@@ -78,3 +80,26 @@ def test_no_more_is_asked_than_the_hard_limit(inherited):
     inherited[resource.RLIMIT_DATA] = (4096, 4096)
     options = process.limit_options(Limits(pids=900, memory_bytes=8192), process_count=200)
     assert options == ["--data=4096", "--nproc=1000"]
+
+
+def test_the_end_of_processes_is_seen_without_a_descriptor():
+    """They are looked at again and again then, because whoever waits is about to remove what was theirs."""
+    script = (
+        "import asyncio, os, resource, subprocess\n"
+        "from sandbox.process import wait_gone\n"
+        "async def main():\n"
+        "    sleeper = subprocess.Popen(['/bin/sleep', '600'])\n"
+        "    pidfd = os.pidfd_open(sleeper.pid)\n"
+        "    free = os.dup(pidfd)\n"
+        "    os.close(free)\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (free, free))\n"
+        "    print(await wait_gone([pidfd], 0.1))\n"
+        "    waiting = asyncio.ensure_future(wait_gone([pidfd], 20))\n"
+        "    await asyncio.sleep(0)\n"
+        "    sleeper.kill()\n"
+        "    print(await waiting)\n"
+        "    sleeper.wait()\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, check=False)
+    assert done.stdout.split() == [b"False", b"True"], done.stderr.decode()
