@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING
 from daemon.local.first_spawn import AHEAD, CALLED_OFF_BY, ServerAhead, spawn_children
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
+
+    from daemon.supervisor.spawning import SpawnedChild
 
 
 def _launch_document(fd: int) -> dict[str, Any] | None:
@@ -43,6 +46,18 @@ def _launch_document(fd: int) -> dict[str, Any] | None:
     return document
 
 
+def _awaited(fd: int, ahead: ServerAhead | None) -> dict[str, Any] | None:
+    """Return the document, or None if whoever started us has gone, or does not want us."""
+    try:
+        document = _launch_document(fd)
+    except OSError as error:
+        sys.stderr.write(f"runner: the launch document cannot be taken: {error.strerror}\n")
+        document = None
+    if document is None and ahead is not None:
+        ahead.give_up()
+    return document
+
+
 def main(argv: list[str]) -> int:
     """Run the daemon; return its exit code."""
     os.chdir("/")
@@ -61,14 +76,8 @@ def main(argv: list[str]) -> int:
     if "--launch-fd" not in options or "--instance" not in options:
         sys.stderr.write("runner: the daemon is started by `runner local start`\n")
         return 2
-    try:
-        document = _launch_document(int(options["--launch-fd"]))
-    except OSError as error:
-        sys.stderr.write(f"runner: the launch document cannot be taken: {error.strerror}\n")
-        document = None
-    if document is None:  # whoever started us has gone, or does not want us
-        if ahead is not None:
-            ahead.give_up()
+    document = _awaited(int(options["--launch-fd"]), ahead)
+    if document is None:
         return 1
     spared = frozenset[int]()
     if document.get("foreground"):
@@ -77,7 +86,16 @@ def main(argv: list[str]) -> int:
 
         spared = frozenset(own_children())
     early = spawn_children(document, life_in, ahead)
+    return _run(document, early, options["--instance"], life_in, spared)
 
+
+def _run(
+    document: dict[str, Any],
+    early: Mapping[str, SpawnedChild],
+    nonce: str,
+    life_fd: int,
+    spared: frozenset[int],
+) -> int:
     import agent_runner.plain_asyncio  # noqa: F401, PLC0415 - before whatever imports asyncio
 
     # isort: split
@@ -90,7 +108,7 @@ def main(argv: list[str]) -> int:
 
     from daemon.local.session import Session  # noqa: PLC0415
 
-    session = Session(document, early, nonce=options["--instance"], life_fd=life_in, spared=spared)
+    session = Session(document, early, nonce=nonce, life_fd=life_fd, spared=spared)
     code = asyncio.run(session.run())
     session.succeed()
     return code

@@ -92,26 +92,22 @@ def spawn_process(
     """
     for fd in _inheritable():
         os.set_inheritable(fd, False)
-    # A descriptor that is duplicated to its own number stays as it is in a C library before glibc 2.29.
-    for fd in kept:
-        os.set_inheritable(fd, True)
-    try:
-        pid = os.posix_spawn(
-            argv[0],
-            argv,
-            env,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, output, 1),
-                (os.POSIX_SPAWN_DUP2, output, 2),
-            ],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=_RESTORED,
-        )
-    finally:
-        for fd in kept:
-            os.set_inheritable(fd, False)
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output, 2),
+        # Onto itself: the C library takes the mark off that closes it on exec.
+        *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in kept),
+    ]
+    pid = os.posix_spawn(
+        argv[0],
+        argv,
+        env,
+        file_actions=actions,
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_RESTORED,
+    )
     return ChildProcess(pid)
 
 

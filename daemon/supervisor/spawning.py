@@ -120,26 +120,25 @@ def spawn(
     questions, asking = socket.socketpair() if asks else (None, None)
     if asking is not None:
         theirs[SECRETS_FD] = asking.fileno()
+    numbers = {name: str(fd) for name, fd in theirs.items()}
+    command = [*argv, "--instance", nonce]
     try:
         process = spawn_process(
-            [*argv, "--instance", nonce],
-            {**env, **{name: str(fd) for name, fd in theirs.items()}},
-            kept=list(theirs.values()),
-            output=output_out,
+            command, {**env, **numbers}, kept=[*theirs.values()], output=output_out
         )
     except OSError:
-        os.close(ready_in)
-        os.close(output_in)
-        for ours in (handover, questions):
-            if ours is not None:
-                ours.close()
+        _close(handover, ready_in, output_in, questions)
         raise
     finally:
-        os.close(ready_out)
-        os.close(output_out)
-        for given in (handed, asking):
-            if given is not None:
-                given.close()
+        _close(handed, ready_out, output_out, asking)
     if questions is not None:
         questions.setblocking(False)
     return SpawnedChild(process, nonce, handover, (ready_in, output_in), questions)
+
+
+def _close(*ends: socket.socket | int | None) -> None:
+    for end in ends:
+        if isinstance(end, int):
+            os.close(end)
+        elif end is not None:
+            end.close()
