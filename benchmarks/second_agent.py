@@ -13,6 +13,7 @@ from typing import Self
 
 from agent_runner.config import AgentRunnerConfig
 from benchmarks.installation import Installation
+from daemon.local.environment import child_environment
 from daemon.supervisor.spawning import SpawnedChild, spawn
 
 _READY_BOUND_S = 30.0
@@ -58,7 +59,8 @@ class SecondAgent:
         )
         payload = {"token": self._installation.target["token"], "secrets": {}}
         argv = [sys.executable, "-P", "-m", "agent_runner"]
-        child = spawn(argv, self._installation.env | config.to_env(), life_fd)
+        env = child_environment(self._installation.env, {}) | config.to_env()
+        child = spawn(argv, env, life_fd)
         child.hand_over(json.dumps(payload).encode(), self._lock)
         return child
 
