@@ -6,6 +6,7 @@ the same beside any heap.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -90,8 +91,7 @@ def spawn_process(
     Raises:
         OSError: It cannot be started.
     """
-    for fd in _inheritable():
-        os.set_inheritable(fd, False)
+    _keep_strays()
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, output, 1),
@@ -111,12 +111,11 @@ def spawn_process(
     return ChildProcess(pid)
 
 
-def _inheritable() -> list[int]:
-    """Return what whoever started us has left open: Python opens nothing of the kind."""
-    # The listing's own descriptor is among them, and open as long as the loop goes on.
+def _keep_strays() -> None:
+    """Keep what whoever started us has left open from being passed on: Python itself opens nothing of the kind."""
     with os.scandir("/proc/self/fd") as entries:
-        return [
-            fd
-            for entry in entries
-            if (fd := int(entry.name)) >= _FIRST_OWN_FD and os.get_inheritable(fd)
-        ]
+        for fd in [int(entry.name) for entry in entries]:
+            # Other threads close some meanwhile, and so does the listing its own.
+            with contextlib.suppress(OSError):
+                if fd >= _FIRST_OWN_FD and os.get_inheritable(fd):
+                    os.set_inheritable(fd, False)

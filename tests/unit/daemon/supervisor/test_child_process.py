@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -70,6 +71,26 @@ def test_a_stray_descriptor_above_the_limit_is_no_obstacle():
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, check=True)
     assert b"200" not in done.stdout.split()
     assert b"0" in done.stdout.split()
+
+
+def test_other_threads_may_open_and_close_what_they_like():
+    """What was listed may be gone, or another, a moment later."""
+    ended = threading.Event()
+
+    def churn() -> None:
+        while not ended.is_set():
+            os.close(os.dup(2))
+
+    threads = [threading.Thread(target=churn) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            assert spawn_process(["/bin/true"], {}, kept=[], output=2).wait(20) == 0
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_no_signal_is_blocked():
