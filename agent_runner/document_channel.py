@@ -21,7 +21,7 @@ def begin(channel: socket.socket, document: bytes, fds: Sequence[int]) -> int:
     """Send descriptors with as much of a document as there is room for; return how many bytes that was.
 
     Raises:
-        ConnectionError: The other end is closed.
+        OSError: The descriptors cannot be sent; a ConnectionError if the other end is closed.
     """
     return socket.send_fds(channel, [document], fds)
 

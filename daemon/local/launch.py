@@ -1,8 +1,8 @@
-"""What a daemon is told at its start, and how it is started.
+"""What a daemon is told at its start, and how it gets that; ``pending_daemon`` spawns it.
 
 One document through an inherited socket: paths, what the children run with, the token and the secrets. The same
-code serves a first start by the CLI, a foreground start and a restart by the old daemon. The document is a
-plain dict, because the daemon reads it before it imports anything that it can do without.
+code serves a first start by the CLI and a restart by the old daemon; a foreground start has it in anonymous memory. The
+document is a plain dict, because the daemon reads it before it imports anything that it can do without.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from daemon.supervisor.spawning import new_nonce
 
 
 def open_log(state: StateDir) -> int:
-    """Return the daemon's log, for what it prints before it has set up its logs: only a crash of the interpreter.
+    """Return the daemon's log, for what it prints before it has set up its logs: why it, or its interpreter, cannot be loaded.
 
     Raises:
         OSError: It cannot be opened.
@@ -39,7 +39,7 @@ def hand_over(
     """Give a daemon its document, the lock, the pipe to report on, and its log.
 
     Raises:
-        OSError: The log cannot be opened.
+        OSError: The log cannot be opened, or the descriptors cannot be sent.
     """
     log_fd = open_log(state)
     try:
